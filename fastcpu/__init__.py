@@ -1,0 +1,50 @@
+"""fastcpu runs pruned, int8-quantized Transformers fast on CPUs.
+
+Importing this package loads no other library; what is heavy is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from fastcpu.errors import (
+    FastcpuError,
+    FileFormatError,
+    GraphError,
+    InputError,
+    IsaError,
+    OutputError,
+    QuantizationError,
+    UnsupportedOpError,
+)
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it, imported at first use.
+_LAZY: dict[str, str] = {}
+
+__all__ = [
+    "FastcpuError",
+    "FileFormatError",
+    "GraphError",
+    "InputError",
+    "IsaError",
+    "OutputError",
+    "QuantizationError",
+    "UnsupportedOpError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'fastcpu' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,8 @@
+// The extension module fastcpu._core. It is private: the public Python API is written on top of it.
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, module) {
+  using namespace fastcpu::bindings;
+  register_errors(module);  // first, so that a later group that throws is translated
+  register_isa(module);
+}
