@@ -1,4 +1,4 @@
-#include "isa.h"
+#include "base/isa.h"
 
 #include <atomic>
 #include <cstdint>
@@ -6,7 +6,7 @@
 #include <iterator>
 #include <string>
 
-#include "error.h"
+#include "base/error.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -51,7 +51,8 @@ constexpr int kTierCount = static_cast<int>(std::size(kTiers));
 
 #if defined(__x86_64__)
 
-// The register state that the operating system saves on a context switch (XCR0), valid only where CPUID reports OSXSAVE.
+// The register state that the operating system saves on a context switch (XCR0), valid only where CPUID reports
+// OSXSAVE.
 std::uint64_t saved_register_state() noexcept {
   std::uint32_t low = 0;
   std::uint32_t high = 0;
@@ -59,8 +60,8 @@ std::uint64_t saved_register_state() noexcept {
   return (static_cast<std::uint64_t>(high) << 32) | low;
 }
 
-// An instruction is only usable if CPUID reports it and the OS saves the registers it works on; bit positions are those of
-// the Intel SDM, volume 2, CPUID, and volume 1, section 13.3 (XCR0).
+// An instruction is only usable if CPUID reports it and the OS saves the registers it works on; bit positions are those
+// of the Intel SDM, volume 2, CPUID, and volume 1, section 13.3 (XCR0).
 std::uint32_t detect_features() noexcept {
   constexpr std::uint64_t ymm_state = 0x06;  // SSE, AVX
   constexpr std::uint64_t zmm_state = 0xe6;  // SSE, AVX, opmask, ZMM 0-15 upper halves, ZMM 16-31

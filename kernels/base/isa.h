@@ -21,14 +21,16 @@ const char* isa_name(Isa isa) noexcept;
 // A name for people: "AVX-512 VNNI".
 const char* isa_title(Isa isa) noexcept;
 
-// True if the tier is part of this build, the CPU has all its instructions, and the operating system saves its registers.
+// True if the tier is part of this build, the CPU has all its instructions, and the operating system saves its
+// registers.
 bool isa_supported(Isa isa) noexcept;
 
 // The supported tiers, best first; the last one is always Isa::scalar.
 std::vector<Isa> supported_isas();
 
-// The tier that kernels use: the best supported one, or exactly the one that the environment variable FASTCPU_ISA names.
-// The variable is read on the first call only. Throws Error(Kind::isa) if it names an unknown or unsupported tier.
+// The tier that kernels use: the best supported one, or exactly the one that the environment variable FASTCPU_ISA
+// names. The variable is read on the first call only. Throws Error(Kind::isa) if it names an unknown or unsupported
+// tier.
 Isa selected_isa();
 
 // From now on selected_isa() returns `isa`. Throws Error(Kind::isa) if this CPU does not support it. What was packed or

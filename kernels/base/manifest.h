@@ -1,7 +1,8 @@
 // How kernels are found. A kernel folder has a manifest `kernels.inc` with one row per variant, best first:
 //     FASTCPU_KERNEL(<kernel>_<isa>, <isa>)
-// It is included to declare the variants, to build the list behind all_<kernel>() and, through that list, by tests and benchmarks: nobody keeps a second list.
-// A variant is a constant object whose first members are `const char* name` and `Isa isa`; rows of tiers that are not built are left out by FASTCPU_IF_<isa>.
+// It is included to declare the variants, to build the list behind all_<kernel>() and, through that list, by tests and
+// benchmarks: nobody keeps a second list. A variant is a constant object whose first members are `const char* name` and
+// `Isa isa`; rows of tiers that are not built are left out by FASTCPU_IF_<isa>.
 #pragma once
 #include <vector>
 

@@ -1,10 +1,12 @@
 // Token tiles: the layout of every activation between ops.
 //
-// A value with C channels and T tokens (columns) is cut along tokens into tiles of width 64; the rest of 1..63 tokens becomes tiles of width 32 and 16 (48 = 32 + 16), so that
-// a short query does not pay for 64 lanes. Tile i covers tokens [t0, t0 + width) and is stored channel-major: element (c, t) lies at
+// A value with C channels and T tokens (columns) is cut along tokens into tiles of width 64; the rest of 1..63 tokens
+// becomes tiles of width 32 and 16 (48 = 32 + 16), so that a short query does not pay for 64 lanes. Tile i covers
+// tokens [t0, t0 + width) and is stored channel-major: element (c, t) lies at
 //     base[t0 * channel_stride(C) + c * width + (t - t0)].
-// channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist and are written by kernels, but carry no meaning
-// (always finite in f32 buffers). Buffers are 64-byte aligned, hence so is every row of a 64-wide tile.
+// channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist and are written
+// by kernels, but carry no meaning (always finite in f32 buffers). Buffers are 64-byte aligned, hence so is every row
+// of a 64-wide tile.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
 // The extension module fastcpu._core. It is private: the public Python API is written on top of it.
-#include "bindings.h"
+#include "bindings/bindings.h"
 
 PYBIND11_MODULE(_core, module) {
   using namespace fastcpu::bindings;

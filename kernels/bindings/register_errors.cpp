@@ -1,8 +1,8 @@
 // Turns fastcpu::Error into the classes of fastcpu/errors.py.
 #include <exception>
 
-#include "../base/error.h"
-#include "bindings.h"
+#include "base/error.h"
+#include "bindings/bindings.h"
 
 namespace fastcpu::bindings {
 namespace {
@@ -32,7 +32,8 @@ void translate(std::exception_ptr raised) {
   try {
     std::rethrow_exception(raised);
   } catch (const Error& error) {
-    // The classes are looked up when needed (the module is cached by then), so that no reference outlives the interpreter.
+    // The classes are looked up when needed (the module is cached by then), so that no reference outlives the
+    // interpreter.
     const py::object type = py::module_::import("fastcpu.errors").attr(python_class(error.kind()));
     PyErr_SetString(type.ptr(), error.what());
   }

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "../base/error.h"
-#include "../base/isa.h"
-#include "bindings.h"
+#include "base/error.h"
+#include "base/isa.h"
+#include "bindings/bindings.h"
 
 namespace fastcpu::bindings {
 namespace {
@@ -30,14 +30,18 @@ Isa from_name(const std::string& name) {
 
 void register_isa(py::module_& module) {
   module.def("isas", [] { return names(all_isas()); }, "The names of all ISA tiers that fastcpu knows, best first.");
-  module.def("isa_title", [](const std::string& name) { return std::string(isa_title(from_name(name))); },
-             py::arg("name"), "The name of a tier for people, e.g. 'AVX-512 VNNI'.");
-  module.def("supported_isas", [] { return names(supported_isas()); },
-             "The tiers that this CPU and this build support, best first.");
-  module.def("selected_isa", [] { return std::string(isa_name(selected_isa())); },
-             "The tier in use: the best supported one, or the one that FASTCPU_ISA names.");
-  module.def("force_isa_for_testing", [](const std::string& name) { force_isa_for_testing(from_name(name)); },
-             py::arg("name"), "Use this tier for everything loaded from now on.");
+  module.def(
+      "isa_title", [](const std::string& name) { return std::string(isa_title(from_name(name))); }, py::arg("name"),
+      "The name of a tier for people, e.g. 'AVX-512 VNNI'.");
+  module.def(
+      "supported_isas", [] { return names(supported_isas()); },
+      "The tiers that this CPU and this build support, best first.");
+  module.def(
+      "selected_isa", [] { return std::string(isa_name(selected_isa())); },
+      "The tier in use: the best supported one, or the one that FASTCPU_ISA names.");
+  module.def(
+      "force_isa_for_testing", [](const std::string& name) { force_isa_for_testing(from_name(name)); }, py::arg("name"),
+      "Use this tier for everything loaded from now on.");
 }
 
 }  // namespace fastcpu::bindings
