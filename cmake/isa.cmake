@@ -1,6 +1,6 @@
 # Reads kernels/isa.def. Sets
 #   FASTCPU_ISAS             the tiers that are built, worst first
-#   FASTCPU_ISA_DEFINITIONS  FASTCPU_HAVE_<ISA>=1 for each of them
+#   FASTCPU_ISA_DEFINITIONS  FASTCPU_HAVE_<ISA>=1 for each of them, and for every tier the FASTCPU_IF_<isa>() of base/isa.h
 # and defines fastcpu_apply_isa_flags(<variable that lists sources>).
 
 include(CheckCXXSourceCompiles)
@@ -17,8 +17,6 @@ endif()
 set(FASTCPU_ISAS)
 set(FASTCPU_ISA_NOT_BUILT)
 set(FASTCPU_ISA_DEFINITIONS)
-set(isa_mask 0)
-set(isa_bit 1)
 file(STRINGS ${isa_def} isa_rows REGEX "^FASTCPU_ISA")
 foreach(row IN LISTS isa_rows)
   if(NOT row MATCHES "^FASTCPU_ISA\\(([a-z0-9]+), ([a-z0-9_]+), \"[^\"]*\", [^\"]*, \"([^\"]*)\"\\)$")
@@ -44,13 +42,12 @@ foreach(row IN LISTS isa_rows)
   endif()
   if(built)
     list(APPEND FASTCPU_ISAS ${name})
-    list(APPEND FASTCPU_ISA_DEFINITIONS FASTCPU_HAVE_${upper}=1)
-    math(EXPR isa_mask "${isa_mask} | ${isa_bit}")
+    list(APPEND FASTCPU_ISA_DEFINITIONS FASTCPU_HAVE_${upper}=1 FASTCPU_IF_${name}=FASTCPU_KEEP)
     separate_arguments(FASTCPU_ISA_FLAGS_${name} UNIX_COMMAND "${flags}")
   else()
     list(APPEND FASTCPU_ISA_NOT_BUILT ${name})
+    list(APPEND FASTCPU_ISA_DEFINITIONS FASTCPU_IF_${name}=FASTCPU_DROP)
   endif()
-  math(EXPR isa_bit "${isa_bit} << 1")
 endforeach()
 list(JOIN FASTCPU_ISAS ", " isa_list)
 message(STATUS "ISA tiers: ${isa_list}")
@@ -75,6 +72,4 @@ function(fastcpu_apply_isa_flags sources_variable)
     endif()
   endforeach()
   set(${sources_variable} ${kept} PARENT_SCOPE)
-  set_source_files_properties(${PROJECT_SOURCE_DIR}/kernels/base/isa.cc PROPERTIES
-    COMPILE_DEFINITIONS "FASTCPU_BUILT_ISA_MASK=${isa_mask}")
 endfunction()

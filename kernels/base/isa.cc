@@ -12,11 +12,6 @@
 #include <cpuid.h>
 #endif
 
-// Bit i says that row i of isa.def is compiled into this build. CMakeLists.txt sets it.
-#ifndef FASTCPU_BUILT_ISA_MASK
-#error "FASTCPU_BUILT_ISA_MASK is not defined: build with CMake"
-#endif
-
 namespace fastcpu {
 namespace {
 
@@ -40,10 +35,12 @@ struct Tier {
   const char* name;
   const char* title;
   std::uint32_t features;
+  bool built;
 };
 
 constexpr Tier kTiers[] = {
-#define FASTCPU_ISA(name, architecture, title, features, flags) {#name, title, features},
+#define FASTCPU_ISA(name, architecture, title, features, flags) \
+  {#name, title, features, FASTCPU_IF_##name(true ||) false},
 #include "../isa.def"
 #undef FASTCPU_ISA
 };
@@ -138,9 +135,8 @@ const char* isa_title(Isa isa) noexcept { return kTiers[static_cast<int>(isa)].t
 
 bool isa_supported(Isa isa) noexcept {
   static const std::uint32_t present = detect_features();
-  const int index = static_cast<int>(isa);
-  const std::uint32_t required = kTiers[index].features;
-  return ((FASTCPU_BUILT_ISA_MASK >> index) & 1) != 0 && (present & required) == required;
+  const Tier& tier = kTiers[static_cast<int>(isa)];
+  return tier.built && (present & tier.features) == tier.features;
 }
 
 std::vector<Isa> supported_isas() {

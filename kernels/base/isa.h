@@ -3,6 +3,12 @@
 
 #include <vector>
 
+// FASTCPU_IF_<isa>(text) is text if the tier is part of this build and nothing otherwise. The build defines it, for
+// every tier, as one of these two; FASTCPU_HAVE_<ISA> (in capitals) is defined for the tiers that are part of the
+// build.
+#define FASTCPU_KEEP(...) __VA_ARGS__
+#define FASTCPU_DROP(...)
+
 namespace fastcpu {
 
 // The tiers of isa.def, worst first. The numbers are the same on every architecture.

@@ -1,0 +1,65 @@
+"""Entry point of the `fastcpu` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+import fastcpu
+from fastcpu.cli import COMMANDS
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXIT_ERROR = 2  # what argparse uses too
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Command(Protocol):
+    """What a module of COMMANDS provides."""
+
+    def add_parser(self, subparsers: Subparsers) -> object: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def load_commands() -> dict[str, Command]:
+    """The modules of COMMANDS by the name that is typed: `fill_mask` is the command `fill-mask`."""
+    return {name.replace("_", "-"): cast(Command, import_module(f"fastcpu.cli.{name}")) for name in COMMANDS}
+
+
+def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastcpu",
+        description="Run pruned, int8-quantized Transformers fast on CPUs.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastcpu {fastcpu.__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in commands.values():
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    commands = load_commands()
+    args = build_parser(commands).parse_args(argv)
+    try:
+        status = commands[args.command].run(args)
+        sys.stdout.flush()
+    except fastcpu.FastcpuError as error:
+        message = " ".join(str(error).split())
+        print(f"fastcpu: error: {message}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`fastcpu info OUT | head`). Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return status
