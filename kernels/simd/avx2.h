@@ -1,0 +1,59 @@
+// The vectors of the AVX2 tier: 8 lanes. The operations and their meaning are those of simd/scalar.h.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fastcpu::avx2 {
+
+struct S32 {
+  static constexpr int lanes = 8;
+  __m256i v;
+
+  static S32 load(const int32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static S32 set1(int32_t x) { return {_mm256_set1_epi32(x)}; }
+  void store(int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+};
+
+inline S32 operator+(S32 a, S32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
+inline S32 operator-(S32 a, S32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+inline S32 max(S32 a, S32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
+
+struct F32 {
+  static constexpr int lanes = 8;
+  __m256 v;
+
+  static F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static F32 load_u8(const uint8_t* p) { return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))}; }
+  static F32 load_s8(const int8_t* p) { return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))}; }
+  static F32 set1(float x) { return {_mm256_set1_ps(x)}; }
+  static F32 zero() { return {_mm256_setzero_ps()}; }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store_u8(uint8_t* p) const {
+    const __m256i q = _mm256_cvtps_epi32(v);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
+};
+
+inline F32 operator+(F32 a, F32 b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline F32 operator-(F32 a, F32 b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline F32 sqrt(F32 x) { return {_mm256_sqrt_ps(x.v)}; }
+inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline F32 abs(F32 x) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v)}; }
+inline F32 copysign(F32 x, F32 sign) { return {_mm256_or_ps(abs(x).v, _mm256_and_ps(sign.v, _mm256_set1_ps(-0.0f)))}; }
+inline F32 rint(F32 x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline F32 replace_nan(F32 x, F32 other) { return {_mm256_blendv_ps(x.v, other.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))}; }
+inline F32 where_less(F32 a, F32 b, F32 x, F32 y) { return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))}; }
+inline F32 pow2(F32 n) {
+  const __m256i bits = _mm256_castps_si256(_mm256_add_ps(n.v, _mm256_set1_ps(0x1.8p23f)));
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(bits, 23), _mm256_set1_epi32(127 << 23)))};
+}
+inline F32 to_f32(S32 x) { return {_mm256_cvtepi32_ps(x.v)}; }
+inline S32 to_s32(F32 x) { return {_mm256_cvtps_epi32(x.v)}; }
+
+}  // namespace fastcpu::avx2
