@@ -18,9 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_report_header() -> str:
-    return (
-        f"fastcpu ISA tiers here: {', '.join(_core.supported_isas())}; FASTCPU_DATA: {os.environ.get('FASTCPU_DATA')}"
-    )
+    tiers = ", ".join(_core.supported_isas())
+    return f"ISA tiers here: {tiers}; FASTCPU_DATA: {os.environ.get('FASTCPU_DATA', 'not set')}"
 
 
 @pytest.fixture
