@@ -1,14 +1,12 @@
-// The body of gemm_f32 over a vector type, compiled once per ISA file in that ISA's namespace.
+// The body of gemm_f32, compiled once per ISA file in that tier's namespace over its vector type (simd/<isa>.h).
 //
-// V has `Float`, kLanes, load, store, broadcast, add, fma(a, b, c) = a * b + c with one rounding.
 // Packed weights: [stride(N) / 4][K][4], zeros past N. A block is kGroups groups of 4 rows times kVectors vectors of
-// tokens; three groups times two vectors of 16 keep 24 accumulators, and a row of x is read for 12 rows at once, so
-// that x, which does not fit into L1, may stream from L2.
+// tokens. Three groups times two AVX-512 vectors keep 24 accumulators, and a row of x is read for 12 rows at once, so
+// that x, which does not fit into L1, may stream from L2 and the weights from L3.
 #pragma once
-#include <cstring>
-
 #include "base/tile.h"
 #include "gemm_f32/gemm_f32.h"
+#include "simd/math.h"
 
 namespace fastcpu::FASTCPU_ISA_NAME {
 
@@ -20,35 +18,52 @@ inline void gemm_f32_pack(int n, int k, const float* w, void* packed) {
   float* out = static_cast<float*>(packed);
   for (int n0 = 0; n0 < n; n0 += 4)
     for (int i = 0; i < k; ++i)
-      for (int r = n0; r < n0 + 4; ++r) *out++ = r < n ? w[static_cast<int64_t>(r) * k + i] : 0.0F;
+      for (int r = n0; r < n0 + 4; ++r) *out++ = r < n ? w[static_cast<int64_t>(r) * k + i] : 0.0f;
 }
 
-// x, out: first of kVectors vectors of the tile; w: the first group.
+// x, out: the first of kVectors vectors of the tile; w: the first group.
 template <class V, int kGroups, int kVectors>
 void gemm_f32_block(const float* x, int k, int width, const float* w, const float* bias, float* out) {
   constexpr int kRows = 4 * kGroups;
   const int64_t group = static_cast<int64_t>(k) * 4;
-  typename V::Float acc[kRows][kVectors];
+  V acc[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c) acc[r][c] = V::broadcast(0.0F);
+    for (int c = 0; c < kVectors; ++c) acc[r][c] = V::zero();
   for (int i = 0; i < k; ++i, x += width, w += 4) {
-    typename V::Float column[kVectors];
+    V column[kVectors];
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c) column[c] = V::load(x + c * V::kLanes);
+    for (int c = 0; c < kVectors; ++c) column[c] = V::load(x + c * V::lanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const typename V::Float weight = V::broadcast(w[r / 4 * group + r % 4]);
+      const V weight = V::set1(w[r / 4 * group + r % 4]);
 #pragma GCC unroll 4
-      for (int c = 0; c < kVectors; ++c) acc[r][c] = V::fma(weight, column[c], acc[r][c]);
+      for (int c = 0; c < kVectors; ++c) acc[r][c] = fma(weight, column[c], acc[r][c]);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const typename V::Float b = V::broadcast(bias[r]);
+    const V b = V::set1(bias[r]);
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c) V::store(out + r * width + c * V::kLanes, V::add(acc[r][c], b));
+    for (int c = 0; c < kVectors; ++c) (acc[r][c] + b).store(out + r * width + c * V::lanes);
+  }
+}
+
+template <class V>
+void gemm_f32_activate(Activation activation, float* y, int count) {
+  switch (activation) {
+    case Activation::none:
+      break;
+    case Activation::relu:
+      for (int i = 0; i < count; i += V::lanes) relu(V::load(y + i)).store(y + i);
+      break;
+    case Activation::gelu:
+      for (int i = 0; i < count; i += V::lanes) gelu(V::load(y + i)).store(y + i);
+      break;
+    case Activation::tanh:
+      for (int i = 0; i < count; i += V::lanes) tanh(V::load(y + i)).store(y + i);
+      break;
   }
 }
 
@@ -56,8 +71,9 @@ template <class V, int kGroups, int kVectors>
 void gemm_f32_rows(const GemmF32Args& args, int n) {
   const float* w = static_cast<const float*>(args.weights) + static_cast<int64_t>(n) * args.k;
   float* out = args.out + static_cast<int64_t>(n) * args.width;
-  for (int t = 0; t < args.width; t += kVectors * V::kLanes)
+  for (int t = 0; t < args.width; t += kVectors * V::lanes)
     gemm_f32_block<V, kGroups, kVectors>(args.x + t, args.k, args.width, w, args.bias + n, out + t);
+  gemm_f32_activate<V>(args.activation, out, 4 * kGroups * args.width);  // these rows are still in L1
 }
 
 template <class V, int kMaxGroups, int kVectors>
@@ -65,11 +81,8 @@ void gemm_f32_range(const GemmF32Args& args) {
   int n = args.n_begin;
   for (; n + 4 * kMaxGroups <= args.n_end; n += 4 * kMaxGroups) gemm_f32_rows<V, kMaxGroups, kVectors>(args, n);
   if constexpr (kMaxGroups > 2)
-    if (args.n_end - n == 8) {
-      gemm_f32_rows<V, 2, kVectors>(args, n);
-      n += 8;
-    }
-  if (n < args.n_end) gemm_f32_rows<V, 1, kVectors>(args, n);
+    for (; n + 8 <= args.n_end; n += 8) gemm_f32_rows<V, 2, kVectors>(args, n);
+  for (; n < args.n_end; n += 4) gemm_f32_rows<V, 1, kVectors>(args, n);
 }
 
 }  // namespace fastcpu::FASTCPU_ISA_NAME
