@@ -1,0 +1,75 @@
+"""Pruning of one weight [N, K]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.errors import InputError
+from fastcpu.prune.pattern import Pattern
+from fastcpu.prune.patterns import PATTERNS
+from fastcpu.prune.scores import SCORES, Score
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How many of a weight's blocks, and of its single weights, are zero."""
+
+    pattern: str
+    blocks: int
+    zero_blocks: int
+    weights: int
+    zero_weights: int
+
+    @property
+    def block_sparsity(self) -> float:
+        return self.zero_blocks / self.blocks if self.blocks else 0.0
+
+    @property
+    def weight_sparsity(self) -> float:
+        return self.zero_weights / self.weights if self.weights else 0.0
+
+
+def _pattern(name: str) -> Pattern:
+    if name not in PATTERNS:
+        raise InputError(f"no pruning pattern {name!r}; there are {', '.join(sorted(PATTERNS))}")
+    return PATTERNS[name]
+
+
+def _score(name: str) -> Score:
+    if name not in SCORES:
+        raise InputError(f"no pruning score {name!r}; there are {', '.join(sorted(SCORES))}")
+    return SCORES[name]
+
+
+def sparsity_of(weight: NDArray[Any], pattern: str = "4x1") -> Sparsity:
+    """Counts the zeros of a weight; InputError if it does not divide into the pattern's blocks."""
+    zero = _pattern(pattern).zero_blocks(weight)
+    return Sparsity(pattern, zero.size, int(zero.sum()), weight.size, int((weight == 0).sum()))
+
+
+def keep_mask(
+    weight: NDArray[Any], sparsity: float, pattern: str = "4x1", score: str = "magnitude"
+) -> NDArray[np.bool_]:
+    """The mask [N, K] that drops exactly ``round(sparsity * blocks)`` blocks, those of the lowest score.
+
+    Blocks of equal score go in row-major order, so the mask is a function of the weight alone.
+    """
+    if not 0.0 <= sparsity <= 1.0:
+        raise InputError(f"sparsity must be in [0, 1], not {sparsity}")
+    blocks = _pattern(pattern)
+    blocks.block_shape(weight.shape)
+    if not np.isfinite(weight).all():
+        raise InputError("a weight to prune holds NaN or infinity")
+    scores = blocks.reduce(_score(score)(weight))
+    keep = np.ones(scores.size, dtype=np.bool_)
+    keep[np.argsort(scores, axis=None, kind="stable")[: round(sparsity * scores.size)]] = False
+    return blocks.expand(keep.reshape(scores.shape))
+
+
+def prune_weight(weight: NDArray[Any], sparsity: float, pattern: str = "4x1", score: str = "magnitude") -> NDArray[Any]:
+    """A copy of the weight with the blocks outside `keep_mask` set to zero."""
+    return np.where(keep_mask(weight, sparsity, pattern, score), weight, np.zeros((), weight.dtype))
