@@ -93,7 +93,7 @@ demo: build
 	fastcpu demo
 
 bench: build $(BENCH_ENV)
-	python -m bench
+	python -m bench.compare
 
 clean:
 	rm -rf build/release build/dev build/asan-ubsan build/tsan dist .mypy_cache .pytest_cache .ruff_cache fastcpu/_core.*.so
