@@ -1,4 +1,5 @@
-// Residual addition, LayerNorm and quantization of one token tile in one pass over memory (docs/numerics.md, "layernorm").
+// Residual addition, LayerNorm and quantization of one token tile in one pass over memory (docs/numerics.md,
+// "layernorm").
 //   h = a (+ b);  y = ((h - mean) * r) * gamma + beta;  outputs: f32 y, and u8 quantize(y) or quantize_dynamic(y)
 #pragma once
 #include <cstddef>
@@ -10,18 +11,18 @@
 namespace fastcpu {
 
 struct LayernormArgs {
-  const float* a;            // [C][width]
-  const float* b;            // [C][width] or nullptr
-  int channels, width;       // width 16, 32 or 64
-  const float* gamma;        // [C]
-  const float* beta;         // [C]
+  const float* a;       // [C][width]
+  const float* b;       // [C][width] or nullptr
+  int channels, width;  // width 16, 32 or 64
+  const float* gamma;   // [C]
+  const float* beta;    // [C]
   float epsilon;
-  float* out;                // [C][width] f32, or nullptr; may be a or b
-  uint8_t* out_u8;           // [stride(C)][width] or nullptr
-  float inv_scale;           // of the static u8 output
+  float* out;       // [C][width] f32, or nullptr; may be a or b
+  uint8_t* out_u8;  // [stride(C)][width] or nullptr
+  float inv_scale;  // of the static u8 output
   float zero_point;
-  float* dynamic_scale;      // [width]: not nullptr selects the dynamic u8 output
-  float* scratch;            // [C][width], used when out is nullptr; may be nullptr otherwise
+  float* dynamic_scale;  // [width]: not nullptr selects the dynamic u8 output
+  float* scratch;        // [C][width], used when out is nullptr; may be nullptr otherwise
 };
 
 struct LayernormKernel {

@@ -1,5 +1,5 @@
-// Element-wise work on f32 tiles (docs/numerics.md, sections 2 and 3). All functions treat a tile as `count` contiguous floats (a multiple of 16), except the dynamic
-// quantization, which reduces along channels with lane = token.
+// Element-wise work on f32 tiles (docs/numerics.md, sections 2 and 3). All functions treat a tile as `count` contiguous
+// floats (a multiple of 16), except the dynamic quantization, which reduces along channels with lane = token.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +20,8 @@ struct PointwiseKernel {
   // x: [channels][width] -> out: [channel_stride(channels)][width] u8 with zero point 128, scale: [width]
   void (*quantize_dynamic)(const float* x, int channels, int width, uint8_t* out, float* scale);
   // out[c, t] = (f32(quantize(x[c, t])) - zero_point) * scale, plus bias[c] if bias is given; [channels][width]
-  void (*fake_quant)(const float* x, int channels, int width, float scale, float inv_scale, float zero_point, const float* bias, float* out);
+  void (*fake_quant)(const float* x, int channels, int width, float scale, float inv_scale, float zero_point,
+                     const float* bias, float* out);
   void (*exp2)(const float* x, float* out, int64_t count);  // x <= 0; exposed for tests of the bound
 };
 

@@ -1,4 +1,5 @@
-// From tiles to rows: pooling over a sequence, normalization, and the transposition into the caller's arrays (docs/numerics.md, "pool", "l2norm").
+// From tiles to rows: pooling over a sequence, normalization, and the transposition into the caller's arrays
+// (docs/numerics.md, "pool", "l2norm").
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,13 +15,16 @@ enum class Pool : int { cls, mean, max };
 struct PoolingKernel {
   const char* name;
   Isa isa;
-  // x: f32 rows [x.channel, x.channel + count) of one sequence; out: [count] contiguous floats. An empty sequence gives 0.
+  // x: f32 rows [x.channel, x.channel + count) of one sequence; out: [count] contiguous floats. An empty sequence gives
+  // 0.
   void (*pool)(Pool mode, const TileSpan& x, int count, float* out);
   // One tile in place, lane = token: [channels][width].
   void (*l2norm)(float* x, int channels, int width);
-  // Copies tokens [x.begin, x.begin + x.length), channels [x.channel, x.channel + count), to out[(t - begin) * row_stride + c].
+  // Copies tokens [x.begin, x.begin + x.length), channels [x.channel, x.channel + count), to out[(t - begin) *
+  // row_stride + c].
   void (*to_rows)(const TileSpan& x, int count, float* out, int64_t row_stride);
-  // The way back: rows -> tile columns (used for pooled vectors, which become the columns of a value with one token per sequence).
+  // The way back: rows -> tile columns (used for pooled vectors, which become the columns of a value with one token per
+  // sequence).
   void (*from_rows)(const float* rows, int64_t row_stride, int count, const TileSpan& out);
 };
 

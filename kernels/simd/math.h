@@ -1,5 +1,6 @@
-// Functions of f32 vectors, written once for the F32 of every tier (simd/scalar.h). FASTCPU_ISA_NAME is the tier's namespace.
-// Every step is a separate multiplication or addition, never a fused one, so that all tiers give the same bits. The error bounds are in docs/numerics.md, section 5.
+// Functions of f32 vectors, written once for the F32 of every tier (simd/scalar.h). FASTCPU_ISA_NAME is the tier's
+// namespace. Every step is a separate multiplication or addition, never a fused one, so that all tiers give the same
+// bits. The error bounds are in docs/numerics.md, section 5.
 #pragma once
 
 namespace fastcpu::FASTCPU_ISA_NAME {
@@ -25,8 +26,9 @@ inline V relu(V x) {
   return max(V::zero(), x);
 }
 
-// x Phi(x) = x/2 (1 + erf(x / sqrt 2)) = max(x, 0) - z Q(z) with z = |x| and the upper tail Q(z) = 2^(-z^2 log2(e) / 2) R(z).
-// R is a polynomial in s = 1 / (1 + 0.3 z). Past z = 13 the tail is below 2^-121 and is held there, which keeps infinities and subnormals out of the product.
+// x Phi(x) = x/2 (1 + erf(x / sqrt 2)) = max(x, 0) - z Q(z) with z = |x| and the upper tail Q(z) = 2^(-z^2 log2(e) / 2)
+// R(z). R is a polynomial in s = 1 / (1 + 0.3 z). Past z = 13 the tail is below 2^-121 and is held there, which keeps
+// infinities and subnormals out of the product.
 template <class V>
 inline V gelu(V x) {
   const V z = min(abs(x), V::set1(13.0f));
@@ -43,7 +45,8 @@ inline V gelu(V x) {
   return relu(x) - z * tail;
 }
 
-// (1 - e) / (1 + e) with e = 2^(-2 |x| log2(e)); below 5/8 the odd polynomial x + x^3 P(x^2), which keeps the relative precision of small x.
+// (1 - e) / (1 + e) with e = 2^(-2 |x| log2(e)); below 5/8 the odd polynomial x + x^3 P(x^2), which keeps the relative
+// precision of small x.
 template <class V>
 inline V tanh(V x) {
   const V z = abs(x);
