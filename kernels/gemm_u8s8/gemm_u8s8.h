@@ -1,11 +1,15 @@
-// Dense u8 x s8 matrix product of one token tile, with the epilogue of a quantized linear (docs/numerics.md, section 3).
+// Dense u8 x s8 matrix product of one token tile, with the epilogue of a quantized linear
+// (docs/numerics.md, section 3).
 //
 //   acc[n, t] = init[n] + sum_k w[n, k] * x[k, t]                      s32, exact, 0 <= t < width
 //   y = f32(acc) * mul[n];  if token_scale: y = y * token_scale[t];  y = y + add[n]
-//   f32 store: out[n, t] = y        u8 store: out[n, t] = u8(rint(min(max(y, 0), 255)))        table store: out[n, t] = table[that]
+//   f32 store:   out[n, t] = y
+//   u8 store:    out[n, t] = u8(rint(min(max(y, 0), 255)))
+//   table store: out[n, t] = table[that]
 //
-// x and out are tiles (base/tile.h): row k starts at x + k * width; row n of the output at out + n * width elements. Both bases are 16-byte aligned, 64-byte aligned when width is 64.
-// Weights are packed once per ISA variant. The caller owns memory and threads.
+// x and out are tiles (base/tile.h): row k starts at x + k * width; row n of the output at out + n * width elements.
+// Both bases are 16-byte aligned, 64-byte aligned when width is 64. Weights are packed once per ISA variant. The caller
+// owns memory and threads.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -26,26 +30,29 @@ struct QuantEpilogue {
   const uint8_t* table;      // [256], only with Store::table
   Store store;
 };
-// The arrays of an epilogue have stride(N) = N rounded up to a multiple of 4 entries, and so has the output: rows N .. stride(N)-1 are written too (their weights are zero).
+// The arrays of an epilogue have stride(N) = N rounded up to a multiple of 4 entries, and so has the output: rows N ..
+// stride(N)-1 are written too (their weights are zero).
 
 struct GemmU8S8Args {
-  const uint8_t* x;      // [stride(K)][width]; rows K .. stride(K)-1 may hold anything
-  int k;                 // K, at most 32768
-  int width;             // 16, 32 or 64
-  const void* weights;   // what pack() wrote
-  int n_begin, n_end;    // rows to compute; multiples of 4, n_end <= stride(N)
+  const uint8_t* x;     // [stride(K)][width]; rows K .. stride(K)-1 may hold anything
+  int k;                // K, at most 32768
+  int width;            // 16, 32 or 64
+  const void* weights;  // what pack() wrote
+  int n_begin, n_end;   // rows to compute; multiples of 4, n_end <= stride(N)
   QuantEpilogue epilogue;
-  void* out;             // f32 or u8, row 0 of the tile
-  void* scratch;         // scratch_bytes(k), 64-byte aligned
+  void* out;      // f32 or u8, row 0 of the tile
+  void* scratch;  // scratch_bytes(k), 64-byte aligned
 };
 
 struct GemmU8S8Kernel {
   const char* name;
   Isa isa;
   size_t (*packed_bytes)(int n, int k);
-  void (*pack)(int n, int k, const int8_t* w, void* packed);  // w: row-major [N, K], values -127..127; packed: 64-byte aligned
+  // w: row-major [N, K], values -127..127; packed: 64-byte aligned.
+  void (*pack)(int n, int k, const int8_t* w, void* packed);
   size_t (*scratch_bytes)(int k);
-  void (*prepare)(const uint8_t* x, int k, int width, void* scratch);  // re-lays the tile for run(); once per (tile, thread), before any run() on that tile; nullptr if not needed
+  // Re-lays the tile for run(): once per (tile, thread), before any run() on that tile; nullptr if not needed.
+  void (*prepare)(const uint8_t* x, int k, int width, void* scratch);
   void (*run)(const GemmU8S8Args& args);
 };
 

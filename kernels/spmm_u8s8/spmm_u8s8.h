@@ -1,7 +1,9 @@
-// 4x1 block-sparse u8 x s8 matrix product of one token tile; same arithmetic, epilogue and layouts as gemm_u8s8.h, and the same bits.
+// 4x1 block-sparse u8 x s8 matrix product of one token tile; same arithmetic, epilogue and layouts as gemm_u8s8.h, and
+// the same bits.
 //
-// Canonical weights (docs/format.md): rows come in groups of 4; group g has blocks offsets[g] .. offsets[g+1], ascending in k; block b multiplies input channel index[b] by the four
-// values values[4 b .. 4 b + 3], one per row of the group. N is a multiple of 4.
+// Canonical weights (docs/format.md): rows come in groups of 4; group g has blocks offsets[g] .. offsets[g+1],
+// ascending in k; block b multiplies input channel index[b] by the four values values[4 b .. 4 b + 3], one per row of
+// the group. N is a multiple of 4.
 #pragma once
 #include "gemm_u8s8/gemm_u8s8.h"
 
@@ -18,8 +20,10 @@ struct SpmmU8S8Kernel {
   const char* name;
   Isa isa;
   size_t (*packed_bytes)(const Blocks4x1& w);
-  void (*pack)(const Blocks4x1& w, void* packed);  // packed: 64-byte aligned, self-contained (w is not needed afterwards)
-  void (*run)(const GemmU8S8Args& args);           // args.weights = packed; args.scratch is not used
+  // packed: 64-byte aligned, self-contained (w is not needed afterwards).
+  void (*pack)(const Blocks4x1& w, void* packed);
+  // args.weights = packed; args.scratch is not used.
+  void (*run)(const GemmU8S8Args& args);
 };
 
 const std::vector<const SpmmU8S8Kernel*>& spmm_u8s8_manifest();

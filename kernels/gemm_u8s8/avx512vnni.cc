@@ -1,0 +1,148 @@
+// A block is 64 rows x tokens of sums, whatever the width: 4 rows of 64, 8 of 32 or 16 of 16 tokens, 16 accumulators.
+// Packed weights: [stride(N) / 4][stride(K) / 4][4 rows][4 k]. Scratch: the tile as [stride(K) / 4][width][4 k], tokens
+// in the kernel order of the epilogue.
+#include <cstring>
+
+#include "base/tile.h"
+#include "gemm_u8s8/epilogue_avx512vnni.h"
+
+namespace fastcpu {
+namespace {
+
+constexpr int kQuadBytes = 16;     // 4 rows x 4 k of weights
+constexpr int kPrefetchQuads = 8;  // of the tile, which is larger than L1 from K = 768 on
+
+size_t group_bytes(int k) { return static_cast<size_t>(channel_stride(k)) * 4; }
+
+size_t packed_bytes(int n, int k) { return static_cast<size_t>(channel_stride(n) / 4) * group_bytes(k); }
+
+void pack(int n, int k, const int8_t* w, void* packed) {
+  std::memset(packed, 0, packed_bytes(n, k));
+  for (int r = 0; r < n; ++r) {
+    int8_t* group = static_cast<int8_t*>(packed) + static_cast<size_t>(r / 4) * group_bytes(k);
+    const int8_t* row = w + static_cast<int64_t>(r) * k;
+    for (int i = 0; i < k; ++i) group[i / 4 * kQuadBytes + r % 4 * 4 + i % 4] = row[i];
+  }
+}
+
+size_t scratch_bytes(int k) { return static_cast<size_t>(channel_stride(k)) * kTileWidth; }
+
+void interleave64(const uint8_t* x, uint8_t* out) {
+  const __m512i r0 = _mm512_loadu_si512(x);
+  const __m512i r1 = _mm512_loadu_si512(x + 64);
+  const __m512i r2 = _mm512_loadu_si512(x + 128);
+  const __m512i r3 = _mm512_loadu_si512(x + 192);
+  const __m512i low01 = _mm512_unpacklo_epi8(r0, r1);
+  const __m512i low23 = _mm512_unpacklo_epi8(r2, r3);
+  const __m512i high01 = _mm512_unpackhi_epi8(r0, r1);
+  const __m512i high23 = _mm512_unpackhi_epi8(r2, r3);
+  _mm512_store_si512(out, _mm512_unpacklo_epi16(low01, low23));
+  _mm512_store_si512(out + 64, _mm512_unpackhi_epi16(low01, low23));
+  _mm512_store_si512(out + 128, _mm512_unpacklo_epi16(high01, high23));
+  _mm512_store_si512(out + 192, _mm512_unpackhi_epi16(high01, high23));
+}
+
+// Byte i of the result is byte index[i] of the 128 bytes of four rows of 32 tokens.
+void interleave32(const uint8_t* x, uint8_t* out) {
+  const __m512i rows01 = _mm512_loadu_si512(x);
+  const __m512i rows23 = _mm512_loadu_si512(x + 64);
+  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
+  const __m512i first = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x60402000));
+  const __m512i second = _mm512_add_epi8(first, _mm512_set1_epi8(4));
+  _mm512_store_si512(out, _mm512_permutex2var_epi8(rows01, first, rows23));
+  _mm512_store_si512(out + 64, _mm512_permutex2var_epi8(rows01, second, rows23));
+}
+
+void interleave16(const uint8_t* x, uint8_t* out) {
+  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
+  const __m512i index = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x30201000));
+  _mm512_store_si512(out, _mm512_permutexvar_epi8(index, _mm512_loadu_si512(x)));
+}
+
+void prepare(const uint8_t* x, int k, int width, void* scratch) {
+  uint8_t* out = static_cast<uint8_t*>(scratch);
+  const auto interleave = width == 64 ? interleave64 : width == 32 ? interleave32 : interleave16;
+  for (int64_t i = 0; i < channel_stride(k) * width; i += 4 * width) interleave(x + i, out + i);
+}
+
+// One row of weights times 64, 32 or 16 tokens. In assembly because GCC 12 spills the accumulators of the intrinsic.
+inline void dot_row(__m512i (&acc)[4], const __m512i (&x)[4], const int8_t* w) {
+  __m512i weight;
+  asm("vpbroadcastd %9, %4\n\t"
+      "vpdpbusd %4, %5, %0\n\t"
+      "vpdpbusd %4, %6, %1\n\t"
+      "vpdpbusd %4, %7, %2\n\t"
+      "vpdpbusd %4, %8, %3"
+      : "+v"(acc[0]), "+v"(acc[1]), "+v"(acc[2]), "+v"(acc[3]), "=&v"(weight)
+      : "v"(x[0]), "v"(x[1]), "v"(x[2]), "v"(x[3]), "m"(*reinterpret_cast<const int8_t (*)[4]>(w)));
+}
+inline void dot_row(__m512i (&acc)[2], const __m512i (&x)[2], const int8_t* w) {
+  __m512i weight;
+  asm("vpbroadcastd %5, %2\n\t"
+      "vpdpbusd %2, %3, %0\n\t"
+      "vpdpbusd %2, %4, %1"
+      : "+v"(acc[0]), "+v"(acc[1]), "=&v"(weight)
+      : "v"(x[0]), "v"(x[1]), "m"(*reinterpret_cast<const int8_t (*)[4]>(w)));
+}
+inline void dot_row(__m512i (&acc)[1], const __m512i (&x)[1], const int8_t* w) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc[0]) : "v"(x[0]), "m"(*reinterpret_cast<const int8_t (*)[4]>(w)));
+}
+
+// Rows [n, n + 4 kGroups).
+template <int kWidth, int kGroups>
+void run_block(const GemmU8S8Args& args, int n) {
+  constexpr int kVectors = kWidth / 16;
+  __m512i acc[kGroups][4][kVectors];
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g)
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r)
+#pragma GCC unroll 4
+      for (int c = 0; c < kVectors; ++c) acc[g][r][c] = _mm512_set1_epi32(args.epilogue.init[n + 4 * g + r]);
+
+  const size_t stride = group_bytes(args.k);
+  const int8_t* w = static_cast<const int8_t*>(args.weights) + static_cast<size_t>(n / 4) * stride;
+  const uint8_t* tile = static_cast<const uint8_t*>(args.scratch);
+  const uint8_t* const end = tile + channel_stride(args.k) * kWidth;
+  for (; tile != end; tile += 4 * kWidth, w += kQuadBytes) {
+    __m512i x[kVectors];
+#pragma GCC unroll 4
+    for (int c = 0; c < kVectors; ++c) {
+      x[c] = _mm512_load_si512(tile + 64 * c);
+      _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchQuads * 4 * kWidth + 64 * c), _MM_HINT_T0);
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g)
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) dot_row(acc[g][r], x, w + static_cast<size_t>(g) * stride + 4 * r);
+  }
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) avx512vnni::store_group<kWidth>(args.epilogue, n + 4 * g, acc[g], args.out);
+}
+
+template <int kWidth>
+void run_width(const GemmU8S8Args& args) {
+  constexpr int kRows = 256 / kWidth;
+  int n = args.n_begin;
+  for (; n + kRows <= args.n_end; n += kRows) run_block<kWidth, kRows / 4>(args, n);
+  for (; n < args.n_end; n += 4) run_block<kWidth, 1>(args, n);
+}
+
+void run(const GemmU8S8Args& args) {
+  if (args.width == 64) {
+    run_width<64>(args);
+  } else if (args.width == 32) {
+    run_width<32>(args);
+  } else {
+    run_width<16>(args);
+  }
+}
+
+}  // namespace
+
+extern const GemmU8S8Kernel gemm_u8s8_avx512vnni = {"gemm_u8s8_avx512vnni", Isa::avx512vnni, packed_bytes, pack,
+                                                    scratch_bytes,          prepare,         run};
+
+}  // namespace fastcpu
