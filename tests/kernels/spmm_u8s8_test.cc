@@ -1,0 +1,80 @@
+// spmm_u8s8: every variant that runs here, bit for bit against exact sums and the epilogue of docs/numerics.md, and
+// against the dense kernel on the same weights.
+#include "spmm_u8s8/spmm_u8s8.h"
+
+#include "base/manifest.h"
+#include "linear_case.h"
+
+namespace fastcpu::test {
+namespace {
+
+struct Shape {
+  int n, k;
+  double density;
+  Fill fill;
+};
+
+constexpr Shape kShapes[] = {
+    {4, 1, 1.0, Fill::random},      {4, 3, 1.0, Fill::random},     {8, 4, 0.5, Fill::random},
+    {8, 5, 1.0, Fill::random},      {12, 64, 0.0, Fill::random},   {20, 64, 0.2, Fill::random},
+    {64, 64, 0.3, Fill::random},    {400, 37, 0.2, Fill::random},  {16, 64, 1.0, Fill::random},
+    {64, 768, 0.2, Fill::random},   {32, 768, 0.02, Fill::random}, {32, 3072, 0.2, Fill::random},
+    {16, 3072, 1.0, Fill::extreme}, {8, 32768, 0.5, Fill::random}, {8, 32768, 1.0, Fill::extreme},
+};
+
+void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& report, Digest& digest) {
+  Guarded<uint8_t> packed(kernel.packed_bytes(c.blocks()));
+  kernel.pack(c.blocks(), packed.data());
+  report.check(packed.intact(), "%s, N %d, K %d: packed outside the weights", kernel.name, c.n, c.k);
+  check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
+    args.weights = packed.data();
+    kernel.run(args);
+  });
+}
+
+Digest dense_digest(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& report) {
+  Guarded<uint8_t> packed(kernel.packed_bytes(c.n, c.k));
+  Guarded<uint8_t> scratch(kernel.scratch_bytes(c.k));
+  kernel.pack(c.n, c.k, c.weights.data(), packed.data());
+  if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, scratch.data());
+  Digest digest;
+  check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
+    args.weights = packed.data();
+    args.scratch = scratch.data();
+    kernel.run(args);
+  });
+  return digest;
+}
+
+int run_tests(uint64_t seed) {
+  Report report(seed);
+  const std::vector<const SpmmU8S8Kernel*> kernels = runnable(spmm_u8s8_manifest());
+  const GemmU8S8Kernel& dense = *runnable(gemm_u8s8_manifest()).front();
+  std::vector<Digest> digests(kernels.size());
+  for (const Shape& shape : kShapes) {
+    for (const int width : {16, 32, 64}) {
+      const LinearCase c = make_linear(shape.n, shape.k, width, shape.density, shape.fill, seed);
+      const Digest from_dense = dense_digest(dense, c, report);
+      for (size_t i = 0; i < kernels.size(); ++i) {
+        Digest digest;
+        check_variant(*kernels[i], c, report, digest);
+        report.check(digest.value() == from_dense.value(), "%s, N %d, K %d, width %d: differs from %s",
+                     kernels[i]->name, c.n, c.k, width, dense.name);
+        const uint64_t value = digest.value();
+        digests[i].add(&value, sizeof value);
+      }
+    }
+  }
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    std::printf("%-24s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
+    report.check(digests[i].value() == digests[0].value(), "%s: its digest differs from that of %s", kernels[i]->name,
+                 kernels[0]->name);
+  }
+  report.check(kernels.back()->isa == Isa::scalar, "the manifest does not end with a scalar variant");
+  return report.finish("spmm_u8s8_test");
+}
+
+}  // namespace
+}  // namespace fastcpu::test
+
+int main(int argc, char** argv) { return fastcpu::test::run_tests(fastcpu::test::seed_from(argc, argv)); }
