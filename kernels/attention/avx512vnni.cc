@@ -1,0 +1,70 @@
+#include "simd/avx512vnni.h"
+
+#include "attention/generic_f32.h"
+#include "attention/generic_u8.h"
+
+namespace fastcpu {
+namespace avx512vnni {
+namespace {
+
+struct AttentionTier {
+  using F32 = avx512vnni::F32;
+  using S32 = avx512vnni::S32;
+  static constexpr int kDepth = 4;
+  static constexpr int kVectors = 4;
+  static constexpr int rows(int vectors) { return vectors == 4 ? 6 : 12; }
+  static constexpr int32_t kOnes = 0x01010101;
+
+  // GCC 12 spills the accumulators of the intrinsic.
+  static void step(S32& acc, S32 x, S32 w) { asm("vpdpbusd %2, %1, %0" : "+v"(acc.v) : "v"(x.v), "v"(w.v)); }
+
+  static S32 pack(const S32* p) {
+    constexpr int kOr = 0xFE;  // of three operands
+    const __m512i low =
+        _mm512_ternarylogic_epi32(p[0].v, _mm512_slli_epi32(p[1].v, 8), _mm512_slli_epi32(p[2].v, 16), kOr);
+    return {_mm512_or_si512(low, _mm512_slli_epi32(p[3].v, 24))};
+  }
+
+  static void copy(const uint8_t* in, int64_t in_stride, uint8_t flip, uint8_t* out, int64_t out_stride, int rows,
+                   int count) {
+    const __m512i flips = _mm512_set1_epi8(static_cast<char>(flip));
+    const __mmask64 mask = ~uint64_t{0} >> (64 - count);
+    for (int r = 0; r < rows; ++r, in += in_stride, out += out_stride)
+      _mm512_mask_storeu_epi8(out, mask, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in), flips));
+  }
+
+  // Four rows of 64 tokens: dwords are moved first so that the two unpackings, which stay within 128 bits, end in
+  // order.
+  template <bool kSigned>
+  static void interleave(const uint8_t* rows, int channels, int64_t stride, int32_t* out) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (int d = 0; d < channels; d += 4, rows += 4 * stride, out += stride)
+      for (int64_t t = 0; t < stride; t += 64) {
+        __m512i row[4];
+        for (int i = 0; i < 4; ++i) row[i] = _mm512_permutexvar_epi32(order, _mm512_loadu_si512(rows + i * stride + t));
+        const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]), high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+        const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]), high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+        _mm512_storeu_si512(out + t, _mm512_unpacklo_epi16(low01, low23));
+        _mm512_storeu_si512(out + t + 16, _mm512_unpackhi_epi16(low01, low23));
+        _mm512_storeu_si512(out + t + 32, _mm512_unpacklo_epi16(high01, high23));
+        _mm512_storeu_si512(out + t + 48, _mm512_unpackhi_epi16(high01, high23));
+      }
+  }
+
+  static void widen(const uint8_t* rows, int64_t count, int32_t* out) {
+    for (int64_t i = 0; i < count; i += 64) _mm512_storeu_si512(out + i / 4, _mm512_loadu_si512(rows + i));
+  }
+};
+
+}  // namespace
+}  // namespace avx512vnni
+
+extern const AttentionKernel attention_u8_avx512vnni = {
+    "attention_u8_avx512vnni", Isa::avx512vnni, true, avx512vnni::attention_u8_scratch_bytes<avx512vnni::AttentionTier>,
+    avx512vnni::attention_u8_run<avx512vnni::AttentionTier>};
+
+extern const AttentionKernel attention_f32_avx512vnni = {
+    "attention_f32_avx512vnni", Isa::avx512vnni, false, avx512vnni::attention_f32_scratch_bytes<avx512vnni::F32, 12, 2>,
+    avx512vnni::attention_f32_run<avx512vnni::F32, 12, 2>};
+
+}  // namespace fastcpu

@@ -1,0 +1,264 @@
+// attention_u8, attention_f32: every variant bit for bit against a restatement of docs/numerics.md, the restatement
+// against double, for sequences that start anywhere in the tiles of a longer value; no other byte of the output
+// changes.
+#include "attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/manifest.h"
+#include "base/tile.h"
+
+#define FASTCPU_ISA_NAME scalar
+#include "simd/math.h"
+#include "simd/scalar.h"
+
+namespace fastcpu {
+namespace {
+
+constexpr uint32_t kSeed = 20262;
+constexpr int kHeads = 3;   // the middle one is computed
+constexpr int kAfter = 23;  // tokens of the value behind the sequence
+constexpr uint8_t kCanary = 0xA5;
+int failures = 0;
+std::map<std::string, uint64_t> digests;
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// A value in the tile layout, every byte a canary at first.
+template <class T>
+struct Value {
+  int64_t tokens;
+  int channels;
+  size_t count;
+  std::unique_ptr<T[], Free> data;
+
+  Value(int64_t token_count, int channel_count)
+      : tokens(token_count),
+        channels(channel_count),
+        count(static_cast<size_t>(padded_tokens(token_count) * channel_stride(channel_count))),
+        data(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64))) {
+    std::memset(data.get(), kCanary, count * sizeof(T));
+  }
+  T& at(int64_t channel, int64_t token) const {
+    const Tile tile = tile_of(tokens, token);
+    return data[tile.begin * channel_stride(channels) + channel * tile.width + token - tile.begin];
+  }
+  TileSpan span(int head_dim, int64_t begin, int64_t length) const {
+    return {data.get(), tokens, channels, head_dim, begin, length};
+  }
+};
+
+struct Shape {
+  int64_t q_length, k_length, begin;
+  int head_dim;
+  Mask mask;
+};
+
+bool takes_part(const Shape& s, int64_t i, int64_t j) {
+  return s.mask == Mask::none || j - i <= s.k_length - s.q_length;
+}
+
+float exp2(float t) { return scalar::exp2(scalar::F32::set1(t)).v[0]; }
+
+bool near_tie(double x) { return std::fabs(x - std::floor(x) - 0.5) < 1e-4; }
+
+bool differs(double exact, int q) { return !near_tie(exact) && std::min(std::max(std::rint(exact), 0.0), 255.0) != q; }
+
+void report(const char* what, const Shape& s, int64_t wrong) {
+  if (wrong == 0) return;
+  ++failures;
+  std::printf("FAIL %s: %lld wrong, q_length %lld k_length %lld begin %lld head_dim %d mask %d seed %u\n", what,
+              static_cast<long long>(wrong), static_cast<long long>(s.q_length), static_cast<long long>(s.k_length),
+              static_cast<long long>(s.begin), s.head_dim, static_cast<int>(s.mask), kSeed);
+}
+
+// Runs a variant on a fresh output; compares all of it with `expected`.
+template <class T>
+void check(const AttentionKernel& kernel, AttentionArgs args, const Shape& s, const Value<T>& expected) {
+  const Value<T> out(expected.tokens, expected.channels);
+  const size_t bytes = kernel.scratch_bytes(s.q_length, s.k_length, s.head_dim);
+  const std::unique_ptr<char[], Free> scratch(static_cast<char*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)));
+  std::memset(scratch.get(), 0x7F, (bytes + 127) / 64 * 64);
+  args.out = out.span(s.head_dim, s.begin, s.q_length);
+  args.scratch = scratch.get();
+  kernel.run(args);
+  int64_t wrong = scratch[bytes] != 0x7F;
+  uint64_t& digest = digests[kernel.name];
+  for (size_t i = 0; i < out.count; ++i) {
+    wrong += std::memcmp(&out.data[i], &expected.data[i], sizeof(T)) != 0;
+    uint32_t bits = 0;
+    std::memcpy(&bits, &out.data[i], sizeof(T));
+    digest = (digest ^ bits) * 1099511628211U;
+  }
+  report(kernel.name, s, wrong);
+}
+
+void test_u8(const Shape& s, std::mt19937& random) {
+  const int d_begin = s.head_dim;
+  const Value<uint8_t> q(s.begin + s.q_length + kAfter, kHeads * s.head_dim);
+  const Value<uint8_t> k(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
+  const Value<uint8_t> v(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
+  for (const auto* value : {&q, &k, &v})
+    for (size_t i = 0; i < value->count; ++i) value->data[i] = static_cast<uint8_t>(random());
+  AttentionArgs args{};
+  args.q = q.span(d_begin, s.begin, s.q_length);
+  args.k = k.span(d_begin, s.begin, s.k_length);
+  args.v = v.span(d_begin, s.begin, s.k_length);
+  args.head_dim = s.head_dim;
+  args.mask = s.mask;
+  const float spread[] = {0.02f, 1.0f, 6.0f};  // standard deviation of the exponents: flat, usual, peaked
+  args.exponent_scale = spread[random() % 3] / (5500.0f * std::sqrt(static_cast<float>(s.head_dim)));
+  args.q_zero_point = static_cast<int32_t>(random() % 256);
+  args.out_scale = 1.7f;
+  args.out_zero_point = static_cast<float>(random() % 256);
+
+  const Value<uint8_t> out_u8(q.tokens, q.channels);
+  const Value<float> out_f32(q.tokens, q.channels);
+  std::vector<int32_t> scores(static_cast<size_t>(s.k_length)), p(scores.size());
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < s.q_length; ++i) {
+    int32_t largest = INT32_MIN;
+    for (int64_t j = 0; j < s.k_length; ++j) {
+      int32_t sum = 0, keys = 0;
+      for (int d = 0; d < s.head_dim; ++d) {
+        const int32_t key = k.at(d_begin + d, s.begin + j) - 128;
+        sum += key * q.at(d_begin + d, s.begin + i);
+        keys += key;
+      }
+      scores[j] = sum - args.q_zero_point * keys;
+      if (takes_part(s, i, j)) largest = std::max(largest, scores[j]);
+    }
+    int32_t den = 0;
+    for (int64_t j = 0; j < s.k_length; ++j) {
+      p[j] = 0;
+      if (!takes_part(s, i, j)) continue;
+      p[j] = static_cast<int32_t>(
+          std::nearbyint(255.0f * exp2(static_cast<float>(scores[j] - largest) * args.exponent_scale)));
+      wrong += differs(255 * std::exp2(static_cast<double>(scores[j] - largest) * args.exponent_scale), p[j]);
+      den += p[j];
+    }
+    const float r = args.out_scale / static_cast<float>(den);
+    for (int d = 0; d < s.head_dim; ++d) {
+      int32_t o = 0;
+      for (int64_t j = 0; j < s.k_length; ++j) o += p[j] * (v.at(d_begin + d, s.begin + j) - 128);
+      const float y = static_cast<float>(o) * r;
+      const float shifted = std::min(std::max(y + args.out_zero_point, 0.0f), 255.0f);
+      out_f32.at(d_begin + d, s.begin + i) = y;
+      out_u8.at(d_begin + d, s.begin + i) = static_cast<uint8_t>(std::nearbyint(shifted));
+      const double exact = static_cast<double>(o) / den * args.out_scale;
+      wrong += differs(exact + args.out_zero_point, out_u8.at(d_begin + d, s.begin + i));
+      wrong += std::fabs(y - exact) > 1e-6 * std::fabs(exact);
+    }
+  }
+  report("restatement of attention_u8", s, wrong);
+  for (const AttentionKernel* kernel : runnable(attention_u8_manifest())) {
+    args.out_u8 = true;
+    check(*kernel, args, s, out_u8);
+    args.out_u8 = false;
+    check(*kernel, args, s, out_f32);
+  }
+}
+
+void test_f32(const Shape& s, std::mt19937& random) {
+  const int d_begin = s.head_dim;
+  const Value<float> q(s.begin + s.q_length + kAfter, kHeads * s.head_dim);
+  const Value<float> k(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
+  const Value<float> v(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
+  std::uniform_real_distribution<float> uniform(-2, 2);
+  for (const auto* value : {&q, &k, &v})
+    for (size_t i = 0; i < value->count; ++i) value->data[i] = uniform(random);
+  AttentionArgs args{};
+  args.q = q.span(d_begin, s.begin, s.q_length);
+  args.k = k.span(d_begin, s.begin, s.k_length);
+  args.v = v.span(d_begin, s.begin, s.k_length);
+  args.head_dim = s.head_dim;
+  args.mask = s.mask;
+  args.exponent_scale = 1.44f / std::sqrt(static_cast<float>(s.head_dim));
+
+  const Value<float> out(q.tokens, q.channels);
+  std::vector<float> scores(static_cast<size_t>(s.k_length));
+  std::vector<double> exact_p(scores.size());
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < s.q_length; ++i) {
+    const int64_t keys = s.mask == Mask::none ? s.k_length : i + 1 + s.k_length - s.q_length;
+    double exact_den = 0;
+    for (int64_t j = 0; j < keys; ++j) {
+      double exact = 0;
+      scores[j] = 0;
+      for (int d = 0; d < s.head_dim; ++d) {
+        const float a = k.at(d_begin + d, s.begin + j), b = q.at(d_begin + d, s.begin + i);
+        scores[j] = std::fma(a, b, scores[j]);
+        exact += static_cast<double>(a) * b;
+      }
+      exact_p[j] = std::exp2(exact * args.exponent_scale);
+      exact_den += exact_p[j];
+    }
+    const float largest = *std::max_element(scores.begin(), scores.begin() + keys);
+    float den = 0;
+    for (int64_t j = 0; j < keys; ++j) {
+      scores[j] = exp2((scores[j] - largest) * args.exponent_scale);
+      den = den + scores[j];
+    }
+    const float r = 1 / den;
+    for (int d = 0; d < s.head_dim; ++d) {
+      float o = 0;
+      double exact = 0;
+      for (int64_t j = 0; j < keys; ++j) {
+        o = std::fma(scores[j], v.at(d_begin + d, s.begin + j), o);
+        exact += exact_p[j] * v.at(d_begin + d, s.begin + j);
+      }
+      out.at(d_begin + d, s.begin + i) = o * r;
+      wrong += std::fabs(o * r - exact / exact_den) > 1e-5;
+    }
+  }
+  report("restatement of attention_f32", s, wrong);
+  for (const AttentionKernel* kernel : runnable(attention_f32_manifest())) check(*kernel, args, s, out);
+}
+
+}  // namespace
+}  // namespace fastcpu
+
+int main() {
+  using namespace fastcpu;
+  std::mt19937 random(kSeed);
+  for (const int64_t length : {1, 3, 15, 16, 17, 64, 65, 100, 130, 200})
+    for (const int64_t begin : {0, 5, 16, 61, 64})
+      for (const int head_dim : {4, 32, 64, 80})
+        for (const Mask mask : {Mask::none, Mask::causal}) {
+          if (length > 100 && (begin + head_dim) % 3 == 0) continue;  // saves time, keeps every start and head_dim
+          const Shape shape{length, length, begin, head_dim, mask};
+          test_u8(shape, random);
+          if (length < 130) test_f32(shape, random);
+        }
+  for (const Mask mask : {Mask::none, Mask::causal})
+    for (const int head_dim : {8, 44, 96, 128, 256})
+      for (const int64_t begin : {0, 21}) {
+        test_u8({1, 77, begin, head_dim, mask}, random);
+        test_u8({70, 259, begin, head_dim, mask}, random);
+        test_f32({1, 77, begin, head_dim + 1, mask}, random);
+        test_f32({35, 70, begin, head_dim + 1, mask}, random);
+        if (mask == Mask::none) test_u8({90, 6, begin, head_dim, mask}, random);
+        if (mask == Mask::none) test_f32({90, 6, begin, head_dim + 1, mask}, random);
+      }
+  std::map<bool, uint64_t> first;
+  for (const auto* manifest : {&attention_u8_manifest(), &attention_f32_manifest()})
+    for (const AttentionKernel* kernel : runnable(*manifest)) {
+      const uint64_t digest = digests[kernel->name];
+      std::printf("%-26s digest %016llx\n", kernel->name, static_cast<unsigned long long>(digest));
+      if (first.emplace(kernel->u8, digest).first->second != digest) ++failures;
+    }
+  std::printf(failures == 0 ? "PASS\n" : "FAIL: %d\n", failures);
+  return failures == 0 ? 0 : 1;
+}
