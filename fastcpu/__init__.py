@@ -22,7 +22,7 @@ from fastcpu.errors import (
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it, imported at first use.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {"Session": "fastcpu.runtime", "compile": "fastcpu.pipeline"}
 
 __all__ = [
     "FastcpuError",
@@ -32,8 +32,10 @@ __all__ = [
     "IsaError",
     "OutputError",
     "QuantizationError",
+    "Session",
     "UnsupportedOpError",
     "__version__",
+    "compile",
 ]
 
 

@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, module) {
   using namespace fastcpu::bindings;
   register_errors(module);  // first, so that a later group that throws is translated
   register_isa(module);
+  register_session(module);
 }

@@ -1,0 +1,114 @@
+"""Running a compressed model: NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastcpu import _core
+
+Feed = ArrayLike | Sequence[NDArray[np.integer[Any]]]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input array: int64 or int32 (a mask may also be bool), shape ``[batch, sequence]``."""
+
+    name: str
+    role: str
+    optional: bool
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """An output array: float32; ``dims`` are symbolic names (``batch``, ``sequence``) or sizes."""
+
+    name: str
+    dims: tuple[str | int, ...]
+
+
+class Session:
+    """A model directory, opened and ready to run on this CPU.
+
+    Args:
+        path: the directory that ``fastcpu compile`` or ``fastcpu compress`` wrote.
+        threads: threads per run; by default all CPUs available to this process (affinity and cgroup quota).
+        execution: how 4x1 block-sparse weights are executed; the answers are the same bit for bit.
+        keep: names of intermediate values that ``run_kept`` can return, or ``["*"]``.
+        profile: measure the time of every op (``ops``).
+
+    Any number of Python threads may call ``run`` on one session at the same time.
+
+    Raises:
+        fastcpu.errors.FileFormatError: the directory is damaged, hostile or of an unknown version.
+        fastcpu.errors.GraphError: the graph is inconsistent or has an unknown op.
+        fastcpu.errors.OutputError: a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        execution: Literal["auto", "dense", "sparse"] = "auto",
+        keep: Sequence[str] = (),
+        profile: bool = False,
+    ) -> None:
+        self._session = _core.Session(
+            os.fspath(path), threads=threads, execution=execution, keep=list(keep), profile=profile
+        )
+        self.path = os.fspath(path)
+        self.inputs = [InputSpec(name, role, optional) for name, role, optional in self._session.inputs]
+        self.outputs = [
+            OutputSpec(name, tuple(int(dim) if dim.isdecimal() else dim for dim in dims))
+            for name, dims in self._session.outputs
+        ]
+
+    @property
+    def threads(self) -> int:
+        """Threads per run."""
+        return self._session.threads
+
+    @property
+    def isa(self) -> str:
+        """The instruction-set tier in use, e.g. ``avx512vnni``."""
+        return self._session.isa
+
+    def run(
+        self, feeds: Mapping[str, Feed], out: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run one batch.
+
+        Args:
+            feeds: input name to an integer array ``[batch, sequence]`` (with an attention mask of 0 and 1, holes and
+                left padding included), or to a list of 1-D integer arrays, one per sequence, which needs no mask.
+            out: optional output arrays to write into, by name: float32, C-contiguous, of the right shape.
+
+        Returns:
+            Output name to a float32 array. Padding is never computed: its rows are 0 in hidden states and -1e4 in
+            logits per token. For ragged input the sequence axis has the length of the longest sequence.
+
+        Raises:
+            fastcpu.errors.InputError: a wrong name, dtype, rank or shape, an empty batch, an id outside the vocabulary
+                or a sequence longer than the model's positions.
+        """
+        return self._session.run(dict(feeds), None if out is None else dict(out))
+
+    def run_kept(
+        self, feeds: Mapping[str, Feed], names: Sequence[str]
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """Run one batch and also return kept values as float32 ``[tokens, channels]`` (codes of u8 values)."""
+        return self._session.run_kept(dict(feeds), list(names))
+
+    def ops(self) -> list[dict[str, Any]]:
+        """One dict per op: name, kernel, density, multiply-accumulates, seconds (with ``profile=True``)."""
+        return self._session.ops()
+
+    def reset_profile(self) -> None:
+        """Start the times of ``ops`` again from zero."""
+        self._session.reset_profile()

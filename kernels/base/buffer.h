@@ -1,0 +1,45 @@
+// Owned, 64-byte aligned memory.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace fastcpu {
+
+constexpr size_t kAlignment = 64;
+
+constexpr size_t align_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(size_t bytes) : size_(align_up(bytes)) {
+    if (size_ == 0) return;
+    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size_)));
+    if (!data_) throw std::bad_alloc();
+  }
+
+  // Grows to at least `bytes`, at least doubling; contents are lost. Never shrinks.
+  void reserve(size_t bytes) {
+    if (bytes > size_) *this = AlignedBuffer(bytes > 2 * size_ ? bytes : 2 * size_);
+  }
+
+  uint8_t* data() const { return data_.get(); }
+  size_t size() const { return size_; }
+
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  std::unique_ptr<uint8_t, Free> data_;
+  size_t size_ = 0;
+};
+
+}  // namespace fastcpu

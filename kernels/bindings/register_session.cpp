@@ -1,0 +1,260 @@
+// fastcpu._core.Session: a thin, typed door to runtime/session.h. fastcpu/runtime.py is the public class on top of it.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "runtime/session.h"
+
+namespace py = pybind11;
+
+namespace fastcpu::bindings {
+namespace {
+
+// int64, int32, bool and uint8 are read as they are; anything else is refused, never converted silently.
+int integer_bytes(const py::array& array, const std::string& name) {
+  const char kind = array.dtype().kind();
+  const auto size = array.itemsize();
+  if ((kind == 'i' && (size == 8 || size == 4)) || kind == 'b' || (kind == 'u' && size == 1))
+    return static_cast<int>(size);
+  throw Error(Error::Kind::input, "input '" + name + "' has dtype " + py::str(array.dtype()).cast<std::string>() +
+                                      ", expected int64 or int32");
+}
+
+py::array contiguous(const py::object& object, const std::string& name) {
+  py::array array = py::array::ensure(object, py::array::c_style);
+  if (!array) throw Error(Error::Kind::input, "input '" + name + "' cannot be read as an array");
+  return array;
+}
+
+struct Feed {
+  std::vector<py::array> arrays;  // kept alive while the batch is filled
+};
+
+std::vector<IntSpan> spans(const py::sequence& list, const std::string& name, Feed& feed) {
+  std::vector<IntSpan> result;
+  for (const auto& item : list) {
+    py::array array = contiguous(py::reinterpret_borrow<py::object>(item), name);
+    if (array.ndim() != 1)
+      throw Error(Error::Kind::input, "input '" + name + "': sequence " + std::to_string(result.size()) + " has " +
+                                          std::to_string(array.ndim()) + " dimensions, expected 1");
+    if (array.size() == 0)
+      throw Error(Error::Kind::input, "input '" + name + "': sequence " + std::to_string(result.size()) + " is empty");
+    result.push_back({array.data(), integer_bytes(array, name), static_cast<int64_t>(array.size())});
+    feed.arrays.push_back(std::move(array));
+  }
+  return result;
+}
+
+IntArray matrix(const py::object& object, const std::string& name, Feed& feed) {
+  py::array array = contiguous(object, name);
+  const int bytes = integer_bytes(array, name);
+  if (array.ndim() != 2)
+    throw Error(Error::Kind::input, "input '" + name + "' has " + std::to_string(array.ndim()) +
+                                        " dimensions, expected 2: [batch, sequence]");
+  feed.arrays.push_back(array);
+  return {array.data(), bytes, static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(1))};
+}
+
+void check_same_shape(const IntArray& array, const std::string& name, const IntArray& ids,
+                      const std::string& ids_name) {
+  if (array.data != nullptr && (array.sequences != ids.sequences || array.columns != ids.columns))
+    throw Error(Error::Kind::input, "input '" + name + "' has shape [" + std::to_string(array.sequences) + ", " +
+                                        std::to_string(array.columns) + "], but '" + ids_name + "' has [" +
+                                        std::to_string(ids.sequences) + ", " + std::to_string(ids.columns) + "]");
+}
+
+void fill_batch(const Session& session, Context& context, const py::dict& feeds) {
+  const std::vector<InputInfo>& inputs = session.model().inputs();
+  std::string names;
+  for (const InputInfo& input : inputs) names += (names.empty() ? "'" : ", '") + input.name + "'";
+  py::object objects[3];  // by role
+  std::string input_names[3];
+  for (const InputInfo& input : inputs) input_names[static_cast<size_t>(input.role)] = input.name;
+  for (const auto& [key, item] : feeds) {
+    const std::string name = py::str(key);
+    const auto it =
+        std::find_if(inputs.begin(), inputs.end(), [&](const InputInfo& input) { return input.name == name; });
+    if (it == inputs.end()) throw Error(Error::Kind::input, "no input is named '" + name + "'; the model has " + names);
+    if (!item.is_none()) objects[static_cast<size_t>(it->role)] = py::reinterpret_borrow<py::object>(item);
+  }
+  const auto role = [](InputRole r) { return static_cast<size_t>(r); };
+  const size_t ids_role = role(InputRole::ids), mask_role = role(InputRole::mask), types_role = role(InputRole::types);
+  if (!objects[ids_role]) throw Error(Error::Kind::input, "input '" + input_names[ids_role] + "' is missing");
+  Feed feed;
+  const auto is_list = [](const py::object& object) {
+    return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
+  };
+  if (is_list(objects[ids_role])) {
+    const std::vector<IntSpan> ids = spans(objects[ids_role], input_names[ids_role], feed);
+    if (objects[mask_role])
+      throw Error(Error::Kind::input, "input '" + input_names[mask_role] +
+                                          "' is not used with a list of sequences: every token of a sequence is real");
+    std::vector<IntSpan> types;
+    if (objects[types_role]) {
+      if (!is_list(objects[types_role]))
+        throw Error(Error::Kind::input, "input '" + input_names[types_role] + "' must be a list of sequences like '" +
+                                            input_names[ids_role] + "'");
+      types = spans(objects[types_role], input_names[types_role], feed);
+    }
+    session.set_ragged(context, ids, types);
+    return;
+  }
+  for (const InputInfo& input : inputs)
+    if (!input.optional && !objects[role(input.role)])
+      throw Error(Error::Kind::input, "input '" + input.name + "' is missing");
+  const IntArray ids = matrix(objects[ids_role], input_names[ids_role], feed);
+  IntArray mask, types;
+  if (objects[mask_role]) mask = matrix(objects[mask_role], input_names[mask_role], feed);
+  if (objects[types_role]) types = matrix(objects[types_role], input_names[types_role], feed);
+  check_same_shape(mask, input_names[mask_role], ids, input_names[ids_role]);
+  check_same_shape(types, input_names[types_role], ids, input_names[ids_role]);
+  session.set_padded(context, ids, mask, types);
+}
+
+py::dict run(Session& session, const py::dict& feeds, const py::object& out, py::dict* kept,
+             const std::vector<std::string>& keep) {
+  const Session::Lease context(session);
+  fill_batch(session, *context, feeds);
+  const auto& outputs = session.model().outputs();
+  py::dict result;
+  std::vector<float*> pointers;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const std::vector<int64_t> shape = session.output_shape(*context, i);
+    py::array_t<float> array;
+    if (!out.is_none() && py::cast<py::dict>(out).contains(outputs[i].name)) {
+      const py::object given = py::cast<py::dict>(out)[outputs[i].name.c_str()];
+      if (!py::isinstance<py::array_t<float, py::array::c_style>>(given))
+        throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] must be a C-contiguous float32 array");
+      array = py::reinterpret_borrow<py::array_t<float>>(given);
+      if (!array.writeable() || std::vector<int64_t>(array.shape(), array.shape() + array.ndim()) != shape)
+        throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] has the wrong shape or is read-only");
+    } else {
+      array = py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+    }
+    pointers.push_back(array.mutable_data());
+    result[outputs[i].name.c_str()] = array;
+  }
+  {
+    const py::gil_scoped_release release;
+    session.run(*context, pointers.data());
+  }
+  if (kept != nullptr)
+    for (const std::string& name : keep) {
+      const std::vector<float> rows = session.kept(*context, name);
+      int64_t channels = 1;
+      for (const ValueInfo& value : session.model().values())
+        if (value.name == name) channels = value.channels;
+      const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(static_cast<int64_t>(rows.size()) / channels),
+                                              static_cast<py::ssize_t>(channels)};
+      (*kept)[name.c_str()] = py::array_t<float>(shape, rows.data());
+    }
+  return result;
+}
+
+const char* role_name(InputRole role) {
+  return role == InputRole::ids ? "ids" : role == InputRole::mask ? "mask" : "types";
+}
+
+py::list op_table_rows() {
+  py::list rows;
+  for (const OpTraits& op : op_table()) {
+    py::dict row;
+    row["name"] = op.name;
+    row["token_wise"] = op.token_wise;
+    row["ragged_ok"] = op.ragged_ok;
+    row["in_place"] = op.in_place;
+    row["stateful"] = op.stateful;
+    rows.append(row);
+  }
+  return rows;
+}
+
+py::list describe_ops(const Session& session) {
+  const std::vector<OpInfo> infos = session.op_infos();
+  const std::vector<OpProfile> profile = session.profile();
+  py::list rows;
+  for (size_t i = 0; i < infos.size(); ++i) {
+    const NodeInfo& node = session.model().nodes()[i];
+    py::dict row;
+    row["op"] = node.op;
+    row["name"] = node.name;
+    row["kernel"] = infos[i].kernel;
+    row["density"] = infos[i].density;
+    row["macs_per_token"] = infos[i].macs_per_token;
+    row["packed_bytes"] = infos[i].packed_bytes;
+    row["seconds"] = profile[i].seconds;
+    row["macs"] = profile[i].macs;
+    rows.append(row);
+  }
+  return rows;
+}
+
+}  // namespace
+
+void register_session(py::module_& module) {
+  module.def("op_table", &op_table_rows, "The runtime ops and their traits, one dict per op.");
+  module.def("available_cpus", &available_cpus, "CPUs that this process may use (affinity and cgroup quota).");
+  py::class_<Session>(module, "Session")
+      .def(py::init([](const std::string& path, int threads, const std::string& execution,
+                       const std::vector<std::string>& keep, bool profile) {
+             SessionOptions options;
+             options.threads = threads;
+             options.keep = keep;
+             options.profile = profile;
+             if (execution == "dense")
+               options.execution = Execution::dense;
+             else if (execution == "sparse")
+               options.execution = Execution::sparse;
+             else if (execution != "auto")
+               throw Error(Error::Kind::input, "execution must be auto, dense or sparse, not '" + execution + "'");
+             const py::gil_scoped_release release;
+             return std::make_unique<Session>(path, options);
+           }),
+           py::arg("path"), py::kw_only(), py::arg("threads") = 0, py::arg("execution") = "auto",
+           py::arg("keep") = std::vector<std::string>(), py::arg("profile") = false)
+      .def(
+          "run",
+          [](Session& session, const py::dict& feeds, const py::object& out) {
+            return run(session, feeds, out, nullptr, {});
+          },
+          py::arg("feeds"), py::arg("out") = py::none())
+      .def(
+          "run_kept",
+          [](Session& session, const py::dict& feeds, const std::vector<std::string>& names) {
+            py::dict kept;
+            py::dict outputs = run(session, feeds, py::none(), &kept, names);
+            return py::make_tuple(outputs, kept);
+          },
+          py::arg("feeds"), py::arg("names"))
+      .def_property_readonly("threads", &Session::threads)
+      .def_property_readonly("isa", [](const Session& session) { return isa_name(session.isa()); })
+      .def_property_readonly("name", [](const Session& session) { return session.model().name(); })
+      .def_property_readonly("weight_bytes", [](const Session& session) { return session.model().weight_bytes(); })
+      .def_property_readonly("inputs",
+                             [](const Session& session) {
+                               py::list rows;
+                               for (const InputInfo& input : session.model().inputs())
+                                 rows.append(py::make_tuple(input.name, role_name(input.role), input.optional));
+                               return rows;
+                             })
+      .def_property_readonly("outputs",
+                             [](const Session& session) {
+                               py::list rows;
+                               for (const OutputInfo& output : session.model().outputs())
+                                 rows.append(py::make_tuple(output.name, output.dims));
+                               return rows;
+                             })
+      .def("values",
+           [](const Session& session) {
+             py::list rows;
+             for (const ValueInfo& value : session.model().values())
+               rows.append(py::make_tuple(value.name, dtype_name(value.dtype), value.channels));
+             return rows;
+           })
+      .def("ops", &describe_ops, "One dict per op: kernel, density, work, and time since the profile was reset.")
+      .def("reset_profile", &Session::reset_profile);
+}
+
+}  // namespace fastcpu::bindings

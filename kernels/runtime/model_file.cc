@@ -1,0 +1,412 @@
+#include "runtime/model_file.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <set>
+
+#include "base/buffer.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+
+namespace fastcpu {
+namespace {
+
+constexpr int64_t kMaxDimension = int64_t{1} << 31;
+constexpr int64_t kMaxChannels = 1 << 20;
+constexpr int64_t kMaxReduction = 32768;  // docs/numerics.md, section 1
+
+[[noreturn]] void fail(const std::string& what) { throw Error(Error::Kind::file, what); }
+
+DType entry_dtype(const Json& json) {
+  static const std::pair<const char*, DType> names[] = {{"F32", DType::f32}, {"U8", DType::u8},   {"I8", DType::s8},
+                                                        {"U16", DType::u16}, {"I32", DType::s32}, {"U32", DType::u32}};
+  for (const auto& [name, dtype] : names)
+    if (json.string() == name) return dtype;
+  fail(json.path() + ": unsupported dtype \"" + json.string() + "\"");
+}
+
+DType storage_dtype(const Json& json) {
+  for (const DType dtype : {DType::f32, DType::u8, DType::s8, DType::s32})
+    if (json.string() == dtype_name(dtype)) return dtype;
+  fail(json.path() + ": unsupported storage \"" + json.string() + "\"");
+}
+
+std::vector<int64_t> read_shape(const Json& json) {
+  std::vector<int64_t> shape;
+  for (const Json& item : json.array()) shape.push_back(item.integer(0, kMaxDimension));
+  if (shape.size() > 4) fail(json.path() + ": more than 4 dimensions");
+  return shape;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool all_finite(const float* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    if (!std::isfinite(x[i])) return false;
+  return true;
+}
+
+void check_shape(const Entry& entry, const std::vector<int64_t>& shape, const std::string& what) {
+  if (entry.shape != shape) fail(what + " has shape " + shape_text(entry.shape) + " instead of " + shape_text(shape));
+}
+
+// Every index of a block matrix is checked here, so that kernels can trust it.
+void check_blocks(const TensorInfo& tensor, const std::string& where) {
+  const auto* offsets = reinterpret_cast<const uint32_t*>(tensor.offsets->data);
+  const auto* index = reinterpret_cast<const uint16_t*>(tensor.index->data);
+  const int64_t blocks = tensor.index->elements();
+  const int64_t groups = tensor.rows() / 4;
+  if (offsets[0] != 0 || offsets[groups] != blocks) fail(where + ": block offsets do not cover the blocks");
+  for (int64_t g = 0; g < groups; ++g) {
+    if (offsets[g] > offsets[g + 1] || offsets[g + 1] > blocks)
+      fail(where + ": block offsets of row group " + std::to_string(g) + " are out of order");
+    for (uint32_t b = offsets[g]; b < offsets[g + 1]; ++b)
+      if (index[b] >= tensor.columns() || (b > offsets[g] && index[b] <= index[b - 1]))
+        fail(where + ": block " + std::to_string(b) + " has a bad input channel");
+  }
+}
+
+}  // namespace
+
+size_t dtype_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::u8:
+    case DType::s8:
+      return 1;
+    case DType::u16:
+      return 2;
+    default:
+      return 4;
+  }
+}
+
+const char* dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return "f32";
+    case DType::u8:
+      return "u8";
+    case DType::s8:
+      return "s8";
+    case DType::u16:
+      return "u16";
+    case DType::s32:
+      return "s32";
+    case DType::u32:
+      return "u32";
+  }
+  return "?";
+}
+
+int64_t Entry::elements() const {
+  int64_t count = 1;
+  for (const int64_t d : shape) count *= d;
+  return count;
+}
+
+const QuantGroup& ValueInfo::group_of(int64_t channel) const {
+  size_t i = groups.size() - 1;
+  while (i > 0 && groups[i].first_channel > channel) --i;
+  return groups[i];
+}
+
+const TensorInfo* NodeInfo::tensor(std::string_view role) const {
+  const auto it = tensors.find(role);
+  return it == tensors.end() ? nullptr : it->second;
+}
+
+const TensorInfo& NodeInfo::tensor_at(std::string_view role) const {
+  const TensorInfo* info = tensor(role);
+  if (info == nullptr) fail("needs a tensor \"" + std::string(role) + "\"");
+  return *info;
+}
+
+void NodeInfo::fail(const std::string& what) const { throw Error(Error::Kind::graph, where() + ": " + what); }
+
+int64_t NodeInfo::attr_int(std::string_view key, int64_t fallback, int64_t low, int64_t high) const {
+  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  return json == nullptr ? fallback : json->integer(low, high);
+}
+
+float NodeInfo::attr_f32(std::string_view key, float fallback) const {
+  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  return json == nullptr ? fallback : json->f32();
+}
+
+bool NodeInfo::attr_bool(std::string_view key, bool fallback) const {
+  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  return json == nullptr ? fallback : json->boolean();
+}
+
+std::string NodeInfo::attr_string(std::string_view key, const std::string& fallback) const {
+  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  return json == nullptr ? fallback : json->string();
+}
+
+ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
+  const std::string graph_path = directory + "/graph.json", weights_path = directory + "/weights.safetensors";
+  {
+    const MappedFile text(graph_path);
+    graph_ = Json::parse({reinterpret_cast<const char*>(text.data()), text.size()}, graph_path);
+  }
+  const Json* format = graph_.type() == Json::Type::object ? graph_.find("format") : nullptr;
+  if (format == nullptr || format->type() != Json::Type::string || format->string() != "fastcpu")
+    fail(graph_path + ": not a fastcpu model (\"format\" is not \"fastcpu\")");
+  const int64_t version = graph_.at("version").integer();
+  if (version != 1)
+    fail(graph_path + ": format version " + std::to_string(version) + " is not supported (this build reads version 1)");
+  if (const Json* name = graph_.find("name")) name_ = name->string();
+
+  weights_ = std::make_unique<MappedFile>(weights_path);
+  read_entries(weights_path);
+  read_checksums(graph_);
+  read_tensors(graph_);
+  read_values(graph_);
+  read_nodes(graph_);
+  read_interface(graph_);
+}
+
+void ModelFile::read_entries(const std::string& where) {
+  const uint8_t* file = weights_->data();
+  const size_t size = weights_->size();
+  uint64_t header = 0;
+  if (size < 8) fail(where + ": truncated: " + std::to_string(size) + " bytes");
+  for (int i = 7; i >= 0; --i) header = header << 8 | file[i];
+  if (header > size - 8)
+    fail(where + ": truncated: a header of " + std::to_string(header) + " bytes in a file of " + std::to_string(size));
+  if ((8 + header) % kAlignment != 0) fail(where + ": data is not aligned to 64 bytes");
+  const uint8_t* data = file + 8 + header;
+  const size_t data_size = size - 8 - header;
+  const Json json = Json::parse({reinterpret_cast<const char*>(file) + 8, header}, where);
+
+  std::vector<std::pair<size_t, size_t>> ranges;
+  for (const auto& [name, item] : json.object()) {
+    if (name == "__metadata__") continue;
+    Entry entry;
+    entry.dtype = entry_dtype(item.at("dtype"));
+    entry.shape = read_shape(item.at("shape"));
+    const auto& offsets = item.at("data_offsets").array();
+    if (offsets.size() != 2) fail(where + ": tensor '" + name + "': data_offsets needs two numbers");
+    const auto limit = static_cast<int64_t>(data_size);
+    const auto begin = static_cast<size_t>(offsets[0].integer(0, std::numeric_limits<int64_t>::max()));
+    const auto end = static_cast<size_t>(offsets[1].integer(0, std::numeric_limits<int64_t>::max()));
+    if (begin > end || end > static_cast<size_t>(limit))
+      fail(where + ": tensor '" + name + "' lies outside the file (bytes " + std::to_string(begin) + " to " +
+           std::to_string(end) + " of " + std::to_string(data_size) + "): truncated?");
+    if (begin % kAlignment != 0 && begin != end && name.rfind("_pad.", 0) != 0)
+      fail(where + ": tensor '" + name + "' is not aligned to 64 bytes");
+    size_t bytes = dtype_bytes(entry.dtype);
+    for (const int64_t d : entry.shape) {
+      if (d != 0 && bytes > (size_t{1} << 40) / static_cast<size_t>(d))
+        fail(where + ": tensor '" + name + "' has an absurd shape " + shape_text(entry.shape));
+      bytes *= static_cast<size_t>(d);
+    }
+    if (bytes != end - begin)
+      fail(where + ": tensor '" + name + "' has " + std::to_string(end - begin) + " bytes, its shape needs " +
+           std::to_string(bytes));
+    entry.data = data + begin;
+    entry.bytes = bytes;
+    if (bytes > 0) ranges.emplace_back(begin, end);
+    entries_.emplace(name, std::move(entry));
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (size_t i = 1; i < ranges.size(); ++i)
+    if (ranges[i].first < ranges[i - 1].second)
+      fail(where + ": tensors overlap at byte " + std::to_string(ranges[i].first));
+}
+
+void ModelFile::read_checksums(const Json& graph) {
+  const Json& checksums = graph.at("checksums");
+  for (const auto& [name, entry] : entries_) {
+    if (name.rfind("_pad.", 0) == 0) continue;
+    char actual[32];
+    std::snprintf(actual, sizeof actual, "crc32c:%08x", crc32c(entry.data, entry.bytes));
+    if (checksums.at(name).string() != actual)
+      fail(directory_ + "/weights.safetensors: tensor '" + name + "' is damaged (checksum " + actual + ", expected " +
+           checksums.at(name).string() + ")");
+  }
+  for (const auto& [name, sum] : checksums.object())
+    if (entries_.find(name) == entries_.end()) fail(sum.path() + ": no such tensor in weights.safetensors");
+}
+
+const Entry& ModelFile::entry(const Json& name, DType dtype) const {
+  const auto it = entries_.find(name.string());
+  if (it == entries_.end()) fail(name.path() + ": weights.safetensors has no tensor '" + name.string() + "'");
+  if (it->second.dtype != dtype) fail(name.path() + ": tensor '" + name.string() + "' is not " + dtype_name(dtype));
+  return it->second;
+}
+
+void ModelFile::read_tensors(const Json& graph) {
+  for (const auto& [name, json] : graph.at("tensors").object()) {
+    TensorInfo tensor;
+    tensor.name = name;
+    tensor.shape = read_shape(json.at("shape"));
+    tensor.storage = storage_dtype(json.at("storage"));
+    const Json& parts = json.at("parts");
+    const std::string& encoding = json.at("encoding").string();
+    if (encoding == "dense") {
+      tensor.encoding = Encoding::dense;
+      tensor.values = &entry(parts.at("values"), tensor.storage);
+      check_shape(*tensor.values, tensor.shape, json.path());
+    } else if (encoding == "block") {
+      const auto& block = json.at("block").array();
+      if (block.size() != 2 || block[0].integer() != 4 || block[1].integer() != 1)
+        fail(json.path() + ": only 4x1 blocks are supported");
+      if (tensor.shape.size() != 2 || tensor.shape[0] % 4 != 0 || tensor.shape[1] > 65535 ||
+          tensor.storage != DType::s8)
+        fail(json.path() + ": a block tensor is an s8 matrix with rows in fours");
+      tensor.encoding = Encoding::block4x1;
+      tensor.values = &entry(parts.at("values"), DType::s8);
+      tensor.index = &entry(parts.at("index"), DType::u16);
+      tensor.offsets = &entry(parts.at("offsets"), DType::u32);
+      check_shape(*tensor.offsets, {tensor.shape[0] / 4 + 1}, json.path() + ".parts.offsets");
+      if (tensor.index->shape.size() != 1) fail(json.path() + ".parts.index: not a vector");
+      check_shape(*tensor.values, {tensor.index->elements(), 4}, json.path() + ".parts.values");
+      check_blocks(tensor, json.path());
+    } else {
+      fail(json.path() + ": unknown encoding \"" + encoding + "\"");
+    }
+    if (tensor.storage == DType::s8) {
+      const Entry& scale = entry(json.at("scale"), DType::f32);
+      check_shape(scale, {tensor.rows()}, json.path() + ".scale");
+      tensor.scale = reinterpret_cast<const float*>(scale.data);
+      if (!all_finite(tensor.scale, tensor.rows())) fail(json.path() + ": a scale is not finite");
+    }
+    if (tensor.storage == DType::f32 &&
+        !all_finite(reinterpret_cast<const float*>(tensor.values->data), tensor.values->elements()))
+      fail(json.path() + ": holds NaN or infinity");
+    tensors_.emplace(name, std::move(tensor));
+  }
+}
+
+void ModelFile::read_values(const Json& graph) {
+  std::vector<std::pair<int, const Json*>> dynamic;
+  for (const auto& [name, json] : graph.at("values").object()) {
+    ValueInfo value;
+    value.name = name;
+    const std::string& dtype = json.at("dtype").string();
+    if (dtype != "f32" && dtype != "u8" && dtype != "s32") fail(json.path() + ": unknown dtype \"" + dtype + "\"");
+    value.dtype = dtype == "f32" ? DType::f32 : dtype == "u8" ? DType::u8 : DType::s32;
+    const std::string& space = json.at("space").string();
+    if (space != "tokens" && space != "sequences" && space != "output")
+      fail(json.path() + ": unknown space \"" + space + "\"");
+    value.space = space == "tokens" ? Space::tokens : space == "sequences" ? Space::sequences : Space::output;
+    value.channels = json.at("channels").integer(1, kMaxChannels);
+    if (value.dtype == DType::u8) {
+      const Json* scale = json.find("dynamic");
+      if (scale != nullptr) {
+        dynamic.emplace_back(static_cast<int>(values_.size()), scale);
+      } else if (const Json* groups = json.find("groups")) {
+        for (const Json& group : groups->array()) {
+          const auto& items = group.array();
+          if (items.size() != 3) fail(group.path() + ": expected [first_channel, scale, zero_point]");
+          value.groups.push_back({items[0].integer(0, value.channels - 1), items[1].f32(),
+                                  static_cast<int32_t>(items[2].integer(0, 255))});
+          if (value.groups.size() > 1 &&
+              value.groups.back().first_channel <= value.groups[value.groups.size() - 2].first_channel)
+            fail(group.path() + ": groups are not ascending");
+        }
+        if (value.groups.empty() || value.groups[0].first_channel != 0)
+          fail(json.path() + ": groups must begin at channel 0");
+      } else {
+        value.groups.push_back(
+            {0, json.at("scale").f32(), static_cast<int32_t>(json.at("zero_point").integer(0, 255))});
+      }
+      for (const QuantGroup& group : value.groups)
+        if (!(group.scale > 0)) fail(json.path() + ": a scale must be positive");
+    }
+    value_names_.emplace(name, static_cast<int>(values_.size()));
+    values_.push_back(std::move(value));
+  }
+  for (const auto& [index, json] : dynamic) {
+    const int scale = value_index(json->string(), json->path());
+    ValueInfo& info = values_[static_cast<size_t>(scale)];
+    if (info.dtype != DType::f32 || info.channels != 1)
+      fail(json->path() + ": a dynamic scale is an f32 value with one channel");
+    info.is_scale = true;
+    values_[static_cast<size_t>(index)].dynamic_scale = scale;
+  }
+}
+
+int ModelFile::value_index(const std::string& name, const std::string& where) const {
+  const auto it = value_names_.find(name);
+  if (it == value_names_.end()) fail(where + ": no value '" + name + "'");
+  return it->second;
+}
+
+void ModelFile::read_nodes(const Json& graph) {
+  std::set<int> written;
+  std::set<std::string> names;
+  for (const Json& json : graph.at("nodes").array()) {
+    NodeInfo node;
+    node.op = json.at("op").string();
+    node.name = json.at("name").string();
+    if (!names.insert(node.name).second) fail(json.path() + ": two nodes are named '" + node.name + "'");
+    for (const Json& item : json.at("inputs").array()) {
+      if (node.op == "unpad") {
+        node.graph_inputs.push_back(item.string());
+        continue;
+      }
+      node.inputs.push_back(value_index(item.string(), item.path()));
+      if (written.count(node.inputs.back()) == 0)
+        fail(item.path() + ": value '" + item.string() + "' is read before it is written");
+    }
+    for (const Json& item : json.at("outputs").array()) {
+      node.outputs.push_back(value_index(item.string(), item.path()));
+      if (!written.insert(node.outputs.back()).second)
+        fail(item.path() + ": value '" + item.string() + "' is written twice");
+    }
+    if (const Json* roles = json.find("tensors"))
+      for (const auto& [role, tensor] : roles->object()) {
+        const auto it = tensors_.find(tensor.string());
+        if (it == tensors_.end()) fail(tensor.path() + ": no tensor '" + tensor.string() + "'");
+        if (it->second.columns() > kMaxReduction && it->second.shape.size() == 2)
+          fail(tensor.path() + ": a matrix with more than 32768 columns");
+        node.tensors.emplace(role, &it->second);
+      }
+    if (const Json* attrs = json.find("attrs")) {
+      attrs->object();
+      node.attrs = attrs;
+    }
+    nodes_.push_back(std::move(node));
+  }
+}
+
+void ModelFile::read_interface(const Json& graph) {
+  for (const Json& json : graph.at("inputs").array()) {
+    InputInfo input;
+    input.name = json.at("name").string();
+    const std::string& role = json.at("role").string();
+    if (role != "ids" && role != "mask" && role != "types") fail(json.path() + ": unknown role \"" + role + "\"");
+    input.role = role == "ids" ? InputRole::ids : role == "mask" ? InputRole::mask : InputRole::types;
+    const Json* optional = json.find("optional");
+    input.optional = optional != nullptr && optional->boolean();
+    for (const InputInfo& other : inputs_)
+      if (other.role == input.role || other.name == input.name)
+        fail(json.path() + ": two inputs with the same name or role");
+    inputs_.push_back(std::move(input));
+  }
+  if (inputs_.empty() ||
+      std::none_of(inputs_.begin(), inputs_.end(), [](const InputInfo& i) { return i.role == InputRole::ids; }))
+    fail(directory_ + "/graph.json: no input with role \"ids\"");
+  for (const Json& json : graph.at("outputs").array()) {
+    OutputInfo output;
+    output.name = json.at("name").string();
+    output.value = value_index(json.at("value").string(), json.path());
+    for (const Json& dim : json.at("dims").array())
+      output.dims.push_back(dim.type() == Json::Type::string ? dim.string()
+                                                             : std::to_string(dim.integer(0, kMaxDimension)));
+    if (values_[static_cast<size_t>(output.value)].space != Space::output)
+      fail(json.path() + ": value is not in space \"output\"");
+    outputs_.push_back(std::move(output));
+  }
+  if (outputs_.empty()) fail(directory_ + "/graph.json: no outputs");
+}
+
+}  // namespace fastcpu

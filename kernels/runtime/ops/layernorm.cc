@@ -1,0 +1,85 @@
+#include "layernorm/layernorm.h"
+
+#include "base/error.h"
+#include "base/manifest.h"
+#include "runtime/op.h"
+
+namespace fastcpu {
+namespace {
+
+class Layernorm : public Op {
+ public:
+  Layernorm(const NodeInfo& node, const OpContext& context) : kernel_(select(layernorm_manifest(), context.isa)) {
+    expect_arity(node, 1, 2, 1, 3);
+    const ValueInfo& a = context.value(node.inputs[0]);
+    channels_ = a.channels;
+    for (const int input : node.inputs) expect_value(node, context.value(input), DType::f32, a.space, channels_);
+    a_ = node.inputs[0];
+    if (node.inputs.size() > 1) b_ = node.inputs[1];
+    for (const int output : node.outputs) {
+      const ValueInfo& value = context.value(output);
+      if (value.is_scale) {
+        expect_scale(node, value, a.space);
+        scale_ = output;
+      } else if (value.dtype == DType::u8) {
+        expect_value(node, value, DType::u8, a.space, channels_);
+        u8_ = output;
+        if (value.dynamic_scale < 0) {
+          if (value.groups.size() != 1) node.fail("a u8 output has one scale");
+          inv_scale_ = static_cast<float>(1.0 / static_cast<double>(value.groups[0].scale));
+          zero_point_ = static_cast<float>(value.groups[0].zero_point);
+        }
+      } else {
+        expect_value(node, value, DType::f32, a.space, channels_);
+        f32_ = output;
+      }
+    }
+    if ((scale_ >= 0) != (u8_ >= 0 && context.value(u8_).dynamic_scale >= 0) ||
+        (scale_ >= 0 && context.value(u8_).dynamic_scale != scale_))
+      node.fail("a dynamic output needs its scale as an output, and only that");
+    gamma_ = expect_vector(node, "gamma", channels_);
+    beta_ = expect_vector(node, "beta", channels_);
+    epsilon_ = node.attr_f32("epsilon", 1e-12f);
+    if (!(epsilon_ > 0)) node.fail("epsilon must be positive");
+  }
+
+  OpInfo info() const override { return {kernel_.name, 0, 1, 0}; }
+  size_t scratch_bytes(const Batch&) const override {
+    return f32_ >= 0 ? 0 : static_cast<size_t>(channel_stride(channels_)) * kTileWidth * 4;
+  }
+
+  void run_tile(const TileRun& run) const override {
+    const int64_t stride = channel_stride(channels_);
+    LayernormArgs args = {};
+    args.a = reinterpret_cast<const float*>(run.at(a_, stride * 4));
+    args.b = b_ >= 0 ? reinterpret_cast<const float*>(run.at(b_, stride * 4)) : nullptr;
+    args.channels = static_cast<int>(channels_);
+    args.width = run.tile.width;
+    args.gamma = gamma_;
+    args.beta = beta_;
+    args.epsilon = epsilon_;
+    args.out = f32_ >= 0 ? reinterpret_cast<float*>(run.at(f32_, stride * 4)) : nullptr;
+    args.out_u8 = u8_ >= 0 ? run.at(u8_, stride) : nullptr;
+    args.inv_scale = inv_scale_;
+    args.zero_point = zero_point_;
+    args.dynamic_scale = scale_ >= 0 ? reinterpret_cast<float*>(run.at(scale_, 4)) : nullptr;
+    args.scratch = reinterpret_cast<float*>(run.scratch);
+    kernel_.run(args);
+  }
+
+ private:
+  const LayernormKernel& kernel_;
+  int64_t channels_;
+  int a_ = -1, b_ = -1, f32_ = -1, u8_ = -1, scale_ = -1;
+  const float* gamma_;
+  const float* beta_;
+  float epsilon_, inv_scale_ = 1, zero_point_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Op> make_layernorm(const NodeInfo& node, const OpContext& context) {
+  return std::make_unique<Layernorm>(node, context);
+}
+
+}  // namespace fastcpu

@@ -1,0 +1,16 @@
+// unpad: hands the batch's token arrays (ids, positions, types) to the graph. The session has already dropped the
+// padding, so nothing is left to compute.
+#include "base/error.h"
+#include "runtime/op.h"
+
+namespace fastcpu {
+
+std::unique_ptr<Op> make_unpad(const NodeInfo& node, const OpContext& context) {
+  if (node.outputs.size() < 2 || node.outputs.size() > 3)
+    node.fail("needs outputs ids, positions and optionally types");
+  if (node.attr_int("position_offset", 0, 0, 0) != 0) node.fail("position_offset must be 0");
+  for (const int output : node.outputs) expect_value(node, context.value(output), DType::s32, Space::tokens, 1);
+  return std::make_unique<Op>();
+}
+
+}  // namespace fastcpu

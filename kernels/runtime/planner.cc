@@ -1,0 +1,185 @@
+#include "runtime/planner.h"
+
+#include <algorithm>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+namespace fastcpu {
+namespace {
+
+// Relative cost of a tile by width, measured on an 80 % sparse 768x768 linear; and the cost of the barriers when a
+// 64-wide tile is split, as a share of its work.
+double tile_cost(int width) { return width == 64 ? 1.0 : width == 32 ? 0.55 : 0.37; }
+constexpr double kSplitOverhead = 0.10;
+
+struct Lifetime {
+  int defined = -1, last = -1;        // segment
+  int defined_op = -1, last_op = -1;  // node
+};
+
+std::vector<Segment> make_segments(const ModelFile& model, const std::vector<const OpTraits*>& traits) {
+  std::vector<Segment> segments;
+  for (size_t i = 0; i < model.nodes().size(); ++i) {
+    const NodeInfo& node = model.nodes()[i];
+    const Space space = model.values()[static_cast<size_t>(node.outputs.at(0))].space;
+    const bool joins =
+        !segments.empty() && traits[i]->token_wise && segments.back().token_wise && segments.back().space == space;
+    if (!joins) segments.push_back({traits[i]->token_wise, space, {}});
+    segments.back().ops.push_back(static_cast<int>(i));
+  }
+  return segments;
+}
+
+// Local buffers of one token-wise segment, reused as soon as their value is dead.
+int64_t place_locals(const ModelFile& model, const std::vector<const OpTraits*>& traits, const Segment& segment,
+                     const std::vector<Lifetime>& lifetimes, std::vector<Place>& places) {
+  struct Buffer {
+    int64_t bytes;
+    int last_op;
+    int value;
+  };
+  std::vector<Buffer> buffers;
+  std::vector<int> assigned(model.values().size(), -1);
+  for (const int op : segment.ops) {
+    const NodeInfo& node = model.nodes()[static_cast<size_t>(op)];
+    bool took_input = false;
+    for (const int output : node.outputs) {
+      const auto v = static_cast<size_t>(output);
+      if (places[v].kind != Place::Kind::local) continue;
+      const ValueInfo& value = model.values()[v];
+      const int64_t bytes = static_cast<int64_t>(align_up(static_cast<size_t>(column_bytes(value) * kTileWidth)));
+      int best = -1;
+      for (size_t b = 0; b < buffers.size(); ++b) {
+        const bool dead = buffers[b].last_op < op;
+        const bool overwritable =
+            traits[static_cast<size_t>(op)]->in_place && !took_input && value.dtype == DType::f32 && !value.is_scale &&
+            buffers[b].last_op == op && buffers[b].value != output &&
+            model.values()[static_cast<size_t>(buffers[b].value)].dtype == DType::f32 &&
+            std::find(node.inputs.begin(), node.inputs.end(), buffers[b].value) != node.inputs.end();
+        if (buffers[b].bytes == bytes && (overwritable || dead) && (best < 0 || overwritable))
+          best = static_cast<int>(b);
+      }
+      if (best < 0) {
+        best = static_cast<int>(buffers.size());
+        buffers.push_back({bytes, -1, -1});
+      }
+      Buffer& buffer = buffers[static_cast<size_t>(best)];
+      took_input = took_input || buffer.last_op == op;
+      buffer.last_op = lifetimes[v].last_op;
+      buffer.value = output;
+      assigned[v] = best;
+    }
+  }
+  std::vector<int64_t> offsets(buffers.size() + 1);
+  for (size_t b = 0; b < buffers.size(); ++b) offsets[b + 1] = offsets[b] + buffers[b].bytes;
+  for (size_t v = 0; v < assigned.size(); ++v)
+    if (assigned[v] >= 0) places[v].offset = offsets[static_cast<size_t>(assigned[v])];
+  return offsets.back();
+}
+
+}  // namespace
+
+Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& traits,
+               const std::map<int, std::vector<int32_t> Batch::*>& token_arrays, const std::vector<bool>& keep) {
+  Plan plan;
+  plan.segments = make_segments(model, traits);
+  plan.places.resize(model.values().size());
+  std::vector<Lifetime> lifetimes(model.values().size());
+  for (size_t s = 0; s < plan.segments.size(); ++s)
+    for (const int op : plan.segments[s].ops) {
+      const NodeInfo& node = model.nodes()[static_cast<size_t>(op)];
+      for (const int v : node.outputs)
+        lifetimes[static_cast<size_t>(v)] = {static_cast<int>(s), static_cast<int>(s), op, op};
+      for (const int v : node.inputs) {
+        if (model.values()[static_cast<size_t>(v)].space == Space::output)
+          node.fail("reads '" + model.values()[static_cast<size_t>(v)].name + "', which is an output");
+        lifetimes[static_cast<size_t>(v)].last = static_cast<int>(s);
+        lifetimes[static_cast<size_t>(v)].last_op = op;
+      }
+    }
+
+  for (size_t o = 0; o < model.outputs().size(); ++o) {
+    Place& place = plan.places[static_cast<size_t>(model.outputs()[o].value)];
+    if (lifetimes[static_cast<size_t>(model.outputs()[o].value)].defined < 0)
+      throw Error(Error::Kind::graph, "output '" + model.outputs()[o].name + "' is never written");
+    if (place.kind == Place::Kind::output)
+      throw Error(Error::Kind::graph, "two outputs share the value '" +
+                                          model.values()[static_cast<size_t>(model.outputs()[o].value)].name + "'");
+    if (model.nodes()[static_cast<size_t>(lifetimes[static_cast<size_t>(model.outputs()[o].value)].defined_op)].op !=
+        "repad")
+      throw Error(Error::Kind::graph, "output '" + model.outputs()[o].name + "' is not written by a repad");
+    place.kind = Place::Kind::output;
+    place.output = static_cast<int>(o);
+  }
+  for (size_t v = 0; v < model.values().size(); ++v) {
+    const ValueInfo& value = model.values()[v];
+    Place& place = plan.places[v];
+    if (place.kind == Place::Kind::output || lifetimes[v].defined < 0) continue;
+    if (value.space == Space::output)
+      throw Error(Error::Kind::graph, "value '" + value.name + "' is in space \"output\" but no output names it");
+    const auto array = token_arrays.find(static_cast<int>(v));
+    if (array != token_arrays.end()) {
+      place.kind = Place::Kind::batch;
+      place.array = array->second;
+    } else if (!keep[v] && lifetimes[v].defined == lifetimes[v].last &&
+               plan.segments[static_cast<size_t>(lifetimes[v].defined)].token_wise) {
+      place.kind = Place::Kind::local;
+    } else {
+      place.kind = Place::Kind::shared;
+    }
+  }
+  for (const Segment& segment : plan.segments)
+    if (segment.token_wise)
+      plan.local_bytes = std::max(plan.local_bytes, place_locals(model, traits, segment, lifetimes, plan.places));
+
+  std::vector<int> slot_last;  // last segment that uses the slot
+  for (const Segment& segment : plan.segments)
+    for (const int op : segment.ops)
+      for (const int output : model.nodes()[static_cast<size_t>(op)].outputs) {
+        const auto v = static_cast<size_t>(output);
+        if (plan.places[v].kind != Place::Kind::shared) continue;
+        const ValueInfo& value = model.values()[v];
+        const int64_t bytes = column_bytes(value);
+        int best = -1;
+        for (size_t s = 0; s < plan.slots.size(); ++s)
+          if (plan.slots[s].space == value.space && slot_last[s] < lifetimes[v].defined &&
+              plan.slots[s].column_bytes >= bytes &&
+              (best < 0 || plan.slots[s].column_bytes < plan.slots[static_cast<size_t>(best)].column_bytes))
+            best = static_cast<int>(s);
+        if (best < 0) {
+          best = static_cast<int>(plan.slots.size());
+          plan.slots.push_back({value.space, bytes});
+          slot_last.push_back(-1);
+        }
+        plan.places[v].slot = best;
+        slot_last[static_cast<size_t>(best)] = keep[v] ? INT32_MAX : lifetimes[v].last;
+      }
+  return plan;
+}
+
+int64_t whole_tiles(int64_t columns, int threads) {
+  const int64_t tiles = tile_count(columns);
+  if (threads == 1) return tiles;
+  // Tiles come in falling widths; try to keep the last few for splitting.
+  int64_t best = tiles;
+  double best_cost = -1;
+  for (int64_t split = 0; split <= std::min<int64_t>(tiles, threads + 1); ++split) {
+    const int64_t whole = tiles - split;
+    std::vector<double> load(static_cast<size_t>(threads), 0.0);
+    double rest = 0;
+    const int64_t rounds = whole / threads,
+                  first = rounds > 1 ? (rounds - 1) * threads : 0;  // full rounds are all 64 wide
+    for (int64_t i = first; i < whole; ++i)
+      *std::min_element(load.begin(), load.end()) += tile_cost(tile_at(columns, i).width);
+    for (int64_t i = whole; i < tiles; ++i) rest += tile_cost(tile_at(columns, i).width) / threads + kSplitOverhead;
+    const double cost = static_cast<double>(first / threads) + *std::max_element(load.begin(), load.end()) + rest;
+    if (best_cost < 0 || cost < best_cost) {
+      best_cost = cost;
+      best = whole;
+    }
+  }
+  return best;
+}
+
+}  // namespace fastcpu

@@ -1,0 +1,48 @@
+// From a list of nodes to a plan: segments (what runs between two barriers) and a place for every value, with sizes
+// linear in the number of columns.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/op.h"
+
+namespace fastcpu {
+
+// A maximal run of token-wise ops of one space executes tile by tile: a thread takes a tile through all of them without
+// a barrier, and values that live inside stay in its cache. Any other op is a segment of its own.
+struct Segment {
+  bool token_wise;
+  Space space;
+  std::vector<int> ops;
+};
+
+struct Place {
+  enum class Kind : uint8_t { none, batch, shared, local, output } kind = Kind::none;
+  int slot = -1;                                  // shared: index into Plan::slots
+  int64_t offset = 0;                             // local: bytes from the tile's local buffer
+  std::vector<int32_t> Batch::* array = nullptr;  // batch
+  int output = -1;                                // output: index of the graph output
+};
+
+struct Slot {
+  Space space;
+  int64_t column_bytes;
+};
+
+struct Plan {
+  std::vector<Segment> segments;
+  std::vector<Place> places;  // per value
+  std::vector<Slot> slots;
+  int64_t local_bytes = 0;  // per tile
+};
+
+// `keep` marks values that must be readable after a run (per value).
+Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& traits,
+               const std::map<int, std::vector<int32_t> Batch::*>& token_arrays, const std::vector<bool>& keep);
+
+// How a token-wise segment with these tiles is shared by `threads` threads: the first `whole` tiles one per thread at a
+// time (tile-parallel), the others split by channels with a barrier after each op (channel-parallel).
+int64_t whole_tiles(int64_t columns, int threads);
+
+}  // namespace fastcpu

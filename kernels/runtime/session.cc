@@ -1,0 +1,316 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace fastcpu {
+namespace {
+
+int64_t load_integer(const void* data, int bytes, int64_t index) {
+  switch (bytes) {
+    case 8:
+      return static_cast<const int64_t*>(data)[index];
+    case 4:
+      return static_cast<const int32_t*>(data)[index];
+    default:
+      return static_cast<const uint8_t*>(data)[index];
+  }
+}
+
+// Token ids are checked against the tables later; here a value outside s32 must not wrap around into a valid one.
+int32_t narrow(int64_t value) { return value < 0 || value > INT32_MAX ? -1 : static_cast<int32_t>(value); }
+
+class OpTimer {
+ public:
+  explicit OpTimer(double* seconds) : seconds_(seconds) {
+    if (seconds_ != nullptr) begin_ = std::chrono::steady_clock::now();
+  }
+  ~OpTimer() {
+    if (seconds_ != nullptr)
+      *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+  OpTimer(const OpTimer&) = delete;
+  OpTimer& operator=(const OpTimer&) = delete;
+
+ private:
+  double* seconds_;
+  std::chrono::steady_clock::time_point begin_;
+};
+
+}  // namespace
+
+int64_t IntArray::at(int64_t row, int64_t column) const { return load_integer(data, bytes, row * columns + column); }
+
+Session::Session(const std::string& directory, const SessionOptions& options)
+    : model_(std::make_unique<ModelFile>(directory)),
+      threads_(options.threads > 0 ? options.threads : available_cpus()),
+      isa_(selected_isa()),
+      profile_(options.profile) {
+  if (options.threads < 0 || options.threads > 1024)
+    throw Error(Error::Kind::input, "threads must be from 1 to 1024, not " + std::to_string(options.threads));
+  keep_.assign(model_->values().size(), false);
+  for (const std::string& name : options.keep) {
+    bool found = name == "*";
+    for (size_t v = 0; v < keep_.size(); ++v)
+      if (name == "*" || model_->values()[v].name == name) {
+        keep_[v] = true;
+        found = true;
+      }
+    if (!found) throw Error(Error::Kind::input, "no value '" + name + "' to keep");
+  }
+
+  std::map<int, std::vector<int32_t> Batch::*> token_arrays;
+  for (const NodeInfo& node : model_->nodes()) {
+    const OpTraits* traits = find_op(node.op);
+    if (traits == nullptr) throw Error(Error::Kind::graph, node.where() + ": unknown op");
+    if (node.outputs.empty()) node.fail("has no outputs");
+    traits_.push_back(traits);
+    if (node.op != "unpad") continue;
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      token_arrays[node.outputs[i]] = i == 0 ? &Batch::ids : i == 1 ? &Batch::positions : &Batch::types;
+  }
+  const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays};
+  for (size_t i = 0; i < traits_.size(); ++i) ops_.push_back(traits_[i]->make(model_->nodes()[i], op_context));
+  plan_ = make_plan(*model_, traits_, token_arrays, keep_);
+  profile_data_.resize(ops_.size());
+  model_->drop_pages();  // what is packed is not needed any more
+}
+
+std::vector<OpInfo> Session::op_infos() const {
+  std::vector<OpInfo> infos;
+  for (const auto& op : ops_) infos.push_back(op->info());
+  return infos;
+}
+
+std::unique_ptr<Context> Session::take() {
+  {
+    const std::lock_guard<std::mutex> lock(free_mutex_);
+    if (!free_.empty()) {
+      std::unique_ptr<Context> context = std::move(free_.back());
+      free_.pop_back();
+      return context;
+    }
+  }
+  auto context = std::make_unique<Context>();
+  context->threads.resize(static_cast<size_t>(threads_));
+  for (Context::Thread& thread : context->threads) {
+    thread.local = AlignedBuffer(static_cast<size_t>(plan_.local_bytes));
+    if (profile_) thread.seconds.assign(ops_.size(), 0.0);
+  }
+  context->counters = std::vector<Context::Counter>(plan_.segments.size());
+  context->barrier = std::make_unique<SpinBarrier>(threads_);
+  context->memory.base.resize(model_->values().size());
+  context->memory.local.assign(model_->values().size(), -1);
+  for (size_t v = 0; v < plan_.places.size(); ++v)
+    if (plan_.places[v].kind == Place::Kind::local) context->memory.local[v] = plan_.places[v].offset;
+  return context;
+}
+
+void Session::give(std::unique_ptr<Context> context) {
+  const std::lock_guard<std::mutex> lock(free_mutex_);
+  free_.push_back(std::move(context));
+}
+
+Session::Lease::Lease(Session& session) : session_(session), context_(session.take()) {}
+Session::Lease::~Lease() { session_.give(std::move(context_)); }
+
+void Session::set_padded(Context& context, const IntArray& ids, const IntArray& mask, const IntArray& types) const {
+  Batch& batch = context.batch;
+  if (ids.sequences < 1 || ids.columns < 1)
+    throw Error(Error::Kind::input, "the batch is empty: shape [" + std::to_string(ids.sequences) + ", " +
+                                        std::to_string(ids.columns) + "]");
+  batch.sequences = ids.sequences;
+  batch.columns = ids.columns;
+  batch.longest = 0;
+  batch.offsets.assign(1, 0);
+  batch.ids.clear();
+  batch.types.clear();
+  batch.positions.clear();
+  for (int64_t b = 0; b < ids.sequences; ++b) {
+    for (int64_t c = 0; c < ids.columns; ++c) {
+      if (mask.data != nullptr && mask.at(b, c) == 0) continue;
+      batch.ids.push_back(narrow(ids.at(b, c)));
+      batch.types.push_back(types.data != nullptr ? narrow(types.at(b, c)) : 0);
+      batch.positions.push_back(static_cast<int32_t>(c));
+    }
+    batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));
+    batch.longest = std::max(batch.longest, batch.length(b));
+  }
+  batch.tokens = batch.offsets.back();
+}
+
+void Session::set_ragged(Context& context, const std::vector<IntSpan>& ids, const std::vector<IntSpan>& types) const {
+  Batch& batch = context.batch;
+  if (ids.empty()) throw Error(Error::Kind::input, "the batch is empty");
+  if (!types.empty() && types.size() != ids.size())
+    throw Error(Error::Kind::input, "token types for " + std::to_string(types.size()) + " sequences, ids for " +
+                                        std::to_string(ids.size()));
+  batch.sequences = static_cast<int64_t>(ids.size());
+  batch.longest = 0;
+  batch.offsets.assign(1, 0);
+  batch.ids.clear();
+  batch.types.clear();
+  batch.positions.clear();
+  for (size_t b = 0; b < ids.size(); ++b) {
+    if (ids[b].length < 1) throw Error(Error::Kind::input, "sequence " + std::to_string(b) + " is empty");
+    if (!types.empty() && types[b].length != ids[b].length)
+      throw Error(Error::Kind::input, "sequence " + std::to_string(b) + " has " + std::to_string(ids[b].length) +
+                                          " ids but " + std::to_string(types[b].length) + " token types");
+    for (int64_t c = 0; c < ids[b].length; ++c) {
+      batch.ids.push_back(narrow(load_integer(ids[b].data, ids[b].bytes, c)));
+      batch.types.push_back(types.empty() ? 0 : narrow(load_integer(types[b].data, types[b].bytes, c)));
+      batch.positions.push_back(static_cast<int32_t>(c));
+    }
+    batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));
+    batch.longest = std::max(batch.longest, ids[b].length);
+  }
+  batch.columns = batch.longest;
+  batch.tokens = batch.offsets.back();
+}
+
+std::vector<int64_t> Session::output_shape(const Context& context, size_t output) const {
+  for (size_t op = 0; op < ops_.size(); ++op)
+    if (model_->nodes()[op].outputs[0] == model_->outputs()[output].value) return ops_[op]->output_shape(context.batch);
+  return {};
+}
+
+void Session::prepare(Context& context, float* const* outputs) const {
+  const Batch& batch = context.batch;
+  Memory& memory = context.memory;
+  memory.batch = &batch;
+  size_t bytes = 0;
+  std::vector<size_t>& begins = context.slot_begins;
+  begins.clear();
+  for (const Slot& slot : plan_.slots) {
+    begins.push_back(bytes);
+    bytes += align_up(static_cast<size_t>(slot.column_bytes * padded_tokens(batch.count(slot.space))));
+  }
+  context.arena.reserve(bytes);
+  size_t scratch = 0;
+  for (const auto& op : ops_) scratch = std::max(scratch, op->scratch_bytes(batch));
+  for (Context::Thread& thread : context.threads) thread.scratch.reserve(scratch);
+  for (size_t v = 0; v < plan_.places.size(); ++v) {
+    const Place& place = plan_.places[v];
+    switch (place.kind) {
+      case Place::Kind::shared:
+        memory.base[v] = context.arena.data() + begins[static_cast<size_t>(place.slot)];
+        break;
+      case Place::Kind::batch:
+        memory.base[v] = reinterpret_cast<uint8_t*>((context.batch.*place.array).data());
+        break;
+      case Place::Kind::output:
+        memory.base[v] = reinterpret_cast<uint8_t*>(outputs[place.output]);
+        break;
+      case Place::Kind::local:
+      case Place::Kind::none:
+        break;
+    }
+  }
+  for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
+}
+
+void Session::run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const {
+  const int64_t columns = context.batch.count(segment.space);
+  const int64_t tiles = tile_count(columns), whole = whole_tiles(columns, threads);
+  Context::Thread& own = context.threads[static_cast<size_t>(thread)];
+  const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts) {
+    const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
+    ops_[static_cast<size_t>(op)]->run_tile({context.memory, tile, columns, local, own.scratch.data(), part, parts});
+  };
+  while (true) {
+    const int64_t i = context.counters[index].next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= whole) break;
+    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local.data(), 0, 1);
+  }
+  if (whole == tiles) return;
+  context.barrier->wait();  // the local buffers of other threads are used from here on
+  for (const int op : segment.ops) {
+    const bool splits = ops_[static_cast<size_t>(op)]->splits();
+    for (int64_t i = whole; i < tiles; ++i) {
+      uint8_t* local = context.threads[static_cast<size_t>((i - whole) % threads)].local.data();
+      if (splits)
+        run_op(op, tile_at(columns, i), local, thread, threads);
+      else if ((i - whole) % threads == thread)
+        run_op(op, tile_at(columns, i), local, 0, 1);
+    }
+    if (op != segment.ops.back()) context.barrier->wait();
+  }
+}
+
+void Session::run_thread(Context& context, int thread, int threads) const {
+  for (size_t s = 0; s < plan_.segments.size(); ++s) {
+    const Segment& segment = plan_.segments[s];
+    if (s > 0 && threads > 1) context.barrier->wait();
+    if (segment.token_wise) {
+      run_tiles(context, segment, s, thread, threads);
+      continue;
+    }
+    const auto op = static_cast<size_t>(segment.ops[0]);
+    Context::Thread& own = context.threads[static_cast<size_t>(thread)];
+    const OpTimer timer(profile_ ? &own.seconds[op] : nullptr);
+    const int64_t units = ops_[op]->units(context.batch);
+    while (true) {
+      const int64_t unit = context.counters[s].next.fetch_add(1, std::memory_order_relaxed);
+      if (unit >= units) break;
+      ops_[op]->run_unit({context.memory, own.scratch.data(), unit});
+    }
+  }
+}
+
+void Session::run(Context& context, float* const* outputs) {
+  for (const auto& op : ops_) op->check(context.batch);
+  prepare(context, outputs);
+  ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
+  if (profile_) add_profile(context);
+}
+
+std::vector<float> Session::kept(const Context& context, const std::string& name) const {
+  size_t v = 0;
+  while (v < model_->values().size() && model_->values()[v].name != name) ++v;
+  if (v == model_->values().size() || !keep_[v] || plan_.places[v].kind != Place::Kind::shared)
+    throw Error(Error::Kind::input, "value '" + name + "' was not kept");
+  const ValueInfo& value = model_->values()[v];
+  const int64_t columns = context.batch.count(value.space), channels = value.channels;
+  const uint8_t* base = context.memory.base[v];
+  std::vector<float> rows(static_cast<size_t>(columns * channels));
+  for (int64_t i = 0; i < tile_count(columns); ++i) {
+    const Tile tile = tile_at(columns, i);
+    const int64_t stride = value.is_scale ? 1 : channel_stride(channels);
+    for (int64_t t = tile.begin; t < std::min(columns, tile.begin + tile.width); ++t)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t element = tile.begin * stride + c * tile.width + (t - tile.begin);
+        rows[static_cast<size_t>(t * channels + c)] = value.dtype == DType::u8
+                                                          ? static_cast<float>(base[element])
+                                                          : reinterpret_cast<const float*>(base)[element];
+      }
+  }
+  return rows;
+}
+
+void Session::add_profile(Context& context) {
+  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    for (Context::Thread& thread : context.threads) {
+      profile_data_[op].seconds += thread.seconds[op];
+      thread.seconds[op] = 0;
+    }
+    const Space space = model_->values()[static_cast<size_t>(model_->nodes()[op].outputs[0])].space;
+    profile_data_[op].macs += ops_[op]->macs(context.batch) +
+                              ops_[op]->info().macs_per_token * static_cast<double>(context.batch.count(space));
+  }
+}
+
+std::vector<OpProfile> Session::profile() const {
+  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  return profile_data_;
+}
+
+void Session::reset_profile() {
+  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  profile_data_.assign(profile_data_.size(), {});
+}
+
+}  // namespace fastcpu

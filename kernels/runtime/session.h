@@ -1,0 +1,128 @@
+// A model that is ready to run.
+//
+// A Session is immutable after it is opened: packed weights, ops and the plan. Everything that changes during a run
+// lives in a Context (buffers, batch, counters), taken from a free list, so any number of threads may run one session
+// at once. Buffers grow by doubling and are kept: after warm-up at a size no run allocates.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "runtime/planner.h"
+#include "runtime/thread_pool.h"
+
+namespace fastcpu {
+
+struct SessionOptions {
+  int threads = 0;  // 0: all CPUs available to the process
+  Execution execution = Execution::automatic;
+  std::vector<std::string> keep;  // values readable after a run, for calibration and tests; "*" for all
+  bool profile = false;
+};
+
+// A caller's integer array of [sequences, columns], row-major.
+struct IntArray {
+  const void* data = nullptr;
+  int bytes = 8;  // 8: int64, 4: int32, 1: bool or uint8
+  int64_t sequences = 0, columns = 0;
+  int64_t at(int64_t row, int64_t column) const;
+};
+
+// One sequence of a ragged batch.
+struct IntSpan {
+  const void* data = nullptr;
+  int bytes = 8;
+  int64_t length = 0;
+};
+
+struct OpProfile {
+  double seconds = 0;  // summed over threads
+  double macs = 0;
+};
+
+class Context {
+ public:
+  Batch batch;
+
+ private:
+  friend class Session;
+  struct Thread {
+    AlignedBuffer local, scratch;
+    std::vector<double> seconds;  // per op, when profiling
+  };
+  struct alignas(64) Counter {
+    std::atomic<int64_t> next{0};
+  };
+  Memory memory;
+  AlignedBuffer arena;
+  std::vector<size_t> slot_begins;
+  std::vector<Thread> threads;
+  std::vector<Counter> counters;  // per segment
+  std::unique_ptr<SpinBarrier> barrier;
+};
+
+class Session {
+ public:
+  Session(const std::string& directory, const SessionOptions& options);
+
+  const ModelFile& model() const { return *model_; }
+  int threads() const { return threads_; }
+  Isa isa() const { return isa_; }
+  const Plan& plan() const { return plan_; }
+  std::vector<OpInfo> op_infos() const;
+
+  class Lease {  // returns its context when it goes out of scope
+   public:
+    explicit Lease(Session& session);
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Context& operator*() const { return *context_; }
+    Context* operator->() const { return context_.get(); }
+
+   private:
+    Session& session_;
+    std::unique_ptr<Context> context_;
+  };
+
+  // Fills context.batch; mask and types may be empty (data == nullptr). Throws Error(input).
+  void set_padded(Context& context, const IntArray& ids, const IntArray& mask, const IntArray& types) const;
+  void set_ragged(Context& context, const std::vector<IntSpan>& ids, const std::vector<IntSpan>& types) const;
+
+  // Shape of an output for the context's batch.
+  std::vector<int64_t> output_shape(const Context& context, size_t output) const;
+  // Runs the batch; outputs[i] has the size of output_shape(i) and receives f32.
+  void run(Context& context, float* const* outputs);
+  // A kept value after run(), as [columns, channels] row-major: f32, or the codes of a u8 value converted to f32.
+  std::vector<float> kept(const Context& context, const std::string& value) const;
+
+  // Adds up since the session was opened with profile = true.
+  std::vector<OpProfile> profile() const;
+  void reset_profile();
+
+ private:
+  std::unique_ptr<Context> take();
+  void give(std::unique_ptr<Context> context);
+  void prepare(Context& context, float* const* outputs) const;
+  void run_thread(Context& context, int thread, int threads) const;
+  void run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const;
+  void add_profile(Context& context);
+
+  std::unique_ptr<ModelFile> model_;
+  int threads_;
+  Isa isa_;
+  bool profile_;
+  std::vector<const OpTraits*> traits_;
+  std::vector<std::unique_ptr<Op>> ops_;
+  Plan plan_;
+  std::vector<bool> keep_;
+  std::mutex free_mutex_;
+  std::vector<std::unique_ptr<Context>> free_;
+  mutable std::mutex profile_mutex_;
+  std::vector<OpProfile> profile_data_;
+};
+
+}  // namespace fastcpu

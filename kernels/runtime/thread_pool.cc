@@ -1,0 +1,186 @@
+#include "runtime/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <new>
+#include <string>
+
+namespace fastcpu {
+namespace {
+
+constexpr auto kSpin =
+    std::chrono::microseconds(50);  // longer than the gap between two phases, far shorter than a scheduler tick
+constexpr int kSpinsPerClock = 64;
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// cgroup v2 "cpu.max" or v1 quota / period; 0 when there is no limit.
+int cgroup_cpus() {
+  double quota = 0, period = 0;
+  std::string first;
+  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> first >> period) {
+    if (first == "max") return 0;
+    quota = std::atof(first.c_str());
+  } else {
+    std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    if (!(quota_file >> quota) || !(period_file >> period)) return 0;
+  }
+  if (quota <= 0 || period <= 0) return 0;
+  return std::max(1, static_cast<int>(quota / period + 0.5));
+}
+
+std::atomic<ThreadPool*> process_pool{nullptr};
+std::mutex creation;
+
+// The child of a fork has none of the parent's threads; whatever state the pool was in stays behind, unreachable.
+void forget_pool() {
+  process_pool.store(nullptr, std::memory_order_relaxed);
+  new (&creation) std::mutex;
+}
+
+}  // namespace
+
+int available_cpus() {
+  cpu_set_t set;
+  int cpus = 1;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    cpus = CPU_COUNT(&set);
+  else
+    cpus = static_cast<int>(std::thread::hardware_concurrency());
+  const int limit = cgroup_cpus();
+  if (limit > 0) cpus = std::min(cpus, limit);
+  return std::max(1, cpus);
+}
+
+struct ThreadPool::Worker {
+  int index = 0;
+  std::thread thread;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::atomic<uint32_t> posted{0};  // runs given to this worker
+  std::atomic<bool> asleep{false};
+  bool stop = false;  // under mutex
+};
+
+ThreadPool& ThreadPool::process() {
+  ThreadPool* pool = process_pool.load(std::memory_order_acquire);
+  if (pool != nullptr) return *pool;
+  const std::lock_guard<std::mutex> lock(creation);
+  pool = process_pool.load(std::memory_order_relaxed);
+  if (pool == nullptr) {
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+    static_cast<void>(registered);
+    pool = new ThreadPool;  // lives as long as the process: workers may outlast static destruction
+    process_pool.store(pool, std::memory_order_release);
+  }
+  return *pool;
+}
+
+ThreadPool::~ThreadPool() {
+  for (auto& worker : workers_) {
+    {
+      const std::lock_guard<std::mutex> lock(worker->mutex);
+      worker->stop = true;
+      worker->posted.fetch_add(1, std::memory_order_release);
+    }
+    worker->wake.notify_one();
+    worker->thread.join();
+  }
+}
+
+void ThreadPool::grow(int workers) {
+  while (static_cast<int>(workers_.size()) < workers) {
+    auto worker = std::make_unique<Worker>();
+    worker->index = static_cast<int>(workers_.size()) + 1;
+    Worker* raw = worker.get();
+    worker->thread = std::thread([this, raw] { work(*raw); });
+    workers_.push_back(std::move(worker));
+  }
+}
+
+void ThreadPool::run(int threads, Call call, const void* body) {
+  if (threads <= 1) {
+    call(body, 0);
+    return;
+  }
+  const std::lock_guard<std::mutex> lock(queue_);
+  grow(threads - 1);
+  call_ = call;
+  body_ = body;
+  pending_.store(threads - 1, std::memory_order_relaxed);
+  for (int i = 0; i < threads - 1; ++i) {
+    Worker& worker = *workers_[static_cast<size_t>(i)];
+    worker.posted.fetch_add(1, std::memory_order_seq_cst);
+    if (worker.asleep.load(std::memory_order_seq_cst)) {
+      {
+        const std::lock_guard<std::mutex> wake_lock(worker.mutex);
+      }
+      worker.wake.notify_one();
+    }
+  }
+  call(body, 0);
+  for (int spins = 0; pending_.load(std::memory_order_acquire) > 0; ++spins) {
+    if (spins < 4096)
+      pause_cpu();
+    else
+      sched_yield();
+  }
+}
+
+void ThreadPool::work(Worker& worker) {
+  uint32_t seen = 0;
+  while (true) {
+    const auto give_up = std::chrono::steady_clock::now() + kSpin;
+    bool ready = false;
+    while (!ready) {
+      for (int i = 0; i < kSpinsPerClock && !ready; ++i) {
+        ready = worker.posted.load(std::memory_order_acquire) != seen;
+        if (!ready) pause_cpu();
+      }
+      if (!ready && std::chrono::steady_clock::now() > give_up) break;
+    }
+    if (!ready) {
+      std::unique_lock<std::mutex> lock(worker.mutex);
+      worker.asleep.store(true, std::memory_order_seq_cst);
+      worker.wake.wait(lock, [&] { return worker.posted.load(std::memory_order_seq_cst) != seen; });
+      worker.asleep.store(false, std::memory_order_relaxed);
+    }
+    ++seen;
+    {
+      const std::lock_guard<std::mutex> lock(worker.mutex);
+      if (worker.stop) return;
+    }
+    call_(body_, worker.index);
+    pending_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+void SpinBarrier::wait() {
+  const uint32_t phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+    if (spins < 4096)
+      pause_cpu();
+    else
+      sched_yield();
+  }
+}
+
+}  // namespace fastcpu
