@@ -1,4 +1,7 @@
-"""The graph of runtime ops: what passes rewrite, what a model directory stores and what the C++ runtime executes (docs/format.md)."""
+"""The graph of runtime ops: what passes rewrite, a model directory stores and the C++ runtime executes.
+
+docs/format.md specifies the ops and the files.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ Space = Literal["tokens", "sequences", "output"]
 class Quantization:
     """Static quantization of a u8 value: ``x = (q - zero_point) * scale``, per tensor or per group of channels.
 
-    ``groups`` (for a merged q, k, v value) lists ``(first_channel, scale, zero_point)`` in ascending order; it is empty for one scale.
+    ``groups`` (for a merged q, k, v value) lists ``(first_channel, scale, zero_point)`` in ascending order; it is
+    empty for one scale.
     """
 
     scale: float
@@ -27,7 +31,7 @@ class Quantization:
 
 @dataclass
 class Value:
-    """An edge: a ragged array with ``channels`` rows and one column per token (``tokens``) or per sequence (``sequences``), or an output array."""
+    """An edge: a ragged array with ``channels`` rows and one column per token or per sequence, or an output array."""
 
     name: str
     dtype: DType
@@ -39,9 +43,10 @@ class Value:
 
 @dataclass
 class Tensor:
-    """A constant with its storage: the logical array is ``data`` (f32), or ``data * scale`` (s8 with one scale per row).
+    """A constant with its storage: the logical array is ``data`` (f32), or ``data * scale`` (s8, one scale per row).
 
-    ``data`` is f32, s8, u8 or s32, of logical shape ``[N, K]`` (weights, tables) or ``[N]``. ``encoding`` ``block`` stores an s8 matrix as its nonzero 4x1 blocks (4 rows x 1 column).
+    ``data`` is f32, s8, u8 or s32, of logical shape ``[N, K]`` (weights, tables) or ``[N]``. ``encoding`` ``block``
+    stores an s8 matrix as its nonzero 4x1 blocks (4 rows x 1 column).
     """
 
     name: str
@@ -52,7 +57,11 @@ class Tensor:
 
 @dataclass
 class Node:
-    """One runtime op. ``inputs`` and ``outputs`` name values (inputs of ``unpad`` name graph inputs), ``tensors`` maps a role to a tensor name."""
+    """One runtime op.
+
+    ``inputs`` and ``outputs`` name values (the inputs of ``unpad`` name graph inputs); ``tensors`` maps a role to a
+    tensor name.
+    """
 
     op: str
     name: str
@@ -82,7 +91,7 @@ class GraphOutput:
 
 @dataclass
 class Graph:
-    """A graph in topological order. Passes may reorder nothing and must leave the graph valid (``fastcpu.graph.verify``)."""
+    """A graph in topological order. Passes must leave it valid (``fastcpu.graph.verify``)."""
 
     name: str
     inputs: list[GraphInput] = field(default_factory=list)
