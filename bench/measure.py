@@ -234,7 +234,7 @@ def measure_case(
             contestants.append(one)
             log.info("  %s: comparing answers", name)
             try:
-                one.precision = _load(worker, model, cache, settings, options.get(name, {}), feeds)
+                one.precision = _load(one.worker, model, cache, settings, options.get(name, {}), feeds)
                 choose_variant(one, shape, reference, settings)
             except EngineFailure as failure:
                 one.void = str(failure)

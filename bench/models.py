@@ -18,6 +18,7 @@ import logging
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -178,16 +179,19 @@ def _export_onnx(model: Any, spec: ModelSpec, path: Path) -> None:
 
     example = tuple(torch.ones((2, 16), dtype=torch.int64) for _ in spec.inputs)
     axes = {name: {0: "batch", 1: "sequence"} for name in (*spec.inputs, *spec.outputs)}
-    torch.onnx.export(
-        Exported().eval(),
-        example,
-        str(path),
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=list(spec.inputs),
-        output_names=list(spec.outputs),
-        dynamic_axes=axes,
-    )
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated, and warns of branches that these models take at every shape.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Exported().eval(),
+            example,
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_axes=axes,
+        )
 
 
 def _sha256(path: Path) -> str:
