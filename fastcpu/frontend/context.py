@@ -1,0 +1,165 @@
+"""What patterns see of an import in progress: the builder, the probes and a few questions about symbols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from fastcpu.frontend.builder import Builder
+from fastcpu.frontend.symbols import (
+    PROBES,
+    Activation,
+    Array,
+    Channels,
+    Constant,
+    Context,
+    EmbeddingSum,
+    FirstToken,
+    Heads,
+    Input,
+    MaskedTokens,
+    NormPart,
+    Probabilities,
+    Probe,
+    Probed,
+    Quantized,
+    Scores,
+    Symbol,
+)
+from fastcpu.graph.trace import Trace
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Import:
+    """The state of one walk over an ONNX graph."""
+
+    builder: Builder
+    opset: int
+    trace: Trace
+    prefix: str = ""
+    probes: tuple[Probe, ...] = PROBES
+    position_offset: int | None = None
+    mask_input: str | None = None
+    _emitted: dict[int, tuple[Symbol, Activation | None]] = field(default_factory=dict)
+
+    def miss(self, pattern: str, node: ir.Node, reason: str) -> None:
+        """Record why ``pattern`` does not take ``node``."""
+        self.trace.miss(pattern, node.name or node.op_type, reason)
+
+    def path(self, node: ir.Node) -> str:
+        """The module that ``node`` comes from: ``layer.0.q_lin`` of ``/model/layer.0/q_lin/MatMul`` (prefix ``model.``)."""
+        name = node.name or node.outputs[0].name or node.op_type
+        parts = [part for part in name.split("/") if part]
+        dotted = ".".join(parts[:-1] if len(parts) > 1 else parts)
+        return dotted.removeprefix(self.prefix)
+
+    # ---- constants ----
+
+    def arrays(self, symbol: Symbol | None) -> tuple[Array, ...] | None:
+        """One array per probe for a constant or probed symbol."""
+        if isinstance(symbol, Constant):
+            return (symbol.array,) * len(self.probes)
+        return symbol.arrays if isinstance(symbol, Probed) else None
+
+    def constant(self, symbol: Symbol | None) -> Array | None:
+        """The array of a symbol that is the same for every batch, sequence and mask."""
+        arrays = self.arrays(symbol)
+        if arrays is None:
+            return None
+        first = arrays[0]
+        if all(array is first or (array.shape == first.shape and np.array_equal(array, first)) for array in arrays[1:]):
+            return first
+        return None
+
+    def scalar(self, symbol: Symbol | None) -> float | None:
+        """The number behind a symbol that holds one constant number."""
+        array = self.constant(symbol)
+        return float(array.reshape(())) if array is not None and array.size == 1 and array.ndim <= 1 else None
+
+    def integers(self, symbol: Symbol | None) -> list[int] | None:
+        """The constant integers behind a symbol."""
+        array = self.constant(symbol)
+        return [int(number) for number in array.reshape(-1)] if array is not None else None
+
+    # ---- shapes ----
+
+    def shapes(self, symbol: Symbol | None) -> tuple[Shape, ...] | None:
+        """The shape of a symbol under each probe, None when it has none that is known."""
+        arrays = self.arrays(symbol)
+        if arrays is not None:
+            return tuple(array.shape for array in arrays)
+        shapes = tuple(_shape(symbol, probe) for probe in self.probes)
+        return None if None in shapes else shapes  # type: ignore[return-value]  # None was just excluded
+
+    def same_shape(self, symbol: Symbol | None, *reference: str | int) -> bool:
+        """True when the shape of ``symbol`` is ``reference``: sizes, or "b" for the batch and "s" for the sequence."""
+        shapes = self.shapes(symbol)
+        expected = [
+            tuple({"b": p.batch, "s": p.sequence}.get(d, d) if isinstance(d, str) else d for d in reference)
+            for p in self.probes
+        ]
+        return shapes is not None and list(shapes) == expected
+
+    def axis(self, node: ir.Node, rank: int, default: int = -1) -> int:
+        """The attribute ``axis``, counted from the front."""
+        attribute = node.attributes.get("axis")
+        axis = default if attribute is None else attribute.as_int()
+        return axis + rank if axis < 0 else axis
+
+    def axes(self, node: ir.Node, symbol: Symbol | None, rank: int) -> list[int] | None:
+        """Axes given as an attribute or as an input, counted from the front."""
+        attribute = node.attributes.get("axes")
+        axes = list(attribute.as_ints()) if attribute is not None else self.integers(symbol)
+        return None if axes is None else [axis + rank if axis < 0 else axis for axis in axes]
+
+    # ---- activations ----
+
+    def activation(self, symbol: Symbol | None) -> Activation | None:
+        """The runtime value of a symbol that can be one; the op of a complete pattern is emitted at its first use."""
+        from fastcpu.frontend.patterns import embedding, layernorm
+
+        if isinstance(symbol, Activation):
+            return symbol
+        if not isinstance(symbol, EmbeddingSum | NormPart):
+            return None
+        if id(symbol) not in self._emitted:
+            activation = (
+                embedding.emit(self, symbol) if isinstance(symbol, EmbeddingSum) else layernorm.emit(self, symbol)
+            )
+            self._emitted[id(symbol)] = (symbol, activation)
+        return self._emitted[id(symbol)][1]
+
+
+def _shape(symbol: Symbol | None, probe: Probe) -> Shape | None:
+    if isinstance(symbol, Activation):
+        return (
+            (probe.batch, probe.sequence, symbol.channels)
+            if symbol.space == "tokens"
+            else (probe.batch, symbol.channels)
+        )
+    if isinstance(symbol, EmbeddingSum):
+        return (probe.batch if symbol.batched else 1, probe.sequence, symbol.channels)
+    if isinstance(symbol, NormPart) and symbol.stage in ("centered", "squared", "normalized", "scaled"):
+        return _shape(symbol.source, probe)
+    if isinstance(symbol, Input):
+        return probe.mask.shape
+    if isinstance(symbol, Channels):
+        leading = _shape(symbol.source, probe)
+        assert leading is not None
+        return leading[:-1] if symbol.squeezed else (*leading[:-1], symbol.end - symbol.begin)
+    if isinstance(symbol, Heads | Context):
+        value = symbol if isinstance(symbol, Heads) else symbol.value
+        sizes = {"b": probe.batch, "s": probe.sequence, "h": value.heads, "d": value.head_dim}
+        return tuple(sizes[axis] for axis in symbol.axes)
+    if isinstance(symbol, Scores | Probabilities):
+        scores = symbol if isinstance(symbol, Scores) else symbol.scores
+        return (probe.batch, scores.query.heads, probe.sequence, probe.sequence)
+    if isinstance(symbol, FirstToken):
+        return (probe.batch, 1, symbol.source.channels)
+    if isinstance(symbol, MaskedTokens):
+        return _shape(symbol.source, probe)
+    return _shape(symbol.source, probe) if isinstance(symbol, Quantized) else None

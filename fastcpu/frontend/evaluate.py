@@ -1,0 +1,47 @@
+"""Evaluates ONNX nodes on concrete arrays: constant folding, shape arithmetic and mask arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from fastcpu.errors import GraphError
+from fastcpu.frontend.symbols import Array
+
+
+class Evaluator:
+    """One node, run by ONNX's own reference implementation of its operator."""
+
+    def __init__(self, node: ir.Node, opset: int) -> None:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        self._node = node
+        proto = ir.serde.serialize_node(node)
+        self._inputs = [name for name in proto.input if name]
+        # Types are irrelevant to the reference implementation, which takes them from the arrays.
+        graph = onnx.helper.make_graph(
+            [proto],
+            "node",
+            [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
+                for name in dict.fromkeys(self._inputs)
+            ],
+            [
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
+                for name in proto.output
+                if name
+            ],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        self._evaluator: Any = ReferenceEvaluator(model)
+
+    def __call__(self, inputs: Sequence[Array | None]) -> list[Array]:
+        """The outputs for ``inputs``, in order."""
+        feeds = dict(zip(self._inputs, (array for array in inputs if array is not None), strict=True))
+        try:
+            return list(self._evaluator.run(None, feeds))
+        except Exception as error:  # the reference implementation raises whatever NumPy raises
+            raise GraphError(f"node '{self._node.name}' ({self._node.op_type}) cannot be evaluated: {error}") from error

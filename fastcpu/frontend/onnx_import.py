@@ -1,0 +1,183 @@
+"""ONNX -> Graph: one walk over the nodes that the outputs need, each taken by the first pattern that knows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from fastcpu.errors import FileFormatError, GraphError, InputError, UnsupportedOpError
+from fastcpu.frontend.builder import Builder
+from fastcpu.graph import passes, verify
+from fastcpu.graph.ir import Graph, GraphInput
+from fastcpu.graph.trace import Trace
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from fastcpu.frontend.context import Import
+    from fastcpu.frontend.symbols import Symbol
+
+OPSETS = range(13, 22)
+
+Role = Literal["ids", "mask", "types"]
+
+
+def import_file(path: Path, trace: Trace | None = None) -> Graph:
+    """The graph of an .onnx file: f32, or int8 with QuantizeLinear and DequantizeLinear."""
+    import onnx_ir as ir
+
+    try:
+        model = ir.load(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # protobuf raises its own DecodeError, onnx-ir ValueError and others
+        raise FileFormatError(f"{path}: not a readable ONNX file ({error})") from error
+    return import_model(model, path.stem, trace)
+
+
+def import_proto(proto: onnx.ModelProto, name: str, prefix: str = "", trace: Trace | None = None) -> Graph:
+    """The graph of an ONNX model in memory; ``prefix`` is dropped from the front of module paths."""
+    import onnx_ir as ir
+
+    return import_model(ir.from_proto(proto), name, trace, prefix)
+
+
+def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix: str = "") -> Graph:
+    """The graph of an onnx-ir model, after the passes."""
+    from onnx_ir.passes.common import IdentityEliminationPass, InlinePass, RemoveUnusedNodesPass
+
+    from fastcpu.frontend.context import Import
+
+    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+    if opset is None or opset not in OPSETS:
+        raise GraphError(f"the model imports opset {opset} of ONNX; {OPSETS.start} to {OPSETS.stop - 1} are supported")
+    for clean in (InlinePass(), RemoveUnusedNodesPass(), IdentityEliminationPass()):
+        model = clean(model).model
+    trace = trace or Trace()
+    ctx = Import(Builder(name), opset, trace, prefix)
+    symbols = _inputs(ctx, model.graph)
+    for node in model.graph:
+        _visit(ctx, node, symbols)
+    _outputs(ctx, model.graph, symbols)
+    graph = ctx.builder.graph
+    graph.nodes[0].attrs["position_offset"] = ctx.position_offset or 0
+    verify.check(graph)
+    passes.run(graph, trace)
+    return graph
+
+
+# ---- inputs ----
+
+
+def _inputs(ctx: Import, graph: ir.Graph) -> dict[str, Symbol]:
+    """Give each graph input a role and a symbol, and start the graph with them."""
+    from fastcpu.frontend.symbols import Input, Probed
+
+    roles = _roles(graph)
+    declared = [GraphInput(name, role, optional=role == "types") for name, role in roles.items()]
+    masks = [graph_input.name for graph_input in declared if graph_input.role == "mask"]
+    if masks:
+        ctx.mask_input = masks[0]
+    else:
+        declared.append(GraphInput("attention_mask", "mask", optional=True))
+    ctx.builder.unpad(declared, 0)
+    dtypes = {value.name: value.dtype for value in graph.inputs}
+    symbols: dict[str, Symbol] = {}
+    for name, role in roles.items():
+        dtype = dtypes[name]
+        numpy_dtype = np.int64 if dtype is None else dtype.numpy()
+        symbols[name] = (
+            Probed(tuple(p.mask.astype(numpy_dtype) for p in ctx.probes)) if role == "mask" else Input(name, role)
+        )
+    return symbols
+
+
+def _roles(graph: ir.Graph) -> dict[str, Role]:
+    """Which input is what: those that index a table are ids and token types, the other one is the mask."""
+    inputs = {value.name: value for value in graph.inputs if value.name is not None and not value.is_initializer()}
+    indices = {name for name, value in inputs.items() if _indexes_table(value)}
+    unused = {name for name, value in inputs.items() if not value.uses()}
+    types = {name for name in indices | unused if "type" in name.lower() or "segment" in name.lower()}
+    ids, masks = indices - types, set(inputs) - indices - types
+    for role, names, most in (("token ids", ids, 1), ("attention mask", masks, 1), ("token types", types, 1)):
+        if len(names) > most:
+            raise GraphError(f"inputs {', '.join(sorted(names))} all look like the {role}")
+    if not ids:
+        raise GraphError(f"none of the inputs {', '.join(sorted(inputs))} indexes an embedding table")
+    return {name: "ids" if name in ids else "types" if name in types else "mask" for name in inputs}
+
+
+def _indexes_table(value: ir.Value) -> bool:
+    """True when ``value``, cast and reshaped or not, is the index of a Gather from a matrix of the file."""
+    for use in value.uses():
+        node = use.node
+        if node.op_type in ("Cast", "Reshape", "Identity") and use.idx == 0:
+            if _indexes_table(node.outputs[0]):
+                return True
+        elif node.op_type == "Gather" and use.idx == 1:
+            table = node.inputs[0]
+            producer = None if table is None else table.producer()
+            if producer is not None and producer.op_type == "DequantizeLinear":
+                table = producer.inputs[0]
+            if table is not None and table.is_initializer():
+                return True
+    return False
+
+
+# ---- nodes ----
+
+
+def _symbol(value: ir.Value | None, symbols: dict[str, Symbol]) -> Symbol | None:
+    from fastcpu.frontend.symbols import Constant
+
+    if value is None or value.name is None or value.name == "":
+        return None
+    if value.name not in symbols:
+        if value.const_value is None:
+            raise GraphError(f"value '{value.name}' is read before it is written")
+        symbols[value.name] = Constant(value.const_value.numpy(), value.name)
+    return symbols[value.name]
+
+
+def _visit(ctx: Import, node: ir.Node, symbols: dict[str, Symbol]) -> None:
+    """Bind the outputs of ``node``; UnsupportedOpError when no pattern takes it."""
+    from fastcpu.frontend.patterns import PATTERNS
+
+    inputs = [_symbol(value, symbols) for value in node.inputs]
+    if node.domain in ("", "ai.onnx"):
+        for pattern in PATTERNS:
+            if pattern.ops is not None and node.op_type not in pattern.ops:
+                continue
+            results = pattern.match(ctx, node, inputs)
+            if results is not None:
+                for output, result in zip(node.outputs, results, strict=False):
+                    if output.name:
+                        symbols[output.name] = result
+                return
+    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+    name = node.name or node.outputs[0].name or op
+    operands = ", ".join("nothing" if symbol is None else type(symbol).__name__ for symbol in inputs)
+    raise UnsupportedOpError(
+        name, op, ctx.opset, ctx.trace.at(node.name or node.op_type) or f"no pattern takes it on {operands}"
+    )
+
+
+# ---- outputs ----
+
+
+def _outputs(ctx: Import, graph: ir.Graph, symbols: dict[str, Symbol]) -> None:
+    from fastcpu.frontend.symbols import Channels
+
+    for value in graph.outputs:
+        symbol = _symbol(value, symbols)
+        part = symbol if isinstance(symbol, Channels) else None
+        source = part.source if part is not None else ctx.activation(symbol)
+        if source is None or value.name is None:
+            raise GraphError(
+                f"output '{value.name}' is not an activation per token or per sequence: {type(symbol).__name__}"
+            )
+        begin, end, squeeze = (part.begin, part.end, part.squeezed) if part is not None else (0, source.channels, False)
+        ctx.builder.output(value.name, ctx.builder.f32(source), begin, end, squeeze)

@@ -1,0 +1,85 @@
+"""Embeddings: Gathers of table rows by token id, token type or position, and their sum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcpu.errors import GraphError
+from fastcpu.frontend.patterns.pattern import Inputs, Pattern
+from fastcpu.frontend.symbols import Activation, Array, Constant, EmbeddingSum, Input, Probed, Symbol
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from fastcpu.frontend.context import Import
+
+
+def _gather(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    table, index = inputs[0], inputs[1]
+    if not isinstance(table, Constant) or table.array.ndim != 2 or table.array.dtype.kind != "f":
+        return None
+    if ctx.axis(node, 2, 0) != 0:
+        ctx.miss("embedding", node, "rows are gathered along another axis than the first")
+        return None
+    channels = table.array.shape[1]
+    if isinstance(index, Input):
+        return [EmbeddingSum(((index.role, table),), channels, ctx.path(node))]
+    return _gather_probed(ctx, node, table, index)
+
+
+def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | None) -> list[Symbol] | None:
+    """Rows for indices that depend on shapes only: a constant row, or one row per position."""
+    if not isinstance(index, Probed):
+        return None
+    channels = table.array.shape[1]
+    arrays = index.arrays
+    shapes = [np.broadcast_shapes(a.shape, (1, 1)) for a in arrays]
+    batched = [shape == (p.batch, p.sequence) for shape, p in zip(shapes, ctx.probes, strict=True)]
+    if not (all(batched) or all(shape == (1, p.sequence) for shape, p in zip(shapes, ctx.probes, strict=True))):
+        return None
+    part = EmbeddingSum((), channels, ctx.path(node), batched=all(batched))
+    first = int(arrays[0].reshape(-1)[0])
+    if all((a == first).all() for a in arrays):
+        return [replace(part, row=table.array[first])]
+    if not all((a == first + np.arange(a.shape[-1])).all() for a in arrays):
+        ctx.miss("embedding", node, "positions are not consecutive numbers")
+        return None
+    if ctx.position_offset not in (None, first):
+        ctx.miss("embedding", node, f"positions start at {first}, those of another embedding at {ctx.position_offset}")
+        return None
+    ctx.position_offset = first
+    return [replace(part, terms=(("positions", table),))]
+
+
+def _sum(a: EmbeddingSum, b: EmbeddingSum) -> EmbeddingSum:
+    rows = [part.row for part in (a, b) if part.row is not None]
+    row = None if not rows else rows[0] if len(rows) == 1 else rows[0] + rows[1]
+    return EmbeddingSum((*a.terms, *b.terms), a.channels, a.name, row, a.batched or b.batched)
+
+
+def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    if node.op_type == "Gather":
+        return _gather(ctx, node, inputs)
+    a, b = inputs[0], inputs[1]
+    if isinstance(a, EmbeddingSum) and isinstance(b, EmbeddingSum) and a.channels == b.channels:
+        return [_sum(a, b)]
+    return None
+
+
+def emit(ctx: Import, symbol: EmbeddingSum) -> Activation:
+    """The embedding op for a sum of rows; a constant row is folded into the last table, which is the smallest one."""
+    if not symbol.terms:
+        raise GraphError(f"embedding '{symbol.name}' is the same for every token")
+    smallest = min(range(len(symbol.terms)), key=lambda i: symbol.terms[i][1].array.shape[0])
+    terms: list[tuple[str, Array, str]] = []
+    for i, (source, table) in enumerate(symbol.terms):
+        array = table.array if symbol.row is None or i != smallest else table.array + symbol.row
+        terms.append((source, array, table.name.removeprefix(ctx.prefix)))
+    name = symbol.name.rpartition(".")[0] or symbol.name
+    return ctx.builder.embedding(name, terms, symbol.channels)
+
+
+PATTERN = Pattern("embedding", frozenset({"Gather", "Add"}), match)

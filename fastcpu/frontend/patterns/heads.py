@@ -1,0 +1,110 @@
+"""Heads: Reshape and Transpose before and after attention. Merging the heads emits the attention op."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fastcpu.frontend.patterns.pattern import Inputs, Pattern
+from fastcpu.frontend.symbols import Activation, Channels, Context, FirstToken, Heads, Symbol
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from fastcpu.frontend.context import Import, Shape
+
+
+def reshaped(ctx: Import, node: ir.Node, inputs: Inputs) -> tuple[Shape, ...] | None:
+    """The shape that a Reshape gives, under each probe."""
+    before, targets = ctx.shapes(inputs[0]), ctx.arrays(inputs[1])
+    if before is None or targets is None:
+        return None
+    allowzero = node.attributes.get("allowzero")
+    copies = allowzero is None or allowzero.as_int() == 0
+    result = []
+    for shape, target in zip(before, targets, strict=True):
+        sizes = [int(size) for size in target]
+        sizes = [shape[i] if size == 0 and copies and i < len(shape) else size for i, size in enumerate(sizes)]
+        total = known = 1
+        for size in shape:
+            total *= size
+        for size in sizes:
+            known *= 1 if size == -1 else size
+        result.append(tuple(total // known if size == -1 and known else size for size in sizes))
+    return tuple(result)
+
+
+def _split(ctx: Import, node: ir.Node, source: Channels, after: tuple[Shape, ...]) -> list[Symbol] | None:
+    channels = source.end - source.begin
+    sizes = {shape[2:] for shape in after}
+    leading = [shape[:2] for shape in after] == [(probe.batch, probe.sequence) for probe in ctx.probes]
+    if not leading or len(sizes) != 1 or len(after[0]) != 4:
+        ctx.miss(
+            "heads",
+            node,
+            f"[batch, sequence, {channels}] becomes {after[0]} for batch, sequence = {ctx.probes[0].mask.shape}",
+        )
+        return None
+    heads, head_dim = next(iter(sizes))
+    return [Heads(source, heads, head_dim)]
+
+
+def _reshape(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    x, after = inputs[0], reshaped(ctx, node, inputs)
+    if after is None:
+        return None
+    if isinstance(x, Context):
+        expected = tuple((p.batch, p.sequence, x.value.heads * x.value.head_dim) for p in ctx.probes)
+        if x.axes != "bshd" or after != expected:
+            ctx.miss("heads", node, f"attention with axes {x.axes} becomes {after[0]}")
+            return None
+        return [emit(ctx, x)]
+    if isinstance(x, FirstToken):
+        pooled = after == tuple((p.batch, x.source.channels) for p in ctx.probes)
+        return [ctx.builder.pool("cls", x.source)] if pooled else None
+    source = ctx.activation(x)
+    if source is not None:
+        x = Channels(source, 0, source.channels)
+    if isinstance(x, Channels) and x.source.space == "tokens" and not x.squeezed:
+        return _split(ctx, node, x, after)
+    return None
+
+
+def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    if node.op_type == "Reshape":
+        return _reshape(ctx, node, inputs)
+    x = inputs[0]
+    if isinstance(x, Heads | Context):
+        permutation = node.attributes["perm"].as_ints()
+        return [replace(x, axes="".join(x.axes[i] for i in permutation))]
+    return None
+
+
+def emit(ctx: Import, context: Context) -> Activation:
+    """The attention op; ``attention_qdq`` where the file quantizes inside it."""
+    probabilities, value = context.probabilities, context.value
+    scores = probabilities.scores
+    parts = {"q": scores.query, "k": scores.key, "v": value}
+    inputs = [ctx.builder.f32(part.source.source).value for part in parts.values()]
+    attrs: dict[str, Any] = {"heads": value.heads, "kv_heads": value.heads, "head_dim": value.head_dim}
+    attrs |= {f"{role}_offset": part.source.begin for role, part in parts.items()}
+    grids = {role: part.grid for role, part in parts.items()} | {
+        "score": scores.grid,
+        "probability": probabilities.grid,
+    }
+    if any(grid is not None for grid in grids.values()):
+        attrs |= {"q_factor": parts["q"].factor, "k_factor": parts["k"].factor, "scale": scores.scale}
+        for role, grid in grids.items():
+            if grid is not None:
+                attrs |= {f"{role}_scale": grid.scale, f"{role}_zero_point": grid.zero_point}
+        op = "attention_qdq"
+    else:
+        attrs |= {"scale": parts["q"].factor * parts["k"].factor * scores.scale, "causal": False}
+        op = "attention"
+    result = ctx.builder.attention(op, probabilities.name, inputs, value.heads * value.head_dim, **attrs)
+    for grid in context.grids:
+        result = result if result.grid == grid else replace(ctx.builder.f32(result), grid=grid)
+    return result
+
+
+PATTERN = Pattern("heads", frozenset({"Reshape", "Transpose"}), match)

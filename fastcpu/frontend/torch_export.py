@@ -1,0 +1,239 @@
+"""Torch -> ONNX -> Graph: BERT and DistilBERT, the heads of transformers, the pooling of sentence-transformers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from fastcpu.errors import FileFormatError, GraphError
+from fastcpu.frontend import onnx_import
+from fastcpu.frontend.builder import Builder
+from fastcpu.frontend.symbols import Activation
+from fastcpu.graph.ir import Graph
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from fastcpu.graph.trace import Trace
+
+OPSET = 17
+PREFIX = "model."
+"""What the exported wrapper calls the model; dropped from node names, which so become torch module names."""
+
+_INPUTS = {
+    "Bert": ("input_ids", "attention_mask", "token_type_ids"),
+    "DistilBert": ("input_ids", "attention_mask"),
+}
+_OUTPUTS = {
+    "Model": ("last_hidden_state",),
+    "ForQuestionAnswering": ("start_logits", "end_logits"),
+    "ForSequenceClassification": ("logits",),
+    "ForTokenClassification": ("logits",),
+}
+ARCHITECTURES = tuple(family + task for family in _INPUTS for task in _OUTPUTS)
+
+_UNUSED_WEIGHTS = ("pooler.",)
+"""Parts that a checkpoint may lack: only a sequence classification head reads them."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """What sentence-transformers does with the token embeddings."""
+
+    mode: Literal["cls", "mean", "max"]
+    normalize: bool
+
+
+def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
+    """The graph of a BERT or DistilBERT module."""
+    name = getattr(getattr(module, "config", None), "model_type", None) or type(module).__name__
+    return onnx_import.import_proto(to_onnx(module), name, PREFIX, trace)
+
+
+def load_directory(path: Path, trace: Trace | None = None) -> Graph:
+    """The graph of a directory of transformers (config.json, weights) or of sentence-transformers (modules.json)."""
+    pooling, folder = _sentence_transformer(path) if (path / "modules.json").is_file() else (None, path)
+    graph = load_module(_from_directory(folder, bare=pooling is not None), trace)
+    graph.name = path.resolve().name
+    if pooling is not None:
+        append_pooling(graph, pooling)
+    return graph
+
+
+# ---- directories ----
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path}: {error}") from error
+
+
+def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
+    """The supported class that a config.json names; with ``bare``, the model without its head."""
+    families = {family.lower(): family for family in _INPUTS}
+    model_type = str(config.get("model_type", "")).replace("-", "")
+    named = (config.get("architectures") or [f"{families.get(model_type, model_type)}Model"])[0]
+    if bare and model_type in families:
+        named = f"{families[model_type]}Model"
+    if named not in ARCHITECTURES:
+        raise GraphError(f"{where}: architecture {named} is not supported; supported are {', '.join(ARCHITECTURES)}")
+    return cast("str", named)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bar and the report of transformers about weights: what is missing is an error of ours."""
+    import transformers
+
+    logging: Any = transformers.utils.logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
+    import transformers
+
+    if not (path / "config.json").is_file():
+        raise FileFormatError(f"{path}: no config.json; a model directory needs one")
+    config = _json(path / "config.json")
+    kind = getattr(transformers, architecture(config, str(path), bare))
+    try:
+        with _quiet():
+            model, info = kind.from_pretrained(
+                path, local_files_only=True, attn_implementation="eager", output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileFormatError(f"{path}: the weights cannot be loaded: {error}") from error
+    unused = () if kind.__name__ == "BertForSequenceClassification" else _UNUSED_WEIGHTS
+    missing = [name for name in sorted(info["missing_keys"]) if not any(part in name for part in unused)]
+    if missing:
+        raise GraphError(f"{path}: the weights lack {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}")
+    return cast("torch.nn.Module", model.eval())
+
+
+def _sentence_transformer(path: Path) -> tuple[Pooling, Path]:
+    """The pooling of a sentence-transformers directory, and the folder with its transformer."""
+    modules_path = path / "modules.json"
+    try:
+        modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in _json(modules_path)]
+    except (TypeError, KeyError) as error:
+        raise FileFormatError(f"{modules_path}: not a list of modules with a type and a path") from error
+    kinds = [kind for kind, _ in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise GraphError(f"{modules_path}: {', '.join(kinds)}: only Transformer, Pooling, Normalize are supported")
+    config_path = path / modules[1][1] / "config.json"
+    config = _json(config_path)
+    flags = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
+    modes = {flags.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True}
+    if isinstance(config.get("pooling_mode"), str):
+        modes.add(config["pooling_mode"])
+    if len(modes) != 1 or not modes <= set(flags.values()):
+        found = ", ".join(sorted(modes)) or "none"
+        raise GraphError(f"{config_path}: pooling {found} is not supported; one of {', '.join(flags.values())} is")
+    mode = cast('Literal["cls", "mean", "max"]', modes.pop())
+    return Pooling(mode, "Normalize" in kinds), path / modules[0][1]
+
+
+def append_pooling(graph: Graph, pooling: Pooling) -> None:
+    """Add the output ``sentence_embedding`` behind ``last_hidden_state``."""
+    hidden = next(output for output in graph.outputs if output.name == "last_hidden_state")
+    repad = graph.producer(hidden.value)
+    assert repad is not None
+    source = graph.values[repad.inputs[0]]
+    builder = Builder.extend(graph)
+    embedding = builder.pool(pooling.mode, Activation(source.name, source.space, source.channels))
+    if pooling.normalize:
+        embedding = builder.l2norm(embedding)
+    builder.output("sentence_embedding", embedding, 0, embedding.channels, False)
+
+
+# ---- export ----
+
+
+def _class_of(module: torch.nn.Module) -> str:
+    """The transformers class that ``module`` is or derives from."""
+    for kind in type(module).__mro__:
+        if kind.__name__ in ARCHITECTURES:
+            return kind.__name__
+    raise GraphError(
+        f"{type(module).__name__} is not supported; supported are {', '.join(ARCHITECTURES)}, and .onnx files"
+    )
+
+
+@contextmanager
+def _exportable(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """``module`` in f32, in evaluation mode and with eager attention; its own settings come back afterwards."""
+    import torch
+
+    if any(parameter.is_floating_point() and parameter.dtype != torch.float32 for parameter in module.parameters()):
+        yield copy.deepcopy(module).float().eval()
+        return
+    modes = {part: part.training for part in module.modules()}
+    config = cast("Any", module).config
+    attention = config._attn_implementation  # the setter is public, a getter is not
+    try:
+        cast("Any", module).set_attn_implementation("eager")
+        yield module.eval()
+    finally:
+        cast("Any", module).set_attn_implementation(attention)
+        for part, training in modes.items():
+            part.training = training
+
+
+def to_onnx(module: torch.nn.Module, opset: int = OPSET) -> onnx.ModelProto:
+    """``module`` as ONNX, with batch and sequence dynamic and attention written out."""
+    import onnx
+    import torch
+
+    name = _class_of(module)
+    family = "DistilBert" if name.startswith("DistilBert") else "Bert"
+    inputs, outputs = _INPUTS[family], _OUTPUTS[name.removeprefix(family)]
+
+    class Exported(torch.nn.Module):
+        """The model with positional inputs and a tuple of outputs."""
+
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            result = self.model(**dict(zip(inputs, tensors, strict=True)), return_dict=True)
+            return tuple(result[output] for output in outputs)
+
+    per_token = "SequenceClassification" not in name
+    axes = {key: {0: "batch", 1: "sequence"} for key in (*inputs, *(outputs if per_token else ()))}
+    axes |= {} if per_token else {key: {0: "batch"} for key in outputs}
+    buffer = io.BytesIO()
+    with _exportable(module) as model, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and the tracer warns about every Python branch
+        device = next(model.parameters()).device
+        example = tuple(torch.ones((2, 8), dtype=torch.int64, device=device) for _ in inputs)
+        torch.onnx.export(
+            Exported(model).eval(),
+            example,
+            cast("Any", buffer),  # the annotation knows paths only
+            dynamo=False,
+            opset_version=opset,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+        )
+    return onnx.load_model_from_string(buffer.getvalue())

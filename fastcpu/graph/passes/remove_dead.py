@@ -1,0 +1,25 @@
+"""Removes ops whose results nobody reads, and the values and tensors that nobody names."""
+
+from __future__ import annotations
+
+from fastcpu.graph.ir import Graph, Node
+from fastcpu.graph.trace import Trace
+
+
+def run(graph: Graph, trace: Trace) -> int:
+    """Keep what the outputs need. ``unpad`` writes all its values, needed or not."""
+    needed = {output.value for output in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.op == "unpad" or any(name in needed for name in node.outputs):
+            kept.append(node)
+            needed.update(node.inputs)
+            needed.update(node.outputs)
+        else:
+            trace.miss("remove_dead", node.name, "removed: no output needs it")
+    removed = len(graph.nodes) - len(kept)
+    graph.nodes = kept[::-1]
+    tensors = {name for node in graph.nodes for name in node.tensors.values()}
+    graph.values = {name: value for name, value in graph.values.items() if name in needed}
+    graph.tensors = {name: tensor for name, tensor in graph.tensors.items() if name in tensors}
+    return removed
