@@ -1,5 +1,6 @@
-// Sum of embedding rows of one token tile, transposed into the tile layout (docs/numerics.md, "embedding"):  out[c, t]
-// = e_0[row_0(t), c] + e_1[row_1(t), c] + ... Lanes past the last token use row 0 of every table.
+// Sum of embedding rows of one token tile, transposed into the tile layout (docs/numerics.md, "embedding"):
+//   out[c, t] = e_0[row_0(t), c] + e_1[row_1(t), c] + ...
+// Lanes past the last token use row 0 of every table.
 #pragma once
 #include <cstddef>
 #include <cstdint>

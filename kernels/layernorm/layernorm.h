@@ -1,6 +1,6 @@
-// Residual addition, LayerNorm and quantization of one token tile in one pass over memory (docs/numerics.md,
-// "layernorm").
+// Residual addition, LayerNorm and quantization of one token tile (docs/numerics.md, "layernorm").
 //   h = a (+ b);  y = ((h - mean) * r) * gamma + beta;  outputs: f32 y, and u8 quantize(y) or quantize_dynamic(y)
+// The tile is read three times, a fourth time for the dynamic output. Rows C .. stride(C)-1 of the u8 output get 0.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +22,7 @@ struct LayernormArgs {
   float inv_scale;  // of the static u8 output
   float zero_point;
   float* dynamic_scale;  // [width]: not nullptr selects the dynamic u8 output
-  float* scratch;        // [C][width], used when out is nullptr; may be nullptr otherwise
+  float* scratch;        // [C][width], needed when out is nullptr and b or dynamic_scale is given
 };
 
 struct LayernormKernel {

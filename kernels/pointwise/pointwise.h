@@ -17,7 +17,8 @@ struct PointwiseKernel {
   void (*activate)(Activation activation, const float* x, float* out, int64_t count);  // in place is fine
   void (*add)(const float* a, const float* b, float* out, int64_t count);
   void (*quantize)(const float* x, float inv_scale, float zero_point, uint8_t* out, int64_t count);
-  // x: [channels][width] -> out: [channel_stride(channels)][width] u8 with zero point 128, scale: [width]
+  // x: [channels][width] -> out: [channel_stride(channels)][width] u8 with zero point 128, scale: [width].
+  // Rows past `channels` get 0.
   void (*quantize_dynamic)(const float* x, int channels, int width, uint8_t* out, float* scale);
   // out[c, t] = (f32(quantize(x[c, t])) - zero_point) * scale, plus bias[c] if bias is given; [channels][width]
   void (*fake_quant)(const float* x, int channels, int width, float scale, float inv_scale, float zero_point,

@@ -15,16 +15,16 @@ enum class Pool : int { cls, mean, max };
 struct PoolingKernel {
   const char* name;
   Isa isa;
-  // x: f32 rows [x.channel, x.channel + count) of one sequence; out: [count] contiguous floats. An empty sequence gives
-  // 0.
+  // x: f32 rows [x.channel, x.channel + count) of one sequence; out: [count] contiguous floats.
+  // An empty sequence gives 0; a NaN of a channel makes its mean and maximum NaN.
   void (*pool)(Pool mode, const TileSpan& x, int count, float* out);
   // One tile in place, lane = token: [channels][width].
   void (*l2norm)(float* x, int channels, int width);
-  // Copies tokens [x.begin, x.begin + x.length), channels [x.channel, x.channel + count), to out[(t - begin) *
-  // row_stride + c].
+  // Copies tokens [x.begin, x.begin + x.length), channels [x.channel, x.channel + count):
+  //     out[(t - x.begin) * row_stride + (c - x.channel)] = x[c, t]
   void (*to_rows)(const TileSpan& x, int count, float* out, int64_t row_stride);
-  // The way back: rows -> tile columns (used for pooled vectors, which become the columns of a value with one token per
-  // sequence).
+  // The way back, rows -> tile columns: pooled vectors become the columns of a value with one token per sequence.
+  // Writes the given columns only; a span that ends with the last token also fills the lanes past it (with its row).
   void (*from_rows)(const float* rows, int64_t row_stride, int count, const TileSpan& out);
 };
 
