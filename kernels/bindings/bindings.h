@@ -7,6 +7,8 @@ namespace fastcpu::bindings {
 
 void register_errors(pybind11::module_& module);
 void register_isa(pybind11::module_& module);
+void register_model(pybind11::module_& module);
+void register_peak(pybind11::module_& module);
 void register_session(pybind11::module_& module);
 
 }  // namespace fastcpu::bindings

@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "runtime/session.h"
@@ -120,6 +122,12 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
   const auto& outputs = session.model().outputs();
   py::dict result;
   std::vector<float*> pointers;
+  if (!out.is_none())
+    for (const auto& item : py::cast<py::dict>(out)) {
+      const std::string name = py::str(item.first);
+      if (std::none_of(outputs.begin(), outputs.end(), [&](const OutputInfo& output) { return output.name == name; }))
+        throw Error(Error::Kind::input, "no output is named '" + name + "'");
+    }
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::vector<int64_t> shape = session.output_shape(*context, i);
     py::array_t<float> array;

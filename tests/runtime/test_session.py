@@ -1,0 +1,179 @@
+"""Session on f32 graphs: answers, ragged and padded input, kept values, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcpu
+from fastcpu.export.writer import write_model
+from tests.reference import executor, graphs
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(graphs.encoder(), tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.mark.parametrize("head", ["hidden", "qa", "classifier", "embedding"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_f32_graphs_give_the_bits_of_the_reference(head: Any, threads: int, tmp_path: Path, each_isa: str) -> None:
+    graph = graphs.encoder(head=head, causal=head == "qa")
+    session = fastcpu.Session(write_model(graph, tmp_path / "m"), threads=threads)
+    assert session.isa == each_isa
+    feeds = graphs.batch(rows=5, length=17)
+    got, expected = session.run(feeds), executor.run(graph, feeds)
+    assert set(got) == {output.name for output in session.outputs} == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 24])
+def test_ragged_padded_and_alone_are_the_same(model: Path, length: int, rng: np.random.Generator) -> None:
+    session = fastcpu.Session(model, threads=2)
+    lengths = rng.integers(1, length + 1, 9)
+    lengths[0] = length
+    rows = [rng.integers(0, 50, n) for n in lengths]
+    padded = np.zeros((9, length), np.int64)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    mask = np.arange(length) < lengths[:, None]
+    together = session.run({"input_ids": rows})["last_hidden_state"]
+    assert together.shape == (9, length, 16)
+    np.testing.assert_array_equal(
+        together, session.run({"input_ids": padded, "attention_mask": mask})["last_hidden_state"]
+    )
+    for b, ids in enumerate(rows):
+        alone = session.run({"input_ids": ids[None]})["last_hidden_state"][0]
+        np.testing.assert_array_equal(together[b, : len(ids)], alone)
+        assert not together[b, len(ids) :].any()
+
+
+def test_a_mask_with_holes_keeps_columns_and_positions(model: Path) -> None:
+    graph, session = graphs.encoder(), fastcpu.Session(model)
+    feeds = graphs.batch(rows=4, length=12)
+    feeds["attention_mask"][1] = [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0]
+    feeds["attention_mask"][2] = 0
+    expected = executor.run(graph, feeds)["last_hidden_state"]
+    got = session.run(feeds)["last_hidden_state"]
+    np.testing.assert_array_equal(got, expected)
+    assert not got[2].any()
+
+
+def test_integer_types_and_layouts_are_equal(model: Path) -> None:
+    session, feeds = fastcpu.Session(model), graphs.batch()
+    expected = session.run(feeds)["last_hidden_state"]
+    as_int32 = {name: np.asfortranarray(array.astype(np.int32)) for name, array in feeds.items()}
+    as_int32["attention_mask"] = feeds["attention_mask"].astype(bool)
+    np.testing.assert_array_equal(session.run(as_int32)["last_hidden_state"], expected)
+
+
+def test_optional_inputs_default(model: Path) -> None:
+    session, feeds = fastcpu.Session(model), graphs.batch()
+    feeds["attention_mask"][:] = 1
+    feeds["token_type_ids"][:] = 0
+    expected = session.run(feeds)["last_hidden_state"]
+    np.testing.assert_array_equal(session.run({"input_ids": feeds["input_ids"]})["last_hidden_state"], expected)
+
+
+def test_out_is_written_and_returned(model: Path) -> None:
+    session, feeds = fastcpu.Session(model), graphs.batch()
+    out = {"last_hidden_state": np.full((3, 9, 16), np.nan, np.float32)}
+    result = session.run(feeds, out=out)
+    assert result["last_hidden_state"] is out["last_hidden_state"]
+    np.testing.assert_array_equal(out["last_hidden_state"], session.run(feeds)["last_hidden_state"])
+
+
+def test_kept_values_are_those_of_the_reference(model: Path) -> None:
+    graph, feeds = graphs.encoder(), graphs.batch()
+    session = fastcpu.Session(model, keep=["*"])
+    names = ["layer0.fc1.out", "layer1.norm1.out", "embedded"]
+    outputs, kept = session.run_kept(feeds, names)
+    taps = next(executor.taps(graph, [feeds], names, exact=True))
+    for name in names:
+        np.testing.assert_array_equal(kept[name], taps[name], err_msg=name)
+    np.testing.assert_array_equal(outputs["last_hidden_state"], fastcpu.Session(model).run(feeds)["last_hidden_state"])
+
+
+IDS = np.ones((2, 5), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, "'input_ids' is missing"),
+        ({"ids": IDS}, "no input is named 'ids'.*'input_ids'"),
+        ({"input_ids": IDS.astype(np.float32)}, "'input_ids' has dtype float32, expected int64"),
+        ({"input_ids": IDS, "attention_mask": IDS.astype(np.float64)}, "'attention_mask' has dtype float64"),
+        ({"input_ids": IDS.astype(np.uint16)}, "dtype uint16"),
+        ({"input_ids": np.array([["a"]])}, "'input_ids' has dtype"),
+        ({"input_ids": np.array([[None]])}, "'input_ids' has dtype"),
+        ({"input_ids": IDS[0]}, "has 1 dimensions, expected 2"),
+        ({"input_ids": IDS[None]}, "has 3 dimensions, expected 2"),
+        ({"input_ids": np.int64(3)}, "has 0 dimensions, expected 2"),
+        ({"input_ids": np.zeros((0, 5), np.int64)}, r"batch is empty: shape \[0, 5\]"),
+        ({"input_ids": np.zeros((2, 0), np.int64)}, "batch is empty"),
+        ({"input_ids": []}, "batch is empty"),
+        ({"input_ids": [IDS[0], IDS[0, :0]]}, "sequence 1 is empty"),
+        ({"input_ids": [IDS]}, "sequence 0 has 2 dimensions"),
+        ({"input_ids": [IDS[0]], "attention_mask": [IDS[0]]}, "'attention_mask' is not used with a list"),
+        ({"input_ids": [IDS[0]], "token_type_ids": IDS}, "'token_type_ids' must be a list"),
+        ({"input_ids": [IDS[0]], "token_type_ids": [IDS[0], IDS[0]]}, "token types for 2 sequences, ids for 1"),
+        ({"input_ids": [IDS[0]], "token_type_ids": [IDS[0, :3]]}, "sequence 0 has 5 ids but 3 token types"),
+        ({"input_ids": IDS, "attention_mask": IDS[:1]}, r"'attention_mask' has shape \[1, 5\].*\[2, 5\]"),
+        ({"input_ids": IDS, "token_type_ids": IDS[:, :4]}, r"'token_type_ids' has shape \[2, 4\]"),
+        ({"input_ids": np.full((2, 25), 1)}, "length 25 is too long: the model has 24 positions"),
+        ({"input_ids": np.array([[1, 2, 50]])}, "token id 50 at row 0, column 2 is outside the table of 50"),
+        ({"input_ids": np.array([[1], [-1]])}, "token id -1 at row 1, column 0"),
+        ({"input_ids": np.array([[2**32 + 1]])}, "token id -1 at row 0"),
+        ({"input_ids": IDS, "token_type_ids": 2 * IDS}, "token type 2 at row 0"),
+    ],
+)
+def test_bad_feeds_are_input_errors(model: Path, feeds: dict[str, Any], message: str) -> None:
+    session = fastcpu.Session(model)
+    with pytest.raises(fastcpu.InputError, match=message):
+        session.run(feeds)
+    assert np.isfinite(session.run(graphs.batch())["last_hidden_state"]).all()  # the session is still good
+
+
+def test_padding_is_not_checked(model: Path) -> None:
+    ids, mask = np.array([[1, 2, -100]]), np.array([[1, 1, 0]])
+    assert fastcpu.Session(model).run({"input_ids": ids, "attention_mask": mask})["last_hidden_state"].shape == (
+        1,
+        3,
+        16,
+    )
+
+
+def test_bad_out_arrays_are_input_errors(model: Path) -> None:
+    session = fastcpu.Session(model)
+    for bad in (
+        np.zeros((3, 9, 15), np.float32),
+        np.zeros((3, 9, 16)),
+        np.zeros((3, 16, 9), np.float32).transpose(0, 2, 1),
+    ):
+        with pytest.raises(fastcpu.InputError, match=r"out\['last_hidden_state'\]"):
+            session.run(graphs.batch(), out={"last_hidden_state": bad})  # type: ignore[dict-item]
+    frozen = np.zeros((3, 9, 16), np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(fastcpu.InputError, match="read-only"):
+        session.run(graphs.batch(), out={"last_hidden_state": frozen})
+    with pytest.raises(fastcpu.InputError, match="no output is named 'logits'"):
+        session.run(graphs.batch(), out={"logits": frozen})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": -1}, "threads"),
+        ({"threads": 100_000}, "threads"),
+        ({"execution": "fast"}, "execution"),
+        ({"keep": ["nothing"]}, "nothing"),
+    ],
+)
+def test_bad_options_are_input_errors(model: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(fastcpu.InputError, match=message):
+        fastcpu.Session(model, **options)
