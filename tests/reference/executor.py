@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastcpu.graph.ir import Graph, Node, Value
 from tests.reference import numerics as n
+from tests.reference.attention_qdq import attention_qdq
 from tests.reference.pointwise import POINTWISE, exp2
 
 Array = NDArray[Any]
@@ -212,6 +213,7 @@ def _repad(run: Run, node: Node) -> list[Array]:
 OPS: dict[str, Callable[[Run, Node], list[Array]]] = {
     "add": _add,
     "attention": _attention,
+    "attention_qdq": attention_qdq,
     "embedding": _embedding,
     "fake_quant": _fake_quant,
     "l2norm": _l2norm,
