@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=CONTRACT_SECONDS, help="least seconds of one engine in one round")
     add("--max-foreign", type=float, default=Settings.max_foreign, help="share of the CPUs others may take, 0..1")
     add("--patience", type=float, default=Settings.patience, help="seconds per case for repeating disturbed rounds")
+    add("--time-void", action="store_true", help="also time engines whose answers are not close enough")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="3 rounds of 0.5 s: not contract-conform")
     add("--cache", type=Path, default=DEFAULT_CACHE, help="directory for models (default: %(default)s)")
@@ -114,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         max_foreign=args.max_foreign,
         patience=args.patience,
+        time_void=args.time_void,
         seed=args.seed,
     )
     if args.quick:

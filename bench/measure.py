@@ -48,6 +48,8 @@ class Settings:
     """Share of the CPUs that other processes may take in a round."""
     patience: float = 120.0
     """Time that one case may spend on waiting for quiet and on repeating disturbed rounds."""
+    time_void: bool = False
+    """Also time an engine whose answers are well-formed but not close enough; it stays void."""
     seed: int = 0
 
     def departures(self) -> list[str]:
@@ -74,7 +76,9 @@ class Contestant:
     info: dict[str, Any] = field(default_factory=dict)
     slots: list[dict[str, Any]] = field(default_factory=list)
     void: str = ""
-    """Why it has no figures; empty if it has."""
+    """Why its figures, if it has any, do not count; empty if they do."""
+    dead: bool = False
+    """Whether its process failed."""
 
     @property
     def rates(self) -> list[float]:
@@ -138,7 +142,8 @@ def reference_answers(
 def choose_variant(one: Contestant, shape: Shape, reference: Sequence[stats.Answers], settings: Settings) -> None:
     """Compares the answers of every variant and uses the one with the fastest single run among those that pass.
 
-    The fastest single run is taken because a trial is short and another process may slow parts of it.
+    The fastest single run is taken because a trial is short and another process may slow parts of it. If none passes
+    the engine is void, and `one.variant` stays empty unless void engines are to be timed.
     """
     reply, _ = one.worker.call("variants", shape=str(shape))
     for variant in reply["variants"]:
@@ -152,7 +157,13 @@ def choose_variant(one: Contestant, shape: Shape, reference: Sequence[stats.Answ
         one.variants[variant] = {"answers": agreement.as_json(), "problem": agreement.problem}
     usable = [variant for variant in one.variants if not one.variants[variant]["problem"]]
     if not usable:
-        raise EngineFailure("; ".join(f"{name}: {tried['problem']}" for name, tried in one.variants.items()))
+        one.void = "; ".join(f"{name}: {tried['problem']}" for name, tried in one.variants.items())
+        if settings.time_void:
+            usable = [
+                name for name, tried in one.variants.items() if tried["answers"] and tried["answers"]["comparable"]
+            ]
+        if not usable:
+            return
     if len(usable) > 1:
         for _ in range(3):
             for variant in usable:
@@ -180,8 +191,12 @@ class Patience:
 
 
 def time_slot(one: Contestant, round_index: int, shape: Shape, settings: Settings, patience: Patience) -> None:
-    """One engine's turn in one round, repeated while others disturb it and there is patience left."""
+    """One engine's turn in one round: waits for quiet, and repeats it if disturbed, while there is patience left."""
     while True:
+        began = time.monotonic()
+        if patience.left > 0:
+            wait_until_quiet(settings.cpus, settings.max_foreign, patience.left)
+        patience.spend(began)
         began = time.monotonic()
         timed, _ = one.worker.call("time", seconds=settings.seconds, warmup_seconds=settings.round_warmup)
         foreign = timed["foreign_share"]
@@ -193,7 +208,6 @@ def time_slot(one: Contestant, round_index: int, shape: Shape, settings: Setting
         )
         if kept:
             return
-        wait_until_quiet(settings.cpus, settings.max_foreign, patience.left)
         patience.spend(began)
 
 
@@ -203,12 +217,12 @@ def run_rounds(contestants: Sequence[Contestant], shape: Shape, settings: Settin
     for round_index in range(settings.rounds):
         first = round_index % len(contestants)
         for one in [*contestants[first:], *contestants[:first]]:
-            if one.void:
+            if one.dead:
                 continue
             try:
                 time_slot(one, round_index, shape, settings, patience)
             except EngineFailure as failure:
-                one.void = str(failure)
+                one.void, one.dead = str(failure), True
 
 
 def measure_case(
@@ -237,8 +251,8 @@ def measure_case(
                 one.precision = _load(one.worker, model, cache, settings, options.get(name, {}), feeds)
                 choose_variant(one, shape, reference, settings)
             except EngineFailure as failure:
-                one.void = str(failure)
-        running = [one for one in contestants if not one.void]
+                one.void, one.dead = str(failure), True
+        running = [one for one in contestants if one.variant and not one.dead]
         if running:
             log.info("  timing %s", ", ".join(f"{one.name} ({one.variant})" for one in running))
             run_rounds(running, shape, settings)
@@ -255,7 +269,7 @@ def summarize(
     engines: dict[str, Any] = {}
     for one in contestants:
         entry: dict[str, Any] = {"void": one.void or None, "precision": one.precision, "variants": one.variants}
-        if not one.void:
+        if one.variant and not one.dead:
             entry |= {
                 "variant": one.variant,
                 "answers": one.variants[one.variant]["answers"],
@@ -267,7 +281,7 @@ def summarize(
             if disturbed:
                 reasons.append(f"{one.name}: other processes disturbed {disturbed} of {len(one.rates)} rounds")
         engines[one.name] = entry | {"rounds": one.slots}
-    valid = [one for one in contestants if not one.void]
+    valid = [one for one in contestants if one.variant and not one.dead]
     ratios = {
         one.name: {peer.name: stats.ratio_spread(one.rates, peer.rates).as_json() for peer in valid if peer is not one}
         for one in valid

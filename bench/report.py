@@ -53,7 +53,7 @@ def known_peers(machine: dict[str, Any], threads: int, files: Iterable[Path]) ->
             continue
         for result in document["results"]:
             for engine, entry in result["engines"].items():
-                if entry["void"] is None:
+                if "sequences_per_second" in entry:
                     key = (engine, *case_key(result))
                     known[key] = max(known.get(key, 0.0), entry["sequences_per_second"]["median"])
     return known
@@ -64,7 +64,7 @@ def peers_below(result: Mapping[str, Any], known: Mapping[tuple[Any, ...], float
     found = []
     for engine, entry in result["engines"].items():
         best = known.get((engine, *case_key(result)))
-        if engine == subject or entry["void"] is not None or best is None:
+        if engine == subject or "sequences_per_second" not in entry or best is None:
             continue
         median = entry["sequences_per_second"]["median"]
         if median < PEER_SLACK * best:
@@ -79,25 +79,25 @@ def _ratio(spread: Mapping[str, float]) -> str:
 def format_case(result: Mapping[str, Any], threads: int, subject: str, *, quick: bool) -> str:
     """A table of one case: sequences/s, ms per batch, agreement, and the ratio of `subject` to each engine.
 
-    Where `subject` is void, the first engine that is not takes its place. "others" is the median share of the CPUs
-    that other processes took during an engine's rounds.
+    Where `subject` was not timed, the first engine that was takes its place. "others" is the median share of the CPUs
+    that other processes took during an engine's rounds. The figures of void engines, if any, are in parentheses.
     """
-    valid = [name for name, entry in result["engines"].items() if entry["void"] is None]
-    subject = subject if subject in valid or not valid else valid[0]
+    timed = [name for name, entry in result["engines"].items() if "sequences_per_second" in entry]
+    subject = subject if subject in timed or not timed else timed[0]
     density = "dense" if result["sparsity"] == 0 else f"{result['sparsity']:.0%} of 4x1 blocks zero"
     title = f"{result['model']} ({density}), batch {result['batch']}, sequence {result['sequence']}, {threads} threads"
     if quick:
         title += "   QUICK: NOT CONTRACT-CONFORM"
     heads = ["engine", "variant", "seq/s", "IQR", "ms/batch", "cosine", "argmax", "max diff", "others"]
     rows = [[*heads, f"{subject} / engine"]]
-    for name in valid:
+    for name in timed:
         entry = result["engines"][name]
         foreign = [slot["foreign_share"] for slot in entry["rounds"] if slot["kept"]]
         rate, answers = entry["sequences_per_second"], entry["answers"]
         ratio = result["ratios"].get(subject, {}).get(name)
         rows.append(
             [
-                name,
+                f"({name})" if entry["void"] else name,
                 entry["variant"],
                 f"{rate['median']:.1f}",
                 f"{rate['q1']:.1f}-{rate['q3']:.1f}",
@@ -106,7 +106,7 @@ def format_case(result: Mapping[str, Any], threads: int, subject: str, *, quick:
                 f"{answers['argmax_share']:.1%}",
                 f"{answers['max_abs_difference']:.1e}",
                 "?" if None in foreign else f"{statistics.median(foreign):.0%}",
-                _ratio(ratio) if ratio else "",
+                (f"({_ratio(ratio)})" if entry["void"] else _ratio(ratio)) if ratio else "",
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

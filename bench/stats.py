@@ -52,6 +52,8 @@ class Agreement:
     """The smallest over the outputs; each output's values of all inputs are one vector."""
     argmax_share: float
     """Share of rows along the last axis whose largest value is at the same place."""
+    comparable: bool
+    """Whether the answers have the right names and shapes and are finite, so that the figures above mean something."""
     problem: str
     """Why the answers are void; empty if they are not."""
 
@@ -64,7 +66,7 @@ Answers = Mapping[str, NDArray[np.floating]]
 
 
 def _void(problem: str) -> Agreement:
-    return Agreement(float("inf"), 0.0, 0.0, problem)
+    return Agreement(0.0, 0.0, 0.0, comparable=False, problem=problem)
 
 
 def compare_answers(answers: Sequence[Answers], reference: Sequence[Answers], precision: str) -> Agreement:
@@ -99,4 +101,4 @@ def compare_answers(answers: Sequence[Answers], reference: Sequence[Answers], pr
         problem = f"differs by {difference:.3g} from the reference, more than {FP32_TOLERANCE:g}"
     elif precision == "int8" and cosine < MIN_COSINE:
         problem = f"cosine {cosine:.4f} to the reference, less than {MIN_COSINE:g}"
-    return Agreement(difference, cosine, same / rows if rows else 1.0, problem)
+    return Agreement(difference, cosine, same / rows if rows else 1.0, comparable=True, problem=problem)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_a_case_is_measured(settings: Settings, model: PreparedModel, tmp_path: 
     assert "differs by 1" in fake["variants"]["wrong"]["problem"]
     assert fake["variants"]["slow"]["trial_best_seconds"] > fake["variants"]["quick"]["trial_best_seconds"]
     assert [slot["round"] for slot in fake["rounds"]] == [0, 1]
-    assert int8["answers"]["max_abs_difference"] == pytest.approx(0.1, abs=1e-4)
+    assert int8["variants"]["quick"]["answers"]["max_abs_difference"] == pytest.approx(0.1, abs=1e-4)
     assert result["ratios"][INT8][FAKE]["median"] > 1.0
     assert not result["contract_conform"]
     assert any("2 rounds instead" in reason for reason in result["departures"])
@@ -147,6 +148,13 @@ def test_wrong_answers_are_void_and_not_timed(settings: Settings, model: Prepare
     assert f"{INT8} / engine" in table
 
 
+def test_void_engines_are_timed_only_on_request(settings: Settings, model: PreparedModel, tmp_path: Path) -> None:
+    loud = replace(settings, time_void=True)
+    entry = _measure(loud, model, tmp_path, {FAKE: {"error": "0.001"}})["engines"][FAKE]
+    assert "differs by" in entry["void"]
+    assert len(entry["rounds"]) == 2
+
+
 @pytest.mark.parametrize("where", ["load", "run", "exit"])
 def test_a_failing_engine_is_void_and_the_others_are_measured(
     settings: Settings, model: PreparedModel, tmp_path: Path, where: str
@@ -157,7 +165,7 @@ def test_a_failing_engine_is_void_and_the_others_are_measured(
 
 
 def test_disturbed_rounds_are_repeated_while_patience_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = iter([0.5, 0.01, 0.5, 0.5])
+    shares = iter([0.5, 0.01, 0.5])
 
     class Busy:
         def call(self, *_: object, **__: object) -> tuple[dict[str, Any], list[Any]]:
