@@ -33,6 +33,13 @@ std::vector<int32_t> Batch::* OpContext::token_array(const NodeInfo& node, int i
   return it->second;
 }
 
+double attention_macs(const Batch& batch, int64_t channels) {
+  double squares = 0;
+  for (int64_t b = 0; b < batch.sequences; ++b)
+    squares += static_cast<double>(batch.length(b)) * static_cast<double>(batch.length(b));
+  return 2 * squares * static_cast<double>(channels);
+}
+
 void expect_arity(const NodeInfo& node, size_t min_inputs, size_t max_inputs, size_t min_outputs, size_t max_outputs) {
   if (node.inputs.size() < min_inputs || node.inputs.size() > max_inputs)
     node.fail("has " + std::to_string(node.inputs.size()) + " inputs");

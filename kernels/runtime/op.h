@@ -124,6 +124,9 @@ inline int64_t column_bytes(const ValueInfo& value) {
   return channel_stride(value.channels) * static_cast<int64_t>(dtype_bytes(value.dtype));
 }
 
+// Multiply-accumulates of self-attention: Q K^T and P V, `channels` = heads x head_dim.
+double attention_macs(const Batch& batch, int64_t channels);
+
 // Shape checks shared by ops: each throws Error(graph) naming the node.
 void expect_arity(const NodeInfo& node, size_t min_inputs, size_t max_inputs, size_t min_outputs, size_t max_outputs);
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels);

@@ -77,12 +77,7 @@ class Attention : public Op {
   }
   int64_t units(const Batch& batch) const override { return batch.sequences * heads_; }
 
-  double macs(const Batch& batch) const override {
-    double sum = 0;
-    for (int64_t b = 0; b < batch.sequences; ++b)
-      sum += static_cast<double>(batch.length(b)) * static_cast<double>(batch.length(b));
-    return 2 * sum * out_channels_;
-  }
+  double macs(const Batch& batch) const override { return attention_macs(batch, out_channels_); }
 
   void run_unit(const UnitRun& run) const override {
     const Batch& batch = *run.memory.batch;
