@@ -1,11 +1,11 @@
 // Attention of one head of one sequence, on values in the tile layout (docs/numerics.md, "attention").
 //
 // The sequence's tokens may start anywhere in the tiles, so run() first re-lays its Q, K and V into scratch: Q and K as
-// [D/4][tokens][4], V as [D][keys padded to 4]; then works on 64 (32, 16) queries at a time: S^T = K Q^T with lane =
-// query, softmax down the columns, O^T = V^T P^T, scattered back into the tiles of the output. Only the output's own
-// bytes are written: heads and sequences of one value may be computed by different threads at once. Query and key
-// sequences are separate so that cross-attention and a KV cache fit; head_dim is a multiple of 4, at most 256, for u8;
-// anything for f32.
+// [D/4][tokens][4], V as [D][keys] (16-bit pairs instead of four bytes where there is no VNNI); then works on 64 (32,
+// 16) queries at a time: S^T = K Q^T with lane = query, softmax down the columns, O^T = V^T P^T; then scatters the rows
+// into the tiles of the output. Only the output's own bytes are written: heads and sequences of one value may be
+// computed by different threads at once. Query and key sequences are separate so that cross-attention and a KV cache
+// fit; lengths are at least 1 and at most 65,536; head_dim is a multiple of 4, at most 256, for u8; anything for f32.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace fastcpu {
 
-struct TileSpan {  // rows [channel, channel + head_dim) of the tokens [begin, begin + length) of a value in the tile
-                   // layout
+// Rows [channel, channel + head_dim) of the tokens [begin, begin + length) of a value in the tile layout.
+struct TileSpan {
   void* base;      // the value's buffer, u8 or f32
   int64_t tokens;  // of the whole value: fixes the tile geometry
   int channels;    // of the whole value: fixes the tile stride

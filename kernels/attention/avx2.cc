@@ -11,6 +11,10 @@ namespace {
 struct AttentionTier {
   using F32 = avx2::F32;
   using S32 = avx2::S32;
+  using Part = uint16_t;
+  using Leaf = F32;
+  using Group = Pair<Leaf>;
+  using IntegerGroup = Pair<S32>;
   static constexpr int kDepth = 2;
   static constexpr int kVectors = 2;
   static constexpr int rows(int) { return 4; }
@@ -18,7 +22,7 @@ struct AttentionTier {
 
   static void step(S32& acc, S32 x, S32 w) { acc.v = _mm256_add_epi32(acc.v, _mm256_madd_epi16(x.v, w.v)); }
 
-  static S32 pack(const S32* p) { return {_mm256_or_si256(p[0].v, _mm256_slli_epi32(p[1].v, 16))}; }
+  static S32 pack(IntegerGroup p) { return {_mm256_or_si256(p.a.v, _mm256_slli_epi32(p.b.v, 16))}; }
 
   static void copy(const uint8_t* in, int64_t in_stride, uint8_t flip, uint8_t* out, int64_t out_stride, int rows,
                    int count) {

@@ -7,9 +7,35 @@ namespace fastcpu {
 namespace avx512vnni {
 namespace {
 
+// An F32 on which exp2 takes few operations, in the order in which it is written: GCC would undo the pairs.
+struct Exponent {
+  struct PowerOfTwo {
+    __m512 n;
+  };
+  __m512 v;
+
+  static Exponent in_order(__m512 v) {
+    asm volatile("" : "+v"(v));
+    return {v};
+  }
+  static Exponent set1(float x) { return {_mm512_set1_ps(x)}; }
+  friend Exponent operator+(Exponent a, Exponent b) { return in_order(_mm512_add_ps(a.v, b.v)); }
+  friend Exponent operator-(Exponent a, Exponent b) { return in_order(_mm512_sub_ps(a.v, b.v)); }
+  friend Exponent operator*(Exponent a, Exponent b) { return in_order(_mm512_mul_ps(a.v, b.v)); }
+  friend Exponent operator*(Exponent a, PowerOfTwo p) { return in_order(_mm512_scalef_ps(a.v, p.n)); }
+  friend Exponent max(Exponent a, Exponent b) { return in_order(_mm512_max_ps(a.v, b.v)); }
+  friend Exponent rint(Exponent x) { return in_order(avx512vnni::rint(F32{x.v}).v); }
+  friend PowerOfTwo pow2(Exponent n) { return {n.v}; }
+  friend S32 to_s32(Exponent x) { return {_mm512_cvtps_epi32(x.v)}; }
+};
+
 struct AttentionTier {
   using F32 = avx512vnni::F32;
   using S32 = avx512vnni::S32;
+  using Part = uint8_t;
+  using Leaf = Exponent;
+  using Group = Pair<Pair<Leaf>>;
+  using IntegerGroup = Pair<Pair<S32>>;
   static constexpr int kDepth = 4;
   static constexpr int kVectors = 4;
   static constexpr int rows(int vectors) { return vectors == 4 ? 6 : 12; }
@@ -18,11 +44,11 @@ struct AttentionTier {
   // GCC 12 spills the accumulators of the intrinsic.
   static void step(S32& acc, S32 x, S32 w) { asm("vpdpbusd %2, %1, %0" : "+v"(acc.v) : "v"(x.v), "v"(w.v)); }
 
-  static S32 pack(const S32* p) {
+  static S32 pack(IntegerGroup p) {
     constexpr int kOr = 0xFE;  // of three operands
     const __m512i low =
-        _mm512_ternarylogic_epi32(p[0].v, _mm512_slli_epi32(p[1].v, 8), _mm512_slli_epi32(p[2].v, 16), kOr);
-    return {_mm512_or_si512(low, _mm512_slli_epi32(p[3].v, 24))};
+        _mm512_ternarylogic_epi32(p.a.a.v, _mm512_slli_epi32(p.a.b.v, 8), _mm512_slli_epi32(p.b.a.v, 16), kOr);
+    return {_mm512_or_si512(low, _mm512_slli_epi32(p.b.b.v, 24))};
   }
 
   static void copy(const uint8_t* in, int64_t in_stride, uint8_t flip, uint8_t* out, int64_t out_stride, int rows,
@@ -49,10 +75,6 @@ struct AttentionTier {
         _mm512_storeu_si512(out + t + 32, _mm512_unpacklo_epi16(high01, high23));
         _mm512_storeu_si512(out + t + 48, _mm512_unpackhi_epi16(high01, high23));
       }
-  }
-
-  static void widen(const uint8_t* rows, int64_t count, int32_t* out) {
-    for (int64_t i = 0; i < count; i += 64) _mm512_storeu_si512(out + i / 4, _mm512_loadu_si512(rows + i));
   }
 };
 

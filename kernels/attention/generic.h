@@ -59,11 +59,11 @@ inline void scatter_f32(const float* in, int64_t stride, int rows, const TileSpa
 
 // out[r][lane] = init[r] + sum over k of w[r * row_stride + k * depth_stride] * x[k * x_stride + lane], ascending in k,
 // for kRows rows and kVectors vectors of lanes. Op: an Element, a Vector of them and a step, acc += x * w. init may be
-// nullptr.
+// nullptr. Not inlined: inside product() GCC 12 keeps the accumulators of small blocks in memory.
 template <class Op, int kRows, int kVectors>
-void product_block(const typename Op::Element* w, int64_t row_stride, int64_t depth_stride, int64_t depth,
-                   const typename Op::Element* x, int64_t x_stride, const typename Op::Element* init,
-                   typename Op::Element* out) {
+__attribute__((noinline)) void product_block(const typename Op::Element* w, int64_t row_stride, int64_t depth_stride,
+                                             int64_t depth, const typename Op::Element* x, int64_t x_stride,
+                                             const typename Op::Element* init, typename Op::Element* out) {
   using Vector = typename Op::Vector;
   Vector acc[kRows][kVectors];
 #pragma GCC unroll 16

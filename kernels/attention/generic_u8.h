@@ -4,12 +4,16 @@
 // memory [channels / kDepth][tokens] or [keys / kDepth][queries]. Tier has F32, S32 and
 //   kDepth, kVectors
 //   rows(vectors)         rows of a product block of that many vectors
+//   Part                  the unsigned type of a part of an element
+//   Leaf                  an F32, perhaps with cheaper powers of two
+//   Group                 a tree of pairs of kDepth vectors Leaf, the keys of a group
+//   IntegerGroup          the same of S32
 //   kOnes                 an element of ones
 //   step(acc, x, w)       acc += the products of unsigned x and signed w
-//   pack(p)               kDepth vectors of numbers 0..255 -> elements
+//   pack(p)               an IntegerGroup of numbers 0..255 -> elements
 //   copy(...)             see below
 //   interleave<kSigned>(rows, channels, stride, out)   bytes [channels][stride] -> elements [channels / kDepth][stride]
-//   widen(rows, count, out)                            signed bytes -> elements of kDepth consecutive ones
+//   widen(rows, count, out)                            signed bytes -> elements of 2 consecutive ones; if kDepth is 2
 #pragma once
 #include "attention/generic.h"
 #include "simd/math.h"
@@ -40,6 +44,25 @@ struct Dot {
   using Element = int32_t;
   using Vector = typename Tier::S32;
   static void step(Vector& acc, Vector x, Vector w) { Tier::step(acc, x, w); }
+};
+
+// Two vectors, or two pairs, that go through a function step by step together: one after the other, they would fill the
+// scheduler of a core with operations that wait for each other.
+template <class V>
+struct Pair {
+  V a, b;
+
+  static Pair set1(float x) { return {V::set1(x), V::set1(x)}; }
+  friend Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }
+  friend Pair operator-(Pair x, Pair y) { return {x.a - y.a, x.b - y.b}; }
+  template <class Factor>
+  friend Pair operator*(Pair x, Pair<Factor> y) {
+    return {x.a * y.a, x.b * y.b};
+  }
+  friend Pair max(Pair x, Pair y) { return {max(x.a, y.a), max(x.b, y.b)}; }
+  friend Pair rint(Pair x) { return {rint(x.a), rint(x.b)}; }
+  friend auto pow2(Pair n) { return Pair<decltype(pow2(n.a))>{pow2(n.a), pow2(n.b)}; }
+  friend auto to_s32(Pair x) { return Pair<decltype(to_s32(x.a))>{to_s32(x.a), to_s32(x.b)}; }
 };
 
 template <class Tier>
@@ -74,8 +97,12 @@ void relay_u8(const AttentionArgs& args, const ScratchU8<Tier>& s) {
   Tier::template interleave<false>(s.rows, head_dim, s.queries, s.q);
   gather_u8<Tier>(args.k, head_dim, kSignBit, s.rows, s.keys);
   Tier::template interleave<true>(s.rows, head_dim, s.keys, s.k);
-  gather_u8<Tier>(args.v, head_dim, kSignBit, s.rows, s.keys);
-  Tier::widen(s.rows, head_dim * s.keys, s.v);
+  if constexpr (Tier::kDepth == 4) {
+    gather_u8<Tier>(args.v, head_dim, kSignBit, reinterpret_cast<uint8_t*>(s.v), s.keys);
+  } else {
+    gather_u8<Tier>(args.v, head_dim, kSignBit, s.rows, s.keys);
+    Tier::widen(s.rows, head_dim * s.keys, s.v);
+  }
   const S32 ones = S32::set1(Tier::kOnes);
   for (int64_t j = 0; j < s.keys; j += S32::lanes) {
     S32 sum = S32::set1(0);
@@ -85,48 +112,78 @@ void relay_u8(const AttentionArgs& args, const ScratchU8<Tier>& s) {
   }
 }
 
-// Turns one column vector of scores into packed probabilities and returns their sum. scores: [keys][stride],
-// packed: [keys / kDepth][stride]. Keys that a query does not see, or that do not exist, get 0.
+// The probabilities of one column vector of scores, packed, and their sum. scores: [keys][stride], packed:
+// [keys / kDepth][stride].
 template <class Tier>
-typename Tier::S32 softmax_u8(int32_t* scores, int32_t* packed, int64_t stride, const VisibleKeys& visible,
-                              float exponent_scale, int first_lane) {
+struct Softmax {
   using F32 = typename Tier::F32;
   using S32 = typename Tier::S32;
-  constexpr int32_t kNever = INT32_MIN / 2;  // below any score, and far enough from the limit to be subtracted from
-  for (int64_t j = visible.all; j < visible.some; ++j)
-    for (int64_t i = 0; i < S32::lanes && first_lane + i < j - visible.diagonal; ++i) scores[j * stride + i] = kNever;
-  S32 largest = S32::load(scores);
-  for (int64_t j = 1; j < visible.some; ++j) largest = max(largest, S32::load(scores + j * stride));
 
-  const F32 c = F32::set1(exponent_scale);
-  const F32 top = F32::set1(255.0f);
-  const S32 ones = S32::set1(Tier::kOnes);
-  S32 sum = S32::set1(0);
-  const int64_t whole = visible.all / Tier::kDepth;
-  for (int64_t g = 0; g < whole; ++g) {
-    S32 p[Tier::kDepth];
-#pragma GCC unroll 4
-    for (int i = 0; i < Tier::kDepth; ++i)
-      p[i] = to_s32(top * exp2(to_f32(S32::load(scores + (g * Tier::kDepth + i) * stride) - largest) * c));
-    const S32 elements = Tier::pack(p);
-    Tier::step(sum, elements, ones);
-    elements.store(packed + g * stride);
-  }
-  const F32 lane = lane_numbers<F32>(first_lane);
-  for (int64_t g = whole; g * Tier::kDepth < visible.some; ++g) {
-    S32 p[Tier::kDepth];
-    for (int i = 0; i < Tier::kDepth; ++i) {
-      const int64_t j = g * Tier::kDepth + i;
-      const int64_t first_query = j < visible.all ? 0 : j < visible.some ? j - visible.diagonal : kTokenPad;
-      const F32 e = exp2(to_f32(S32::load(scores + j * stride) - largest) * c);
-      p[i] = to_s32(top * where_less(lane, F32::set1(static_cast<float>(first_query)), F32::zero(), e));
+  int32_t *scores, *packed;
+  int64_t stride;
+  F32 exponent_scale;
+  S32 largest, sum;
+
+  template <class V>
+  struct Tree {
+    static constexpr int count = 1;
+    static V exponents(const Softmax& s, const int32_t* scores) {
+      return {(to_f32(S32::load(scores) - s.largest) * s.exponent_scale).v};
     }
-    const S32 elements = Tier::pack(p);
-    Tier::step(sum, elements, ones);
+  };
+  template <class V>
+  struct Tree<Pair<V>> {
+    static constexpr int count = 2 * Tree<V>::count;
+    static Pair<V> exponents(const Softmax& s, const int32_t* scores) {
+      return {Tree<V>::exponents(s, scores), Tree<V>::exponents(s, scores + count / 2 * s.stride)};
+    }
+  };
+
+  // Adds a group of keys.
+  void keys(int64_t g) {
+    using Group = typename Tier::Group;
+    const Group t = Tree<Group>::exponents(*this, scores + g * Tier::kDepth * stride);
+    const S32 elements = Tier::pack(to_s32(Group::set1(255.0f) * exp2(t)));
+    Tier::step(sum, elements, S32::set1(Tier::kOnes));
     elements.store(packed + g * stride);
   }
-  return sum;
-}
+
+  // Keys that a query does not see, or that do not exist, get 0.
+  void run(const VisibleKeys& visible, int first_lane) {
+    constexpr int32_t kNever = INT32_MIN / 2;  // below any score, and far enough from INT32_MIN to be subtracted from
+    const auto unseen = [&](int64_t j) {       // lanes [0, unseen) do not see key j
+      const int64_t count = j < visible.some ? j - visible.diagonal - first_lane : S32::lanes;
+      return count < S32::lanes ? count : S32::lanes;
+    };
+    const int64_t groups = round_up(visible.some, Tier::kDepth) / Tier::kDepth;
+    for (int64_t j = visible.all; j < groups * Tier::kDepth; ++j)
+      for (int64_t i = 0; i < unseen(j); ++i) scores[j * stride + i] = kNever;
+    largest = S32::load(scores);
+    S32 odd = largest;
+    int64_t j = 1;
+    for (; j + 2 <= visible.some; j += 2) {
+      largest = max(largest, S32::load(scores + j * stride));
+      odd = max(odd, S32::load(scores + (j + 1) * stride));
+    }
+    if (j < visible.some) largest = max(largest, S32::load(scores + j * stride));
+    largest = max(largest, odd);
+
+    sum = S32::set1(0);
+    int64_t g = 0;
+    for (; (g + 1) * Tier::kDepth <= visible.all; ++g) keys(g);
+    for (; g < groups; ++g) {
+      const S32 before = sum;
+      keys(g);
+      typename Tier::Part* parts = reinterpret_cast<typename Tier::Part*>(packed + g * stride);
+      for (int64_t part = 0; part < Tier::kDepth; ++part) {
+        const int64_t j = g * Tier::kDepth + part;
+        for (int64_t i = 0; j >= visible.all && i < unseen(j); ++i) parts[i * Tier::kDepth + part] = 0;
+      }
+      sum = before;
+      Tier::step(sum, S32::load(packed + g * stride), S32::set1(Tier::kOnes));
+    }
+  }
+};
 
 template <class Tier, int kVectors>
 void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t first) {
@@ -138,25 +195,34 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
                                                      args.head_dim / Tier::kDepth, s.q + first, s.queries, s.start,
                                                      s.scores);
   F32 factor[kVectors];
-  for (int c = 0; c < kVectors; ++c)
-    factor[c] =
-        F32::set1(args.out_scale) / to_f32(softmax_u8<Tier>(s.scores + c * S32::lanes, s.p + c * S32::lanes, kLanes,
-                                                            visible, args.exponent_scale, c * S32::lanes));
+  for (int c = 0; c < kVectors; ++c) {
+    Softmax<Tier> softmax{};
+    softmax.scores = s.scores + c * S32::lanes;
+    softmax.packed = s.p + c * S32::lanes;
+    softmax.stride = kLanes;
+    softmax.exponent_scale = F32::set1(args.exponent_scale);
+    softmax.run(visible, c * S32::lanes);
+    factor[c] = F32::set1(args.out_scale) / to_f32(softmax.sum);
+  }
   product<Dot<Tier>, Tier::rows(kVectors), kVectors>(args.head_dim, s.v, s.keys / Tier::kDepth, 1,
                                                      round_up(visible.some, Tier::kDepth) / Tier::kDepth, s.p, kLanes,
                                                      nullptr, s.out);
   const F32 zero_point = F32::set1(args.out_zero_point);
   const F32 top = F32::set1(255.0f);
-  for (int64_t d = 0; d < args.head_dim; ++d)
-    for (int c = 0; c < kVectors; ++c) {
-      const F32 y = to_f32(S32::load(s.out + d * kLanes + c * S32::lanes)) * factor[c];
-      const int64_t at = d * s.queries + first + c * S32::lanes;
-      if (args.out_u8) {
-        min(max(y + zero_point, F32::zero()), top).store_u8(s.rows + at);
-      } else {
-        y.store(s.result + at);
-      }
-    }
+  const int64_t stride = s.queries;
+  const auto for_each_output = [&](auto f) {
+    for (int64_t d = 0; d < args.head_dim; ++d)
+#pragma GCC unroll 4
+      for (int c = 0; c < kVectors; ++c)
+        f(to_f32(S32::load(s.out + d * kLanes + c * S32::lanes)) * factor[c], d * stride + first + c * S32::lanes);
+  };
+  if (args.out_u8) {
+    uint8_t* out = s.rows;
+    for_each_output([=](F32 y, int64_t at) { min(max(y + zero_point, F32::zero()), top).store_u8(out + at); });
+  } else {
+    float* out = s.result;
+    for_each_output([=](F32 y, int64_t at) { y.store(out + at); });
+  }
 }
 
 template <class Tier>

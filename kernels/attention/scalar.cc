@@ -10,6 +10,10 @@ namespace {
 struct AttentionTier {
   using F32 = scalar::F32;
   using S32 = scalar::S32;
+  using Part = uint16_t;
+  using Leaf = F32;
+  using Group = Pair<Leaf>;
+  using IntegerGroup = Pair<S32>;
   static constexpr int kDepth = 2;
   static constexpr int kVectors = 1;
   static constexpr int rows(int) { return 4; }
@@ -18,7 +22,7 @@ struct AttentionTier {
   static void step(S32& acc, S32 x, S32 w) {  // halves: x unsigned, w signed
     acc.v += (x.v & 0xFFFF) * ((w.v << 16) >> 16) + (x.v >> 16) * (w.v >> 16);
   }
-  static S32 pack(const S32* p) { return {p[0].v | p[1].v << 16}; }
+  static S32 pack(IntegerGroup p) { return {p.a.v | p.b.v << 16}; }
 
   static void copy(const uint8_t* in, int64_t in_stride, uint8_t flip, uint8_t* out, int64_t out_stride, int rows,
                    int count) {

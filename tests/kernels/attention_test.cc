@@ -5,18 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <map>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "base/manifest.h"
 #include "base/tile.h"
+#include "oracle.h"
 
 #define FASTCPU_ISA_NAME scalar
 #include "simd/math.h"
@@ -25,38 +20,27 @@
 namespace fastcpu {
 namespace {
 
-constexpr uint32_t kSeed = 20262;
 constexpr int kHeads = 3;   // the middle one is computed
 constexpr int kAfter = 23;  // tokens of the value behind the sequence
-constexpr uint8_t kCanary = 0xA5;
-int failures = 0;
-std::map<std::string, uint64_t> digests;
+std::map<std::string, test::Digest> digests;
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-// A value in the tile layout, every byte a canary at first.
+// A value in the tile layout.
 template <class T>
 struct Value {
   int64_t tokens;
   int channels;
-  size_t count;
-  std::unique_ptr<T[], Free> data;
+  mutable test::Guarded<T> data;
 
   Value(int64_t token_count, int channel_count)
       : tokens(token_count),
         channels(channel_count),
-        count(static_cast<size_t>(padded_tokens(token_count) * channel_stride(channel_count))),
-        data(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64))) {
-    std::memset(data.get(), kCanary, count * sizeof(T));
-  }
+        data(static_cast<size_t>(padded_tokens(token_count) * channel_stride(channel_count))) {}
   T& at(int64_t channel, int64_t token) const {
     const Tile tile = tile_of(tokens, token);
-    return data[tile.begin * channel_stride(channels) + channel * tile.width + token - tile.begin];
+    return data[static_cast<size_t>(tile.begin * channel_stride(channels) + channel * tile.width + token - tile.begin)];
   }
   TileSpan span(int head_dim, int64_t begin, int64_t length) const {
-    return {data.get(), tokens, channels, head_dim, begin, length};
+    return {data.data(), tokens, channels, head_dim, begin, length};
   }
 };
 
@@ -76,42 +60,34 @@ bool near_tie(double x) { return std::fabs(x - std::floor(x) - 0.5) < 1e-4; }
 
 bool differs(double exact, int q) { return !near_tie(exact) && std::min(std::max(std::rint(exact), 0.0), 255.0) != q; }
 
-void report(const char* what, const Shape& s, int64_t wrong) {
-  if (wrong == 0) return;
-  ++failures;
-  std::printf("FAIL %s: %lld wrong, q_length %lld k_length %lld begin %lld head_dim %d mask %d seed %u\n", what,
-              static_cast<long long>(wrong), static_cast<long long>(s.q_length), static_cast<long long>(s.k_length),
-              static_cast<long long>(s.begin), s.head_dim, static_cast<int>(s.mask), kSeed);
+void check_wrong(int64_t wrong, const char* what, const Shape& s, test::Report& report) {
+  report.check(wrong == 0, "%s: %lld wrong, q_length %lld k_length %lld begin %lld head_dim %d mask %d", what,
+               static_cast<long long>(wrong), static_cast<long long>(s.q_length), static_cast<long long>(s.k_length),
+               static_cast<long long>(s.begin), s.head_dim, static_cast<int>(s.mask));
 }
 
-// Runs a variant on a fresh output; compares all of it with `expected`.
+// Runs a variant on a fresh output; compares all of it with `expected`, so that nothing else may change.
 template <class T>
-void check(const AttentionKernel& kernel, AttentionArgs args, const Shape& s, const Value<T>& expected) {
+void check(const AttentionKernel& kernel, AttentionArgs args, const Shape& s, const Value<T>& expected,
+           test::Report& report) {
   const Value<T> out(expected.tokens, expected.channels);
-  const size_t bytes = kernel.scratch_bytes(s.q_length, s.k_length, s.head_dim);
-  const std::unique_ptr<char[], Free> scratch(static_cast<char*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)));
-  std::memset(scratch.get(), 0x7F, (bytes + 127) / 64 * 64);
+  test::Guarded<char> scratch(kernel.scratch_bytes(s.q_length, s.k_length, s.head_dim));
   args.out = out.span(s.head_dim, s.begin, s.q_length);
-  args.scratch = scratch.get();
+  args.scratch = scratch.data();
   kernel.run(args);
-  int64_t wrong = scratch[bytes] != 0x7F;
-  uint64_t& digest = digests[kernel.name];
-  for (size_t i = 0; i < out.count; ++i) {
-    wrong += std::memcmp(&out.data[i], &expected.data[i], sizeof(T)) != 0;
-    uint32_t bits = 0;
-    std::memcpy(&bits, &out.data[i], sizeof(T));
-    digest = (digest ^ bits) * 1099511628211U;
-  }
-  report(kernel.name, s, wrong);
+  int64_t wrong = !scratch.intact() + !out.data.intact();
+  for (size_t i = 0; i < out.data.size(); ++i) wrong += std::memcmp(&out.data[i], &expected.data[i], sizeof(T)) != 0;
+  digests[kernel.name].add(out.data.data(), out.data.bytes());
+  check_wrong(wrong, kernel.name, s, report);
 }
 
-void test_u8(const Shape& s, std::mt19937& random) {
+void test_u8(const Shape& s, test::Random& random, test::Report& report) {
   const int d_begin = s.head_dim;
   const Value<uint8_t> q(s.begin + s.q_length + kAfter, kHeads * s.head_dim);
   const Value<uint8_t> k(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
   const Value<uint8_t> v(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
   for (const auto* value : {&q, &k, &v})
-    for (size_t i = 0; i < value->count; ++i) value->data[i] = static_cast<uint8_t>(random());
+    for (size_t i = 0; i < value->data.size(); ++i) value->data[i] = static_cast<uint8_t>(random.next());
   AttentionArgs args{};
   args.q = q.span(d_begin, s.begin, s.q_length);
   args.k = k.span(d_begin, s.begin, s.k_length);
@@ -119,10 +95,10 @@ void test_u8(const Shape& s, std::mt19937& random) {
   args.head_dim = s.head_dim;
   args.mask = s.mask;
   const float spread[] = {0.02f, 1.0f, 6.0f};  // standard deviation of the exponents: flat, usual, peaked
-  args.exponent_scale = spread[random() % 3] / (5500.0f * std::sqrt(static_cast<float>(s.head_dim)));
-  args.q_zero_point = static_cast<int32_t>(random() % 256);
+  args.exponent_scale = spread[random.below(3)] / (5500.0f * std::sqrt(static_cast<float>(s.head_dim)));
+  args.q_zero_point = random.integer(0, 255);
   args.out_scale = 1.7f;
-  args.out_zero_point = static_cast<float>(random() % 256);
+  args.out_zero_point = static_cast<float>(random.integer(0, 255));
 
   const Value<uint8_t> out_u8(q.tokens, q.channels);
   const Value<float> out_f32(q.tokens, q.channels);
@@ -162,23 +138,22 @@ void test_u8(const Shape& s, std::mt19937& random) {
       wrong += std::fabs(y - exact) > 1e-6 * std::fabs(exact);
     }
   }
-  report("restatement of attention_u8", s, wrong);
+  check_wrong(wrong, "restatement of attention_u8", s, report);
   for (const AttentionKernel* kernel : runnable(attention_u8_manifest())) {
     args.out_u8 = true;
-    check(*kernel, args, s, out_u8);
+    check(*kernel, args, s, out_u8, report);
     args.out_u8 = false;
-    check(*kernel, args, s, out_f32);
+    check(*kernel, args, s, out_f32, report);
   }
 }
 
-void test_f32(const Shape& s, std::mt19937& random) {
+void test_f32(const Shape& s, test::Random& random, test::Report& report) {
   const int d_begin = s.head_dim;
   const Value<float> q(s.begin + s.q_length + kAfter, kHeads * s.head_dim);
   const Value<float> k(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
   const Value<float> v(s.begin + s.k_length + kAfter, kHeads * s.head_dim);
-  std::uniform_real_distribution<float> uniform(-2, 2);
   for (const auto* value : {&q, &k, &v})
-    for (size_t i = 0; i < value->count; ++i) value->data[i] = uniform(random);
+    for (size_t i = 0; i < value->data.size(); ++i) value->data[i] = random.real(-2, 2);
   AttentionArgs args{};
   args.q = q.span(d_begin, s.begin, s.q_length);
   args.k = k.span(d_begin, s.begin, s.k_length);
@@ -223,42 +198,44 @@ void test_f32(const Shape& s, std::mt19937& random) {
       wrong += std::fabs(o * r - exact / exact_den) > 1e-5;
     }
   }
-  report("restatement of attention_f32", s, wrong);
-  for (const AttentionKernel* kernel : runnable(attention_f32_manifest())) check(*kernel, args, s, out);
+  check_wrong(wrong, "restatement of attention_f32", s, report);
+  for (const AttentionKernel* kernel : runnable(attention_f32_manifest())) check(*kernel, args, s, out, report);
 }
 
 }  // namespace
 }  // namespace fastcpu
 
-int main() {
+int main(int argc, char** argv) {
   using namespace fastcpu;
-  std::mt19937 random(kSeed);
+  const uint64_t seed = test::seed_from(argc, argv);
+  test::Random random(seed);
+  test::Report report(seed);
   for (const int64_t length : {1, 3, 15, 16, 17, 64, 65, 100, 130, 200})
     for (const int64_t begin : {0, 5, 16, 61, 64})
       for (const int head_dim : {4, 32, 64, 80})
         for (const Mask mask : {Mask::none, Mask::causal}) {
           if (length > 100 && (begin + head_dim) % 3 == 0) continue;  // saves time, keeps every start and head_dim
           const Shape shape{length, length, begin, head_dim, mask};
-          test_u8(shape, random);
-          if (length < 130) test_f32(shape, random);
+          test_u8(shape, random, report);
+          if (length < 130) test_f32(shape, random, report);
         }
   for (const Mask mask : {Mask::none, Mask::causal})
     for (const int head_dim : {8, 44, 96, 128, 256})
       for (const int64_t begin : {0, 21}) {
-        test_u8({1, 77, begin, head_dim, mask}, random);
-        test_u8({70, 259, begin, head_dim, mask}, random);
-        test_f32({1, 77, begin, head_dim + 1, mask}, random);
-        test_f32({35, 70, begin, head_dim + 1, mask}, random);
-        if (mask == Mask::none) test_u8({90, 6, begin, head_dim, mask}, random);
-        if (mask == Mask::none) test_f32({90, 6, begin, head_dim + 1, mask}, random);
+        test_u8({1, 77, begin, head_dim, mask}, random, report);
+        test_u8({70, 259, begin, head_dim, mask}, random, report);
+        test_f32({1, 77, begin, head_dim + 1, mask}, random, report);
+        test_f32({35, 70, begin, head_dim + 1, mask}, random, report);
+        if (mask == Mask::none) test_u8({90, 6, begin, head_dim, mask}, random, report);
+        if (mask == Mask::none) test_f32({90, 6, begin, head_dim + 1, mask}, random, report);
       }
-  std::map<bool, uint64_t> first;
-  for (const auto* manifest : {&attention_u8_manifest(), &attention_f32_manifest()})
-    for (const AttentionKernel* kernel : runnable(*manifest)) {
-      const uint64_t digest = digests[kernel->name];
+  for (const auto* manifest : {&attention_u8_manifest(), &attention_f32_manifest()}) {
+    const auto kernels = runnable(*manifest);
+    for (const AttentionKernel* kernel : kernels) {
+      const uint64_t digest = digests[kernel->name].value();
       std::printf("%-26s digest %016llx\n", kernel->name, static_cast<unsigned long long>(digest));
-      if (first.emplace(kernel->u8, digest).first->second != digest) ++failures;
+      report.check(digest == digests[kernels[0]->name].value(), "%s and %s differ", kernel->name, kernels[0]->name);
     }
-  std::printf(failures == 0 ? "PASS\n" : "FAIL: %d\n", failures);
-  return failures == 0 ? 0 : 1;
+  }
+  return report.finish("attention_test");
 }
