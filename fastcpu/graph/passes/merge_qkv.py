@@ -1,0 +1,97 @@
+"""Three linears that feed an attention and read the same u8 value -> one linear with 3C output channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
+from fastcpu.graph.trace import Trace
+from fastcpu.quantize.weights import encoded
+
+
+def run(graph: Graph, trace: Trace) -> int:
+    """Every channel keeps its weights, constants and quantization, so that this changes no bit.
+
+    Runs after quantization: the merged weight is stored in whichever encoding is the smaller one for the whole.
+    """
+    merged = 0
+    for node in [node for node in graph.nodes if node.op == "attention"]:
+        obstacle = _obstacle(graph, node)
+        if obstacle is None:
+            _merge(graph, node)
+            merged += 1
+        else:
+            trace.miss("merge_qkv", node.name, obstacle)
+    return merged
+
+
+def _obstacle(graph: Graph, attention: Node) -> str | None:
+    """Why the linears of an attention cannot be merged."""
+    if len(set(attention.inputs)) != 3:
+        return "q, k and v are parts of one value already"
+    linears = [graph.producer(name) for name in attention.inputs]
+    for name, linear in zip(attention.inputs, linears, strict=True):
+        if linear is None or linear.op != "linear" or linear.attrs.get("activation", "none") != "none":
+            return f"'{name}' does not come from a linear without activation"
+        if len(list(graph.consumers(name))) > 1:
+            return f"'{name}' is read by others too"
+        quantization = graph.values[name].quantization
+        if quantization is not None and quantization.groups:
+            return f"'{name}' has several scales"
+    sources = {tuple(linear.inputs) for linear in linears if linear is not None}
+    if len(sources) != 1:
+        return "q, k and v are computed from different values"
+    if graph.values[next(iter(sources))[0]].dtype != "u8":
+        return "the linears read f32"
+    return None
+
+
+def _merge(graph: Graph, attention: Node) -> None:
+    linears = [next(node for node in graph.nodes if name in node.outputs) for name in attention.inputs]
+    values = [graph.values[name] for name in attention.inputs]
+    starts = np.cumsum([0, *(value.channels for value in values)]).tolist()
+    name = f"{attention.name}.qkv"
+
+    weights = [graph.tensors[linear.tensors["weight"]] for linear in linears]
+    scales = [weight.scale for weight in weights if weight.scale is not None]
+    stacked = Tensor(f"{name}.weight", np.concatenate([w.data for w in weights]), np.concatenate(scales))
+    tensors = {"weight": graph.add_tensor(encoded(stacked))}
+    for role, dtype in (("bias", np.float32), ("bias_s32", np.int32)):
+        parts = [_vector(graph, linear, role, np.dtype(dtype)) for linear in linears]
+        if role == "bias" or any(role in linear.tensors for linear in linears):
+            tensors[role] = graph.add_tensor(Tensor(f"{name}.{role}", np.concatenate(parts)))
+
+    value = Value(f"{name}.out", values[0].dtype, values[0].space, starts[-1])
+    if value.dtype == "u8":
+        q, k, v = (_quantization(value) for value in values)
+        groups = tuple((start, p.scale, p.zero_point) for start, p in zip(starts, (q, k, v), strict=False))
+        value.quantization = Quantization(q.scale, q.zero_point, groups)
+        attention.attrs |= {"q_scale": q.scale, "q_zero_point": q.zero_point, "k_scale": k.scale, "v_scale": v.scale}
+    graph.add_value(value)
+    for role, start in zip(("q_offset", "k_offset", "v_offset"), starts, strict=False):
+        attention.attrs[role] = start + attention.attrs.get(role, 0)
+
+    # In the place of the first of the three; what they read is written by then.
+    first = min(graph.nodes.index(linear) for linear in linears)
+    graph.nodes[first] = Node("linear", name, list(linears[0].inputs), [value.name], tensors, {"activation": "none"})
+    graph.nodes = [node for node in graph.nodes if not any(node is linear for linear in linears)]
+    attention.inputs = [value.name] * 3
+    for old in values:
+        del graph.values[old.name]
+    used = {tensor for node in graph.nodes for tensor in node.tensors.values()}
+    graph.tensors = {key: tensor for key, tensor in graph.tensors.items() if key in used}
+
+
+def _vector(graph: Graph, linear: Node, role: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A bias of a linear; zeros where it has none."""
+    if role in linear.tensors:
+        return graph.tensors[linear.tensors[role]].data
+    return np.zeros(graph.tensors[linear.tensors["weight"]].data.shape[0], dtype)
+
+
+def _quantization(value: Value) -> Quantization:
+    assert value.quantization is not None, value.name
+    return value.quantization
