@@ -34,16 +34,19 @@ inline void to_token_order(__m512i (&a)[2]) {
 inline void to_token_order(__m512i (&)[1]) {}
 
 template <int kWidth>
-inline void store_group_f32(const QuantEpilogue& e, int n, GroupSums<kWidth>& acc, float* out) {
+inline void store_group_f32(const QuantEpilogue& e, int n, const GroupSums<kWidth>& acc, float* out) {
   float* y = out + static_cast<int64_t>(n) * kWidth;
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r, y += kWidth) {
-    to_token_order(acc[r]);
+    __m512i sums[kWidth / 16];
+#pragma GCC unroll 4
+    for (int c = 0; c < kWidth / 16; ++c) sums[c] = acc[r][c];
+    to_token_order(sums);
     const __m512 mul = _mm512_set1_ps(e.mul[n + r]);
     const __m512 add = _mm512_set1_ps(e.add[n + r]);
 #pragma GCC unroll 4
     for (int c = 0; c < kWidth / 16; ++c) {
-      __m512 v = scaled(acc[r][c], mul);
+      __m512 v = scaled(sums[c], mul);
       if (e.token_scale != nullptr) v = _mm512_mul_ps(v, _mm512_loadu_ps(e.token_scale + 16 * c));
       _mm512_storeu_ps(y + 16 * c, _mm512_add_ps(v, add));
     }
@@ -51,10 +54,12 @@ inline void store_group_f32(const QuantEpilogue& e, int n, GroupSums<kWidth>& ac
 }
 
 // The conversion turns what is below the s32 range into its smallest value, and the packs saturate that and everything
-// else below 0 to 0; only the upper end has to be clamped before it. No y is a NaN, since mul and add are finite.
+// else below 0 to 0; only the upper end has to be clamped before it. No y is a NaN, since mul and add are finite, so
+// that a minimum of the bits as integers is one of the floats: it runs on every vector pipe of Zen 5.
 inline __m512i quantized(__m512i acc, __m512 mul, __m512 add) {
   const __m512 y = _mm512_add_ps(scaled(acc, mul), add);
-  return _mm512_cvtps_epi32(_mm512_min_ps(y, _mm512_set1_ps(255.0F)));
+  const __m512i limit = _mm512_castps_si512(_mm512_set1_ps(255.0F));
+  return _mm512_cvtps_epi32(_mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(y), limit)));
 }
 
 inline __m512i looked_up(__m512i index, const uint8_t* table) {
@@ -87,16 +92,17 @@ inline void pack_group(const __m512i (&q)[4][1], __m512i (&packed)[1]) {
 }
 
 template <int kWidth>
-inline void store_group_u8(const QuantEpilogue& e, int n, GroupSums<kWidth>& acc, uint8_t* out) {
+inline void store_group_u8(const QuantEpilogue& e, int n, const GroupSums<kWidth>& acc, uint8_t* out) {
+  __m512i q[4][kWidth / 16];
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
     const __m512 mul = _mm512_set1_ps(e.mul[n + r]);
     const __m512 add = _mm512_set1_ps(e.add[n + r]);
 #pragma GCC unroll 4
-    for (int c = 0; c < kWidth / 16; ++c) acc[r][c] = quantized(acc[r][c], mul, add);
+    for (int c = 0; c < kWidth / 16; ++c) q[r][c] = quantized(acc[r][c], mul, add);
   }
   __m512i packed[kWidth / 16];
-  pack_group(acc, packed);
+  pack_group(q, packed);
   uint8_t* y = out + static_cast<int64_t>(n) * kWidth;
 #pragma GCC unroll 4
   for (int i = 0; i < kWidth / 16; ++i)
@@ -104,7 +110,7 @@ inline void store_group_u8(const QuantEpilogue& e, int n, GroupSums<kWidth>& acc
 }
 
 template <int kWidth>
-inline void store_group(const QuantEpilogue& e, int n, GroupSums<kWidth>& acc, void* out) {
+inline void store_group(const QuantEpilogue& e, int n, const GroupSums<kWidth>& acc, void* out) {
   if (e.store == Store::f32) {
     store_group_f32<kWidth>(e, n, acc, static_cast<float*>(out));
   } else {

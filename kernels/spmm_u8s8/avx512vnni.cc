@@ -14,24 +14,25 @@
 namespace fastcpu {
 namespace {
 
-using Quad = avx512vnni::Chunk<4, int8_t>;
+// The row of index i lies at i * width / 8, which is i * 8, i * 4 or i * 2: an x86 address.
+constexpr int kSegment = 8192;
 constexpr int kPrefetchQuads = 8;
+using Quad = avx512vnni::Chunk<4, int8_t, kSegment, 8, kPrefetchQuads>;
 
 static_assert(sizeof(Quad) == 24, "the assembly below knows the layout");
 // clang-format off
 #define QUAD_BYTES "24"
 #define PREFETCH_BYTES "192"  // kPrefetchQuads * QUAD_BYTES
 
-// r8 .. r11 = byte offsets of the four input rows of the quad at `displacement`; shift = log2(width).
-#define ROW_OFFSETS(displacement, shift)             \
-  "movzwl " displacement " + 0(%[quad]), %%r8d\n\t"  \
-  "movzwl " displacement " + 2(%[quad]), %%r9d\n\t"  \
-  "movzwl " displacement " + 4(%[quad]), %%r10d\n\t" \
-  "movzwl " displacement " + 6(%[quad]), %%r11d\n\t" \
-  "shll $" shift ", %%r8d\n\t"                       \
-  "shll $" shift ", %%r9d\n\t"                       \
-  "shll $" shift ", %%r10d\n\t"                      \
-  "shll $" shift ", %%r11d\n\t"
+// r8 .. r11 = indices of the four input rows of the quad at `displacement`, two per load: loads are what the loop has
+// least to spare of.
+#define ROW_INDICES(displacement)                    \
+  "movl " displacement " + 0(%[quad]), %%r9d\n\t"  \
+  "movl " displacement " + 4(%[quad]), %%r11d\n\t" \
+  "movzwl %%r9w, %%r8d\n\t"                        \
+  "movzwl %%r11w, %%r10d\n\t"                      \
+  "shrl $16, %%r9d\n\t"                            \
+  "shrl $16, %%r11d\n\t"
 
 #define LOOP_BEGIN             \
   "cmpq %[end], %[quad]\n\t" \
@@ -66,11 +67,11 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       INIT_ROW4("2", "8", "9", "10", "11")
       INIT_ROW4("3", "12", "13", "14", "15")
       LOOP_BEGIN
-      ROW_OFFSETS("0", "6")
-      "vmovdqu64 (%[x], %%r8), %%zmm16\n\t"
-      "vmovdqu64 (%[x], %%r9), %%zmm17\n\t"
-      "vmovdqu64 (%[x], %%r10), %%zmm18\n\t"
-      "vmovdqu64 (%[x], %%r11), %%zmm19\n\t"
+      ROW_INDICES("0")
+      "vmovdqu64 (%[x], %%r8, 8), %%zmm16\n\t"
+      "vmovdqu64 (%[x], %%r9, 8), %%zmm17\n\t"
+      "vmovdqu64 (%[x], %%r10, 8), %%zmm18\n\t"
+      "vmovdqu64 (%[x], %%r11, 8), %%zmm19\n\t"
       "vpunpcklbw %%zmm17, %%zmm16, %%zmm20\n\t"
       "vpunpcklbw %%zmm19, %%zmm18, %%zmm21\n\t"
       "vpunpckhbw %%zmm17, %%zmm16, %%zmm22\n\t"
@@ -79,11 +80,11 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       "vpunpckhwd %%zmm21, %%zmm20, %%zmm17\n\t"
       "vpunpcklwd %%zmm23, %%zmm22, %%zmm18\n\t"
       "vpunpckhwd %%zmm23, %%zmm22, %%zmm19\n\t"
-      ROW_OFFSETS(PREFETCH_BYTES, "6")
-      "prefetcht0 (%[x], %%r8)\n\t"
-      "prefetcht0 (%[x], %%r9)\n\t"
-      "prefetcht0 (%[x], %%r10)\n\t"
-      "prefetcht0 (%[x], %%r11)\n\t"
+      ROW_INDICES(PREFETCH_BYTES)
+      "prefetcht0 (%[x], %%r8, 8)\n\t"
+      "prefetcht0 (%[x], %%r9, 8)\n\t"
+      "prefetcht0 (%[x], %%r10, 8)\n\t"
+      "prefetcht0 (%[x], %%r11, 8)\n\t"
       DOT_ROW4("0", "0", "1", "2", "3")
       DOT_ROW4("1", "4", "5", "6", "7")
       DOT_ROW4("2", "8", "9", "10", "11")
@@ -112,11 +113,11 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       "vmovdqa64 %4, %5\n\t"
       "vmovdqa64 %6, %7\n\t"
       LOOP_BEGIN
-      ROW_OFFSETS("0", "5")
-      "vmovdqu (%[x], %%r8), %%ymm12\n\t"
-      "vmovdqu (%[x], %%r10), %%ymm13\n\t"
-      "vinserti64x4 $1, (%[x], %%r9), %%zmm12, %%zmm12\n\t"
-      "vinserti64x4 $1, (%[x], %%r11), %%zmm13, %%zmm13\n\t"
+      ROW_INDICES("0")
+      "vmovdqu (%[x], %%r8, 4), %%ymm12\n\t"
+      "vmovdqu (%[x], %%r10, 4), %%ymm13\n\t"
+      "vinserti64x4 $1, (%[x], %%r9, 4), %%zmm12, %%zmm12\n\t"
+      "vinserti64x4 $1, (%[x], %%r11, 4), %%zmm13, %%zmm13\n\t"
       "vmovdqa64 %%zmm12, %%zmm14\n\t"
       "vpermt2b %%zmm13, %[first], %%zmm12\n\t"
       "vpermt2b %%zmm13, %[second], %%zmm14\n\t"
@@ -148,11 +149,11 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       "vpbroadcastd 8(%[init]), %2\n\t"
       "vpbroadcastd 12(%[init]), %3\n\t"
       LOOP_BEGIN
-      ROW_OFFSETS("0", "4")
-      "vmovdqu (%[x], %%r8), %%xmm12\n\t"
-      "vmovdqu (%[x], %%r10), %%xmm13\n\t"
-      "vinserti128 $1, (%[x], %%r9), %%ymm12, %%ymm12\n\t"
-      "vinserti128 $1, (%[x], %%r11), %%ymm13, %%ymm13\n\t"
+      ROW_INDICES("0")
+      "vmovdqu (%[x], %%r8, 2), %%xmm12\n\t"
+      "vmovdqu (%[x], %%r10, 2), %%xmm13\n\t"
+      "vinserti128 $1, (%[x], %%r9, 2), %%ymm12, %%ymm12\n\t"
+      "vinserti128 $1, (%[x], %%r11, 2), %%ymm13, %%ymm13\n\t"
       "vinserti64x4 $1, %%ymm13, %%zmm12, %%zmm12\n\t"
       "vpermb %%zmm12, %[index], %%zmm12\n\t"
       "vpdpbusd 8(%[quad])%{1to16%}, %%zmm12, %0\n\t"
@@ -167,11 +168,19 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
 
 template <int kWidth>
 void run_width(const GemmU8S8Args& args) {
+  constexpr int32_t zeros[4] = {};
   const avx512vnni::PackedBlocks<Quad> weights(args.weights);
   for (int n = args.n_begin; n < args.n_end; n += 4) {
+    const uint32_t* begin = weights.begin + static_cast<int64_t>(n / 4) * weights.segments;
     __m512i acc[4][kWidth / 16];
-    const uint32_t* begin = weights.begin + n / 4;
     accumulate(args.x, weights.chunks + begin[0], weights.chunks + begin[1], args.epilogue.init + n, acc);
+    for (int s = 1; s < weights.segments; ++s) {
+      __m512i more[4][kWidth / 16];
+      accumulate(args.x + static_cast<int64_t>(s) * kSegment * kWidth, weights.chunks + begin[s],
+                 weights.chunks + begin[s + 1], zeros, more);
+      for (int r = 0; r < 4; ++r)
+        for (int c = 0; c < kWidth / 16; ++c) acc[r][c] = _mm512_add_epi32(acc[r][c], more[r][c]);
+    }
     avx512vnni::store_group<kWidth>(args.epilogue, n, acc, args.out);
   }
 }
@@ -188,8 +197,7 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const SpmmU8S8Kernel spmm_u8s8_avx512vnni = {"spmm_u8s8_avx512vnni", Isa::avx512vnni,
-                                                    avx512vnni::packed_blocks_bytes<Quad, kPrefetchQuads>,
-                                                    avx512vnni::pack_blocks<Quad, kPrefetchQuads>, run};
+extern const SpmmU8S8Kernel spmm_u8s8_avx512vnni = {
+    "spmm_u8s8_avx512vnni", Isa::avx512vnni, avx512vnni::packed_blocks_bytes<Quad>, avx512vnni::pack_blocks<Quad>, run};
 
 }  // namespace fastcpu

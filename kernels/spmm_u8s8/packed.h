@@ -1,9 +1,11 @@
 // The packed weights of spmm_u8s8, compiled once per ISA file in that ISA's namespace:
-//     u32 begin[groups + 1]     the chunks of group g are begin[g] .. begin[g + 1]
+//     Header
+//     u32 begin[groups * segments + 1]     group g has the chunks begin[g * segments] .. begin[(g + 1) * segments]
 //     padding to 64 bytes
-//     Chunk chunk[begin[groups] + kLookahead]
-// A chunk holds kBlocks blocks of one group, ascending in k. A group's last chunk is filled up with zero weights on an
-// input channel that the chunk reads anyway; kLookahead chunks of zeros let a kernel prefetch past the end.
+//     Chunk chunk[begin[groups * segments] + Chunk::lookahead]
+// A chunk holds up to Chunk::blocks blocks of one group, ascending in k, all from one segment of Chunk::segment input
+// channels: index = (k % segment) * Chunk::scale. A chunk that is not full is filled up with zero weights on an input
+// channel that it reads anyway; the chunks of zeros at the end let a kernel prefetch past the last group.
 #pragma once
 #include <cstring>
 
@@ -11,62 +13,96 @@
 
 namespace fastcpu::FASTCPU_ISA_NAME {
 
-template <int kBlocks, class Value>
+template <int kBlocks, class Value, int kSegment = 65536, int kScale = 1, int kLookahead = 0>
 struct Chunk {
   static constexpr int blocks = kBlocks;
+  static constexpr int segment = kSegment;
+  static constexpr int scale = kScale;
+  static constexpr int lookahead = kLookahead;
+
   uint16_t index[kBlocks];
   Value value[4][kBlocks];
 };
 
-inline size_t chunks_offset(int groups) {
-  return (sizeof(uint32_t) + (static_cast<size_t>(groups) + 1) * sizeof(uint32_t) + 63) / 64 * 64;
+struct PackedHeader {
+  uint32_t groups, segments;
+};
+
+inline size_t chunks_offset(size_t groups, size_t segments) {
+  return (sizeof(PackedHeader) + (groups * segments + 1) * sizeof(uint32_t) + 63) / 64 * 64;
 }
 
 template <class Chunk>
 struct PackedBlocks {
+  int segments;
   const uint32_t* begin;
   const Chunk* chunks;
 
   explicit PackedBlocks(const void* packed) {
-    const uint32_t* words = static_cast<const uint32_t*>(packed);
-    begin = words + 1;
-    const char* bytes = static_cast<const char*>(packed) + chunks_offset(static_cast<int>(words[0]));
+    const PackedHeader* header = static_cast<const PackedHeader*>(packed);
+    const char* bytes = static_cast<const char*>(packed) + chunks_offset(header->groups, header->segments);
+    segments = static_cast<int>(header->segments);
+    begin = reinterpret_cast<const uint32_t*>(header + 1);
     chunks = reinterpret_cast<const Chunk*>(bytes);
   }
 };
 
 template <class Chunk>
-uint32_t chunks_of_group(const Blocks4x1& w, int group) {
-  return (w.offsets[group + 1] - w.offsets[group] + Chunk::blocks - 1) / Chunk::blocks;
+size_t packed_segments(const Blocks4x1& w) {
+  return static_cast<size_t>((w.k + Chunk::segment - 1) / Chunk::segment);
 }
 
-template <class Chunk, int kLookahead>
-size_t packed_blocks_bytes(const Blocks4x1& w) {
-  size_t chunks = kLookahead;
-  for (int g = 0; g < w.n / 4; ++g) chunks += chunks_of_group<Chunk>(w, g);
-  return chunks_offset(w.n / 4) + chunks * sizeof(Chunk);
-}
-
-template <class Chunk, int kLookahead>
-void pack_blocks(const Blocks4x1& w, void* packed) {
-  const int groups = w.n / 4;
-  std::memset(packed, 0, packed_blocks_bytes<Chunk, kLookahead>(w));
-  uint32_t* words = static_cast<uint32_t*>(packed);
-  words[0] = static_cast<uint32_t>(groups);
-  uint32_t* begin = words + 1;
-  Chunk* chunk = reinterpret_cast<Chunk*>(static_cast<char*>(packed) + chunks_offset(groups));
-  for (int g = 0; g < groups; ++g) {
-    begin[g + 1] = begin[g] + chunks_of_group<Chunk>(w, g);
-    const uint32_t end = w.offsets[g + 1];
-    for (uint32_t b = w.offsets[g]; b < end; ++chunk) {
-      for (int i = 0; i < Chunk::blocks; ++i) {
-        chunk->index[i] = w.index[b < end ? b : end - 1];
-        if (b == end) continue;
-        for (int r = 0; r < 4; ++r) chunk->value[r][i] = w.values[static_cast<size_t>(b) * 4 + static_cast<size_t>(r)];
-        ++b;
+// Writes what is described above, or counts only, if `packed` is nullptr. Returns the number of bytes.
+template <class Chunk>
+size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
+  const size_t groups = static_cast<size_t>(w.n) / 4;
+  const size_t segments = packed_segments<Chunk>(w);
+  const size_t offset = chunks_offset(groups, segments);
+  uint32_t* begin = nullptr;
+  Chunk* chunk = nullptr;
+  if (packed != nullptr) {
+    PackedHeader* header = static_cast<PackedHeader*>(packed);
+    *header = {static_cast<uint32_t>(groups), static_cast<uint32_t>(segments)};
+    begin = reinterpret_cast<uint32_t*>(header + 1);
+    chunk = reinterpret_cast<Chunk*>(static_cast<char*>(packed) + offset);
+  }
+  size_t chunks = 0;
+  for (size_t g = 0; g < groups; ++g) {
+    uint32_t b = w.offsets[g];
+    for (size_t s = 0; s < segments; ++s) {
+      if (begin != nullptr) begin[g * segments + s] = static_cast<uint32_t>(chunks);
+      const int base = static_cast<int>(s) * Chunk::segment;
+      uint32_t end = b;
+      while (end < w.offsets[g + 1] && w.index[end] - base < Chunk::segment) ++end;
+      for (; b < end; ++chunks) {
+        const uint32_t filled = end - b < Chunk::blocks ? end - b : Chunk::blocks;
+        if (chunk != nullptr) {
+          for (uint32_t i = 0; i < Chunk::blocks; ++i) {
+            const uint32_t from = b + (i < filled ? i : filled - 1);
+            chunk[chunks].index[i] = static_cast<uint16_t>((w.index[from] - base) * Chunk::scale);
+            for (size_t r = 0; r < 4; ++r)
+              chunk[chunks].value[r][i] = i < filled ? w.values[static_cast<size_t>(from) * 4 + r] : int8_t{0};
+          }
+        }
+        b += filled;
       }
     }
   }
+  if (packed != nullptr) {
+    begin[groups * segments] = static_cast<uint32_t>(chunks);
+    std::memset(static_cast<void*>(chunk + chunks), 0, Chunk::lookahead * sizeof(Chunk));
+  }
+  return offset + (chunks + Chunk::lookahead) * sizeof(Chunk);
+}
+
+template <class Chunk>
+size_t packed_blocks_bytes(const Blocks4x1& w) {
+  return write_packed_blocks<Chunk>(w, nullptr);
+}
+
+template <class Chunk>
+void pack_blocks(const Blocks4x1& w, void* packed) {
+  write_packed_blocks<Chunk>(w, packed);
 }
 
 }  // namespace fastcpu::FASTCPU_ISA_NAME
