@@ -25,13 +25,22 @@ inline void widen_pair(const uint8_t* row0, const uint8_t* row1, __m256i (&x)[2]
   x[1] = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(r0, r1));
 }
 
+// In assembly because GCC 12 moves all multiplications of dot_pair() in front of the additions and then spills a sum.
+inline void multiply_add(__m256i x, __m256i w, __m256i& acc) {
+  __m256i products;
+  asm("vpmaddwd %2, %3, %1\n\t"
+      "vpaddd %1, %0, %0"
+      : "+x"(acc), "=&x"(products)
+      : "x"(x), "x"(w));
+}
+
 // w: [4 rows][2 k].
 inline void dot_pair(const __m256i (&x)[2], const int16_t (&w)[4][2], SliceSums& acc) {
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
     const __m256i weight = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(w[r])));
-    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x[0], weight));
-    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x[1], weight));
+    multiply_add(x[0], weight, acc[r][0]);
+    multiply_add(x[1], weight, acc[r][1]);
   }
 }
 
