@@ -22,7 +22,10 @@ class JsonParser {
   }
 
  private:
+  // Far beyond any model; they bound memory and time of a hostile document, whose paths would grow with its square.
   static constexpr int kMaxDepth = 32;
+  static constexpr int kMaxValues = 1 << 20;
+  static constexpr size_t kMaxPath = 256;
 
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(Error::Kind::file, where_ + ": invalid JSON at byte " + std::to_string(at_) + ": " + what);
@@ -49,8 +52,22 @@ class JsonParser {
     at_ += word.size();
   }
 
+  // The path of a member or item; a long one ends in "...".
+  std::string child_path(const std::string& path, const std::string& part) const {
+    const size_t limit = where_.size() + kMaxPath;
+    if (path.size() >= limit) return path;
+    std::string child = path + part;
+    if (child.size() < limit) return child;
+    size_t end = limit - 3;
+    while ((static_cast<unsigned char>(child[end]) & 0xc0) == 0x80) --end;  // not inside a character
+    child.resize(end);
+    child.append("...").resize(limit, '.');
+    return child;
+  }
+
   Json parse_value(const std::string& path, int depth) {
     if (depth > kMaxDepth) fail("nested too deeply");
+    if (++values_ > kMaxValues) fail("too many values");
     Json json;
     json.path_ = path;
     switch (peek()) {
@@ -95,7 +112,7 @@ class JsonParser {
       std::string key = parse_string();
       if (!seen.insert(key).second) fail("duplicate key \"" + key + "\"");
       expect(':');
-      std::string path = json.path_ + (depth == 0 ? "" : ".") + key;
+      const std::string path = child_path(json.path_, (depth == 0 ? "" : ".") + key);
       json.members_.emplace_back(std::move(key), parse_value(path, depth + 1));
       if (peek() == ',') {
         ++at_;
@@ -114,7 +131,8 @@ class JsonParser {
       return;
     }
     while (true) {
-      json.items_.push_back(parse_value(json.path_ + "[" + std::to_string(json.items_.size()) + "]", depth + 1));
+      const std::string path = child_path(json.path_, "[" + std::to_string(json.items_.size()) + "]");
+      json.items_.push_back(parse_value(path, depth + 1));
       if (peek() == ',') {
         ++at_;
         continue;
@@ -157,11 +175,32 @@ class JsonParser {
     }
   }
 
+  // Length in bytes of the UTF-8 character at at_, which is not ASCII: shortest form, no surrogates, to U+10FFFF.
+  size_t utf8_length() const {
+    const auto byte = [&](size_t i) {
+      return at_ + i < text_.size() ? static_cast<unsigned char>(text_[at_ + i]) : 0u;
+    };
+    const unsigned first = byte(0), second = byte(1);
+    const size_t length = first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : 4;
+    const unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    const unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    if (first < 0xc2 || first > 0xf4 || second < low || second > high) fail("invalid UTF-8");
+    for (size_t i = 2; i < length; ++i)
+      if ((byte(i) & 0xc0) != 0x80) fail("invalid UTF-8");
+    return length;
+  }
+
   std::string parse_string() {
     std::string out;
     ++at_;
     while (true) {
       if (at_ >= text_.size()) fail("unterminated string");
+      if (static_cast<unsigned char>(text_[at_]) >= 0x80) {
+        const size_t length = utf8_length();
+        out += text_.substr(at_, length);
+        at_ += length;
+        continue;
+      }
       const char c = text_[at_++];
       if (c == '"') return out;
       if (static_cast<unsigned char>(c) < 0x20) fail("control character in a string");
@@ -206,6 +245,7 @@ class JsonParser {
           } else if (code >= 0xdc00 && code < 0xe000) {
             fail("lone surrogate");
           }
+          if (code == 0) fail("NUL in a string");
           append_utf8(out, code);
           break;
         }
@@ -249,6 +289,7 @@ class JsonParser {
   std::string_view text_;
   const std::string& where_;
   size_t at_ = 0;
+  int values_ = 0;
 };
 
 Json Json::parse(std::string_view text, const std::string& where) { return JsonParser(text, where).document(); }

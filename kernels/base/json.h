@@ -1,4 +1,5 @@
-// A strict JSON reader for untrusted files: bounded depth, no duplicate keys, every error with its byte offset.
+// A strict JSON reader for untrusted files: bounded depth and size, no duplicate keys, valid UTF-8 without NUL, every
+// error with its byte offset.
 #pragma once
 #include <cstdint>
 #include <string>
