@@ -35,10 +35,10 @@ def _layout(arrays: Arrays) -> tuple[dict[str, dict[str, Any]], int]:
     return header, position
 
 
-def write(path: Path, arrays: Arrays) -> None:
-    """Write C-contiguous ``arrays`` in their order; OSError as the system raises it."""
+def write(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
+    """Write C-contiguous ``arrays`` in their order, and ``metadata``; OSError as the system raises it."""
     header, _ = _layout(arrays)
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps({"__metadata__": metadata} | header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))

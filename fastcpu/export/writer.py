@@ -56,10 +56,10 @@ def write_model(
     if source is not None and not source.is_dir():
         raise InputError(f"{source}: no such directory")
     document, entries = _document(graph)
-    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    text = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
     with _replacing(out) as partial:
-        weights.write(partial / WEIGHTS_FILE, entries)
-        (partial / GRAPH_FILE).write_text(text, encoding="utf-8")
+        weights.write(partial / WEIGHTS_FILE, entries, {"graph": _checksum(np.frombuffer(text, np.uint8))})
+        (partial / GRAPH_FILE).write_bytes(text)
         if source is not None:
             _copy_side_files(source, partial)
     return out
@@ -71,6 +71,10 @@ def write_model(
 def _f32(number: float) -> float:
     """The f32 next to ``number``, as the double that JSON writes with all its digits."""
     return float(np.float32(number))
+
+
+def _checksum(array: NDArray[Any]) -> str:
+    return f"crc32c:{crc32c(array):08x}"
 
 
 def _number(value: Any) -> Any:
@@ -150,7 +154,7 @@ def _document(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             {"name": o.name, "dtype": "float32", "dims": list(o.dims), "value": o.value} for o in graph.outputs
         ],
         "tensors": tensors,
-        "checksums": {name: f"crc32c:{crc32c(array):08x}" for name, array in entries.items()},
+        "checksums": {name: _checksum(array) for name, array in entries.items()},
         "values": {name: _value(value) for name, value in graph.values.items()},
         "nodes": [_node(node) for node in graph.nodes],
     }
@@ -216,13 +220,14 @@ def _swap(partial: Path, out: Path) -> None:
     if not out.exists():
         partial.rename(out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    old = aside / out.name
     try:
-        out.rename(old / out.name)
-        try:
-            partial.rename(out)
-        except OSError:
-            (old / out.name).rename(out)
-            raise
+        out.rename(old)
+        partial.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,7 +1,9 @@
 #include "runtime/model_file.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -45,6 +47,14 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   for (size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
 }
+
+std::string checksum_text(const void* data, size_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "crc32c:%08x", crc32c(data, bytes));
+  return text;
+}
+
+bool is_pad(const std::string& name) { return name.rfind("_pad.", 0) == 0; }
 
 bool all_finite(const float* x, int64_t count) {
   for (int64_t i = 0; i < count; ++i)
@@ -151,9 +161,11 @@ std::string NodeInfo::attr_string(std::string_view key, const std::string& fallb
 
 ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
   const std::string graph_path = directory + "/graph.json", weights_path = directory + "/weights.safetensors";
+  std::string graph_checksum;
   {
     const MappedFile text(graph_path);
     graph_ = Json::parse({reinterpret_cast<const char*>(text.data()), text.size()}, graph_path);
+    graph_checksum = checksum_text(text.data(), text.size());
   }
   const Json* format = graph_.type() == Json::Type::object ? graph_.find("format") : nullptr;
   if (format == nullptr || format->type() != Json::Type::string || format->string() != "fastcpu")
@@ -164,7 +176,7 @@ ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
   if (const Json* name = graph_.find("name")) name_ = name->string();
 
   weights_ = std::make_unique<MappedFile>(weights_path);
-  read_entries(weights_path);
+  read_entries(weights_path, graph_checksum);
   read_checksums(graph_);
   read_tensors(graph_);
   read_values(graph_);
@@ -172,7 +184,7 @@ ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
   read_interface(graph_);
 }
 
-void ModelFile::read_entries(const std::string& where) {
+void ModelFile::read_entries(const std::string& where, const std::string& graph_checksum) {
   const uint8_t* file = weights_->data();
   const size_t size = weights_->size();
   uint64_t header = 0;
@@ -184,6 +196,10 @@ void ModelFile::read_entries(const std::string& where) {
   const uint8_t* data = file + 8 + header;
   const size_t data_size = size - 8 - header;
   const Json json = Json::parse({reinterpret_cast<const char*>(file) + 8, header}, where);
+  const std::string& expected = json.at("__metadata__").at("graph").string();
+  if (expected != graph_checksum)
+    fail(directory_ + "/graph.json is damaged or belongs to other weights (checksum " + graph_checksum + ", expected " +
+         expected + ")");
 
   std::vector<std::pair<size_t, size_t>> ranges;
   for (const auto& [name, item] : json.object()) {
@@ -193,13 +209,12 @@ void ModelFile::read_entries(const std::string& where) {
     entry.shape = read_shape(item.at("shape"));
     const auto& offsets = item.at("data_offsets").array();
     if (offsets.size() != 2) fail(where + ": tensor '" + name + "': data_offsets needs two numbers");
-    const auto limit = static_cast<int64_t>(data_size);
     const auto begin = static_cast<size_t>(offsets[0].integer(0, std::numeric_limits<int64_t>::max()));
     const auto end = static_cast<size_t>(offsets[1].integer(0, std::numeric_limits<int64_t>::max()));
-    if (begin > end || end > static_cast<size_t>(limit))
+    if (begin > end || end > data_size)
       fail(where + ": tensor '" + name + "' lies outside the file (bytes " + std::to_string(begin) + " to " +
            std::to_string(end) + " of " + std::to_string(data_size) + "): truncated?");
-    if (begin % kAlignment != 0 && begin != end && name.rfind("_pad.", 0) != 0)
+    if (begin % kAlignment != 0 && begin != end && !is_pad(name))
       fail(where + ": tensor '" + name + "' is not aligned to 64 bytes");
     size_t bytes = dtype_bytes(entry.dtype);
     for (const int64_t d : entry.shape) {
@@ -216,28 +231,37 @@ void ModelFile::read_entries(const std::string& where) {
     entries_.emplace(name, std::move(entry));
   }
   std::sort(ranges.begin(), ranges.end());
-  for (size_t i = 1; i < ranges.size(); ++i)
-    if (ranges[i].first < ranges[i - 1].second)
-      fail(where + ": tensors overlap at byte " + std::to_string(ranges[i].first));
+  size_t covered = 0;
+  for (const auto& [begin, end] : ranges) {
+    if (begin < covered) fail(where + ": tensors overlap at byte " + std::to_string(begin));
+    if (begin > covered) fail(where + ": no tensor covers byte " + std::to_string(covered));
+    covered = end;
+  }
+  if (covered != data_size) fail(where + ": no tensor covers byte " + std::to_string(covered));
 }
 
 void ModelFile::read_checksums(const Json& graph) {
-  const Json& checksums = graph.at("checksums");
-  for (const auto& [name, entry] : entries_) {
-    if (name.rfind("_pad.", 0) == 0) continue;
-    char actual[32];
-    std::snprintf(actual, sizeof actual, "crc32c:%08x", crc32c(entry.data, entry.bytes));
-    if (checksums.at(name).string() != actual)
+  size_t checked = 0;
+  for (const auto& [name, expected] : graph.at("checksums").object()) {
+    const auto it = entries_.find(name);
+    if (it == entries_.end() || is_pad(name)) fail(expected.path() + ": no such tensor in weights.safetensors");
+    const std::string actual = checksum_text(it->second.data, it->second.bytes);
+    if (expected.string() != actual)
       fail(directory_ + "/weights.safetensors: tensor '" + name + "' is damaged (checksum " + actual + ", expected " +
-           checksums.at(name).string() + ")");
+           expected.string() + ")");
+    ++checked;
   }
-  for (const auto& [name, sum] : checksums.object())
-    if (entries_.find(name) == entries_.end()) fail(sum.path() + ": no such tensor in weights.safetensors");
+  for (const auto& [name, entry] : entries_) checked += is_pad(name) ? 1 : 0;
+  if (checked == entries_.size()) return;
+  for (const auto& [name, entry] : entries_)
+    if (!is_pad(name) && graph.at("checksums").find(name) == nullptr)
+      fail(directory_ + "/graph.json: tensor '" + name + "' has no checksum");
 }
 
 const Entry& ModelFile::entry(const Json& name, DType dtype) const {
   const auto it = entries_.find(name.string());
-  if (it == entries_.end()) fail(name.path() + ": weights.safetensors has no tensor '" + name.string() + "'");
+  if (it == entries_.end() || is_pad(it->first))
+    fail(name.path() + ": weights.safetensors has no tensor '" + name.string() + "'");
   if (it->second.dtype != dtype) fail(name.path() + ": tensor '" + name.string() + "' is not " + dtype_name(dtype));
   return it->second;
 }
@@ -276,7 +300,9 @@ void ModelFile::read_tensors(const Json& graph) {
       const Entry& scale = entry(json.at("scale"), DType::f32);
       check_shape(scale, {tensor.rows()}, json.path() + ".scale");
       tensor.scale = reinterpret_cast<const float*>(scale.data);
-      if (!all_finite(tensor.scale, tensor.rows())) fail(json.path() + ": a scale is not finite");
+      for (int64_t n = 0; n < tensor.rows(); ++n)
+        if (!(tensor.scale[n] > 0) || !std::isfinite(tensor.scale[n]))
+          fail(json.path() + ": the scale of row " + std::to_string(n) + " is not a positive number");
     }
     if (tensor.storage == DType::f32 &&
         !all_finite(reinterpret_cast<const float*>(tensor.values->data), tensor.values->elements()))
@@ -319,7 +345,7 @@ void ModelFile::read_values(const Json& graph) {
             {0, json.at("scale").f32(), static_cast<int32_t>(json.at("zero_point").integer(0, 255))});
       }
       for (const QuantGroup& group : value.groups)
-        if (!(group.scale > 0)) fail(json.path() + ": a scale must be positive");
+        if (!(group.scale >= FLT_MIN)) fail(json.path() + ": a scale must be a positive normal f32");
     }
     value_names_.emplace(name, static_cast<int>(values_.size()));
     values_.push_back(std::move(value));
@@ -379,7 +405,12 @@ void ModelFile::read_nodes(const Json& graph) {
 }
 
 void ModelFile::read_interface(const Json& graph) {
+  const auto check_dtype = [](const Json& json, const char* expected) {
+    const Json& dtype = json.at("dtype");
+    if (dtype.string() != expected) fail(dtype.path() + ": \"" + dtype.string() + "\" is not supported");
+  };
   for (const Json& json : graph.at("inputs").array()) {
+    check_dtype(json, "int64");
     InputInfo input;
     input.name = json.at("name").string();
     const std::string& role = json.at("role").string();
@@ -395,9 +426,13 @@ void ModelFile::read_interface(const Json& graph) {
   if (inputs_.empty() ||
       std::none_of(inputs_.begin(), inputs_.end(), [](const InputInfo& i) { return i.role == InputRole::ids; }))
     fail(directory_ + "/graph.json: no input with role \"ids\"");
+  read_unpad_inputs();
+  std::set<std::string> names;
   for (const Json& json : graph.at("outputs").array()) {
+    check_dtype(json, "float32");
     OutputInfo output;
     output.name = json.at("name").string();
+    if (!names.insert(output.name).second) fail(json.path() + ": two outputs are named '" + output.name + "'");
     output.value = value_index(json.at("value").string(), json.path());
     for (const Json& dim : json.at("dims").array())
       output.dims.push_back(dim.type() == Json::Type::string ? dim.string()
@@ -407,6 +442,22 @@ void ModelFile::read_interface(const Json& graph) {
     outputs_.push_back(std::move(output));
   }
   if (outputs_.empty()) fail(directory_ + "/graph.json: no outputs");
+}
+
+// The inputs of an unpad are those with the roles ids, mask and types, in this order; each output needs its input.
+void ModelFile::read_unpad_inputs() const {
+  for (const NodeInfo& node : nodes_) {
+    if (node.op != "unpad") continue;
+    for (size_t i = 0; i < node.graph_inputs.size(); ++i) {
+      const auto it = std::find_if(inputs_.begin(), inputs_.end(),
+                                   [&](const InputInfo& input) { return input.name == node.graph_inputs[i]; });
+      if (it == inputs_.end()) node.fail("no input is named '" + node.graph_inputs[i] + "'");
+      if (static_cast<size_t>(it->role) != i) node.fail("input '" + it->name + "' has the wrong role");
+    }
+    if (node.graph_inputs.size() < 2 || node.graph_inputs.size() != inputs_.size() ||
+        node.outputs.size() != node.graph_inputs.size())
+      node.fail("needs the inputs ids, mask and, with an output for them, types");
+  }
 }
 
 }  // namespace fastcpu

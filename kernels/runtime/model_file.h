@@ -129,12 +129,13 @@ class ModelFile {
   void drop_pages() const { weights_->drop_pages(); }
 
  private:
-  void read_entries(const std::string& where);
+  void read_entries(const std::string& where, const std::string& graph_checksum);
   void read_checksums(const Json& graph);
   void read_tensors(const Json& graph);
   void read_values(const Json& graph);
   void read_nodes(const Json& graph);
   void read_interface(const Json& graph);
+  void read_unpad_inputs() const;
   const Entry& entry(const Json& name, DType dtype) const;
   int value_index(const std::string& name, const std::string& where) const;
 
