@@ -1,0 +1,1 @@
+"""Text in, results out: tokenization, inference and postprocessing, without torch."""

@@ -1,0 +1,63 @@
+"""Sentence embeddings through the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcpu.errors import InputError
+from fastcpu.tasks.tokenizer import IntArray, Tokenizer
+
+FloatArray = npt.NDArray[np.float32]
+
+OUTPUT = "sentence_embedding"
+_BATCH_TOKENS = (
+    8192  # tokens per run: enough to fill all threads, small enough for the activations to stay in the caches
+)
+
+
+class Embedder:
+    """Embeds texts with a compressed sentence encoder.
+
+    A text's vector has the same bits whatever it is embedded together with, and on every CPU.
+
+    Args:
+        model_dir: directory written by `fastcpu.compile`, with its tokenizer.json.
+        threads: threads per run; by default all CPUs available to this process.
+        max_length: longest text in tokens; longer ones are cut. By default what the model was made for.
+    """
+
+    def __init__(self, model_dir: Path | str, threads: int | None = None, max_length: int | None = None) -> None:
+        from fastcpu import Session
+
+        self.tokenizer = Tokenizer(model_dir, max_length)
+        self._session = Session(model_dir, threads=threads or 0)
+        if OUTPUT not in (output.name for output in self._session.outputs):
+            raise InputError(f"{str(model_dir)!r} has no output {OUTPUT!r}: it is not a sentence encoder")
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """One L2-normalized vector per text: [texts, channels]."""
+        sequences = [encoded.ids for encoded in self.tokenizer.encode(texts)]
+        if not sequences:
+            raise InputError("no text to embed")
+        vectors = np.concatenate([self._session.run({"input_ids": batch})[OUTPUT] for batch in _batches(sequences)])
+        norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+        normalized: FloatArray = vectors / np.maximum(norms, np.float32(1e-12))
+        return normalized
+
+
+def _batches(sequences: Sequence[IntArray]) -> Iterator[list[IntArray]]:
+    """`sequences` in order, cut into batches of about _BATCH_TOKENS tokens."""
+    batch: list[IntArray] = []
+    tokens = 0
+    for sequence in sequences:
+        if batch and tokens + len(sequence) > _BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(sequence)
+        tokens += len(sequence)
+    if batch:
+        yield batch
