@@ -6,4 +6,7 @@ from __future__ import annotations
 #   add_parser(subparsers) -> None   adds the parser of that name, and
 #   run(args) -> int                 does the work and returns the exit status.
 # All of them are imported on every start: import what is heavy inside run().
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = (
+    "eval",
+    "demo",
+)

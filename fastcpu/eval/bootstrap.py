@@ -1,0 +1,57 @@
+"""Percentile bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 2000
+LEVEL = 0.95
+_BLOCK = 100  # resamples drawn at once; bounds memory
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate from the whole sample and the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def _draws(size: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Blocks [block, size] of indices, `resamples` rows together. The same for every sample of this size and seed."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, _BLOCK):
+        yield generator.integers(0, size, (min(_BLOCK, resamples - start), size))
+
+
+def _interval(value: float, replicates: FloatArray, level: float) -> Interval:
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def mean_interval(values: FloatArray, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Interval:
+    """Interval of the mean of `values`. For a paired comparison give the differences of the two samples."""
+    replicates = [values[draw].mean(axis=1) for draw in _draws(len(values), resamples, seed)]
+    return _interval(float(values.mean()), np.concatenate(replicates), level)
+
+
+def statistic_interval(
+    statistic: Callable[[npt.NDArray[np.int64]], float],
+    size: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
+    """Interval of any statistic, which is given the indices of the examples of one resample."""
+    replicates = [statistic(row) for draw in _draws(size, resamples, seed) for row in draw]
+    return _interval(statistic(np.arange(size)), np.array(replicates), level)

@@ -1,0 +1,134 @@
+"""Retrieval: nDCG@10 and MRR@10 of ranking a corpus by cosine, over a data set in the layout of the BEIR benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcpu.errors import InputError
+from fastcpu.eval.bootstrap import Interval, mean_interval
+from fastcpu.eval.data import data_folder, read_lines
+from fastcpu.eval.engine import EmbeddingEngine, Evaluation, FloatArray
+from fastcpu.eval.metrics import rank_metrics
+
+DEPTH = 10
+METRICS = (f"ndcg@{DEPTH}", f"mrr@{DEPTH}")
+_BLOCK = 256  # queries ranked at once; bounds the memory of their scores
+
+
+@dataclass(frozen=True)
+class RetrievalData:
+    """A corpus and queries.
+
+    Attributes:
+        documents, queries: their texts.
+        relevant: per query, the index of each relevant document and its gain.
+    """
+
+    documents: list[str]
+    queries: list[str]
+    relevant: list[Mapping[int, float]]
+
+
+def load(path: Path | None, split: str) -> RetrievalData:
+    """Reads a folder with `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`.
+
+    Lines of the first two are objects with "_id", "text" and optionally "title"; those of the last are query, document
+    and gain, after an optional header.
+    """
+    folder = data_folder(path, "retrieval")
+    documents, queries = (_read_texts(folder / name) for name in ("corpus.jsonl", "queries.jsonl"))
+    document_place = {key: index for index, key in enumerate(documents)}
+    relevant: dict[str, dict[int, float]] = {}
+    qrels = folder / "qrels" / f"{split}.tsv"
+    for number, line in read_lines(qrels):
+        cells = line.split("\t")
+        if number == 1 and cells[-1] == "score":
+            continue
+        if len(cells) != 3:
+            raise InputError(
+                f"{qrels}:{number}: {len(cells)} tab-separated columns instead of 3 (query, document, score)"
+            )
+        query, document, score = cells
+        if query not in queries or document not in document_place:
+            unknown = f"query {query!r}" if query not in queries else f"document {document!r}"
+            raise InputError(f"{qrels}:{number}: {unknown} is not in the data set")
+        try:
+            gain = float(score)
+        except ValueError:
+            raise InputError(f"{qrels}:{number}: the score is {score!r} and not a number") from None
+        if gain > 0:
+            relevant.setdefault(query, {})[document_place[document]] = gain
+    if not relevant:
+        raise InputError(f"{qrels}: no query has a relevant document")
+    return RetrievalData(list(documents.values()), [queries[key] for key in relevant], list(relevant.values()))
+
+
+def save(data: RetrievalData, folder: Path, split: str) -> None:
+    """Writes `data` in the layout that `load` reads."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for name, prefix, texts in (("corpus.jsonl", "d", data.documents), ("queries.jsonl", "q", data.queries)):
+        lines = (
+            json.dumps({"_id": f"{prefix}{index}", "text": text}, ensure_ascii=False)
+            for index, text in enumerate(texts)
+        )
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    rows = [
+        f"q{query}\td{document}\t{gain:g}\n"
+        for query, gains in enumerate(data.relevant)
+        for document, gain in gains.items()
+    ]
+    (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows), encoding="utf-8")
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for number, line in read_lines(path):
+        try:
+            entry = json.loads(line)
+            key, text = entry["_id"], entry["text"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f'{path}:{number}: not a JSON object with "_id" and "text"') from None
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise InputError(f'{path}:{number}: "_id" and "text" must be strings')
+        if key in texts:
+            raise InputError(f"{path}:{number}: {key!r} occurs twice")
+        title = entry.get("title") or ""
+        texts[key] = f"{title} {text}".strip()
+    if not texts:
+        raise InputError(f"{path}: holds no text")
+    return texts
+
+
+def evaluate(engine: EmbeddingEngine, data: RetrievalData) -> Evaluation:
+    """Embeds the corpus and the queries and ranks by cosine."""
+    return evaluate_vectors(engine.embed(data.documents), engine.embed(data.queries), data)
+
+
+def evaluate_vectors(documents: FloatArray, queries: FloatArray, data: RetrievalData) -> Evaluation:
+    """The metrics of L2-normalized vectors [documents, channels] and [queries, channels]."""
+    return evaluate_scores(lambda rows: queries[rows.start : rows.stop] @ documents.T, data)
+
+
+def evaluate_scores(
+    score: Callable[[range], npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]]], data: RetrievalData
+) -> Evaluation:
+    """The metrics of any scores; `score(range of queries)` gives one row [documents] per query."""
+    ndcg, reciprocal = np.zeros(len(data.queries)), np.zeros(len(data.queries))
+    for start in range(0, len(data.queries), _BLOCK):
+        rows = range(start, min(start + _BLOCK, len(data.queries)))
+        for query, scores in zip(rows, score(rows), strict=True):
+            result = rank_metrics(scores, data.relevant[query], DEPTH)
+            ndcg[query], reciprocal[query] = result.ndcg, result.reciprocal_rank
+    samples = dict(zip(METRICS, (ndcg, reciprocal), strict=True))
+    return Evaluation(METRICS[0], len(ndcg), {name: mean_interval(values) for name, values in samples.items()}, samples)
+
+
+def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
+    """The mean difference of `a` and `b` per query."""
+    return {name: mean_interval(a.samples[name] - b.samples[name]) for name in METRICS}

@@ -1,0 +1,75 @@
+"""Semantic textual similarity: Spearman's correlation of the cosine with the gold score, as in STS-B."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcpu.errors import InputError
+from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.data import data_folder, read_lines
+from fastcpu.eval.engine import EmbeddingEngine, Evaluation
+from fastcpu.eval.metrics import spearman
+
+_COLUMNS = 7  # genre, file, year, id, score, sentence 1, sentence 2; further columns name the source
+
+
+@dataclass(frozen=True)
+class StsData:
+    """Pairs of sentences with their gold similarity."""
+
+    first: list[str]
+    second: list[str]
+    gold: list[float]
+
+
+def load(path: Path | None, split: str) -> StsData:
+    """Reads `sts-<split>.csv` of a folder, or the file that `path` names: tab-separated, no quotes, no header."""
+    path = data_folder(path, "stsb")
+    if path.is_dir():
+        path = path / f"sts-{split}.csv"
+    data = StsData([], [], [])
+    for number, line in read_lines(path):
+        cells = line.split("\t")
+        if len(cells) < _COLUMNS:
+            raise InputError(
+                f"{path}:{number}: {len(cells)} tab-separated columns instead of at least {_COLUMNS} (score in the 5th)"
+            )
+        try:
+            score = float(cells[4])
+        except ValueError:
+            score = float("nan")
+        if not isfinite(score):
+            raise InputError(f"{path}:{number}: the 5th column, the gold score, is {cells[4]!r} and not a number")
+        data.gold.append(score)
+        data.first.append(cells[5].strip())
+        data.second.append(cells[6].strip())
+    if len(data.gold) < 2:
+        raise InputError(f"{path}: at least two pairs are needed")
+    return data
+
+
+def evaluate(engine: EmbeddingEngine, data: StsData) -> Evaluation:
+    """Embeds every distinct sentence once; the metric is Spearman's correlation."""
+    sentences = sorted({*data.first, *data.second})
+    place = {sentence: index for index, sentence in enumerate(sentences)}
+    vectors = engine.embed(sentences).astype(np.float64)
+    first, second = (vectors[[place[text] for text in side]] for side in (data.first, data.second))
+    cosine, gold = (first * second).sum(axis=1), np.array(data.gold)
+    interval = statistic_interval(lambda rows: spearman(cosine[rows], gold[rows]), len(gold))
+    return Evaluation("spearman", len(gold), {"spearman": interval}, {"cosine": cosine, "gold": gold})
+
+
+def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
+    """The correlation of `a` minus that of `b`, with the same pairs drawn for both."""
+    gold = a.samples["gold"]
+
+    def difference(rows: npt.NDArray[np.int64]) -> float:
+        return spearman(a.samples["cosine"][rows], gold[rows]) - spearman(b.samples["cosine"][rows], gold[rows])
+
+    return {"spearman": statistic_interval(difference, len(gold))}

@@ -1,0 +1,103 @@
+"""The reference engine and the tokenizer on a tiny model made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastcpu import FileFormatError, InputError
+from fastcpu.eval.engine import open_engine
+from fastcpu.tasks.tokenizer import Tokenizer, length_limit
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "small", "large")
+CONFIG = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer with random weights whose tokenizer.json pads to a fixed length."""
+    torch = pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: index for index, word in enumerate(WORDS)}, "[UNK]")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.enable_padding(length=20)
+    tokenizer.enable_truncation(20)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(intermediate_size=32, max_position_embeddings=24, **CONFIG)
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_tokenizer_neither_pads_nor_cuts_as_its_file_says(encoder_dir: Path) -> None:
+    tokenizer = Tokenizer(encoder_dir)
+    assert tokenizer.max_length == 24
+    short, long = tokenizer.encode(["red", "blue " * 40])
+    assert short.ids.tolist() == [2, 4, 3]
+    assert len(long.ids) == 24
+    assert long.ids[-1] == 3
+    (pair,) = Tokenizer(encoder_dir, 6).encode(["red green"], ["blue small large"])
+    assert pair.ids.tolist() == [2, 4, 3, 6, 7, 3] or len(pair.ids) == 6
+    assert pair.types.tolist().count(1) == 3
+
+
+def test_length_limit_is_the_smallest_named(tmp_path: Path) -> None:
+    assert length_limit(tmp_path) == 512
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 300}')
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
+    assert length_limit(tmp_path) == 256
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(FileFormatError, match=r"config.json: not a JSON object"):
+        length_limit(tmp_path)
+
+
+def test_tokenizer_errors(encoder_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no tokenizer.json"):
+        Tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileFormatError, match=r"tokenizer.json"):
+        Tokenizer(tmp_path)
+    with pytest.raises(InputError, match="max_length 2 leaves no room"):
+        Tokenizer(encoder_dir, 2)
+    tokenizer = Tokenizer(encoder_dir)
+    with pytest.raises(InputError, match="not one string"):
+        tokenizer.encode("red")
+    with pytest.raises(InputError, match="text 1 is of type int"):
+        tokenizer.encode(["red", 3])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="2 texts but 1 pairs"):
+        tokenizer.encode(["red", "blue"], ["green"])
+
+
+def test_reference_engine_equals_transformers(encoder_dir: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import torch
+    from transformers import BertModel
+
+    texts = ["red", "small blue green large red", "large " * 30, "green blue"]
+    model = BertModel.from_pretrained(encoder_dir).eval()
+    expected = []
+    with torch.no_grad():
+        for encoded in Tokenizer(encoder_dir).encode(texts):
+            hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
+            expected.append(hidden / np.linalg.norm(hidden))
+    np.testing.assert_allclose(open_engine(encoder_dir, 1, 128).embed(texts), expected, atol=1e-5)
+
+
+def test_broken_onnx_file_is_named(encoder_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "tokenizer.json").write_bytes((encoder_dir / "tokenizer.json").read_bytes())
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(FileFormatError, match=r"model.onnx"):
+        open_engine(tmp_path / "model.onnx", 1, 128)
