@@ -1,0 +1,129 @@
+"""Pages are whole, well-formed and load nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from fastcpu import OutputError
+from fastcpu.report import page, svg
+from fastcpu.report.files import write_json, write_text
+from fastcpu.report.machine import machine, versions
+from fastcpu.report.table import text_table
+
+VOID = {"meta"}
+POINTS = [
+    svg.Point("a <fast> & good", (2.0, 1.5, 2.5), (0.30, 0.28, 0.32)),
+    svg.Point("b", (9.0, 8.0, 9.5), (0.33, 0.31, 0.35)),
+]
+
+
+class Checker(HTMLParser):
+    """Collects tags that are not closed and attributes that could load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loading: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.loading += [
+            f"{tag} {name}" for name, _ in attrs if name in {"src", "href", "xlink:href", "srcset", "data"}
+        ]
+        if tag in {"script", "link", "iframe", "img", "object"}:
+            self.loading.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+
+def check(html: str) -> None:
+    """`html` is one well-formed document without any resource from elsewhere."""
+    assert html.startswith("<!doctype html>")
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert checker.loading == []
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_page() -> None:
+    parts = [
+        page.notes(["careful <b>"]),
+        page.heading("Results & more"),
+        page.table(["model", "x"], [["a", "1"], ["<b>", "2"]]),
+        svg.scatter("plot", "x", "y", POINTS, [svg.Line("reference", 0.31)]),
+        page.command("fastcpu demo -o 'a b'"),
+        page.facts({"CPU": "one & only"}),
+    ]
+    html = page.page("Title <1>", "lead", parts)
+    check(html)
+    for text in ("careful &lt;b&gt;", "Results &amp; more", "<td>&lt;b&gt;</td>", "Title &lt;1&gt;", "one &amp; only"):
+        assert text in html
+
+
+def test_plot_is_xml_with_all_marks_inside() -> None:
+    drawing = svg.scatter("plot", "x", "y", POINTS, [svg.Line("reference", 0.40)])
+    root = ET.fromstring(drawing[: drawing.index("<ul")])
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    circles = list(root.iter("circle"))
+    assert len(circles) == 2
+    for circle in circles:
+        assert 0 < float(circle.attrib["cx"]) < width
+        assert 0 < float(circle.attrib["cy"]) < height
+    assert float(circles[0].attrib["cx"]) < float(circles[1].attrib["cx"])
+    assert float(circles[0].attrib["cy"]) > float(circles[1].attrib["cy"]), "the better one is higher"
+
+
+def test_one_point_without_spread() -> None:
+    assert "<circle" in svg.scatter("plot", "x", "y", [svg.Point("a", (1.0, 1.0, 1.0), (0.5, 0.5, 0.5))])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 10.0, [0, 2, 4, 6, 8, 10]),
+        (0.28, 0.36, [0.28, 0.3, 0.32, 0.34, 0.36]),
+        (0.0, 0.9, [0, 0.2, 0.4, 0.6, 0.8]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert svg.ticks(low, high) == pytest.approx(expected)
+
+
+def test_text_table() -> None:
+    assert text_table(["m", "x"], [["long name", "1"], ["b", "1.25"]]) == (
+        "m             x\n---------  ----\nlong name     1\nb          1.25"
+    )
+
+
+def test_machine_and_versions() -> None:
+    assert {"CPU", "instruction set of fastcpu", "CPUs available", "Python"} <= set(machine())
+    assert list(versions(["numpy", "no-such-package"])) == ["numpy"]
+
+
+def test_files_are_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "report.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert [each.name for each in path.parent.iterdir()] == ["report.json"]
+    assert json.loads(path.read_text()) == {"a": 2}
+
+
+def test_unwritable_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"report\.html"):
+        write_text(tmp_path / "file" / "report.html", "x")
