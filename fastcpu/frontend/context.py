@@ -51,7 +51,7 @@ class Import:
         self.trace.miss(pattern, node.name or node.op_type, reason)
 
     def path(self, node: ir.Node) -> str:
-        """The module that ``node`` comes from: ``layer.0.q_lin`` of ``/model/layer.0/q_lin/MatMul`` (prefix ``model.``)."""
+        """The module that ``node`` comes from: ``/model/a.0/q/MatMul`` is in ``a.0.q`` (prefix ``model.``)."""
         name = node.name or node.outputs[0].name or node.op_type
         parts = [part for part in name.split("/") if part]
         dotted = ".".join(parts[:-1] if len(parts) > 1 else parts)

@@ -105,6 +105,8 @@ def _commutative(ctx: Import, node: ir.Node, part: NormPart, other: Symbol | Non
         if part.stage in ("normalized", "scaled") and vector is not None:
             return _emit(ctx, part, ctx.path(node), vector)
         return None
+    if part.stage == "inverse" and ctx.scalar(other) == 1:
+        return part  # torch writes rsqrt as 1 * Reciprocal(Sqrt)
     if (
         part.stage == "inverse"
         and isinstance(other, NormPart)

@@ -1,8 +1,8 @@
 """Attention masks: what is added to scores must hide padding keys and nothing else.
 
 The ragged runtime never sees padding, so a mask is dropped, which is right only if it says exactly that. It is
-therefore evaluated for several attention masks (right and left padding, holes, none) and its values are checked, however the
-exporter computes them.
+therefore evaluated for several attention masks (right and left padding, holes, none) and its values are checked,
+however the exporter computes them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,266 @@
+"""Model directories: read back by safetensors and the C++ reader, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import struct
+import zlib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+import fastcpu
+from fastcpu.errors import GraphError, InputError, OutputError
+from fastcpu.export import blocks, weights, write_model
+from fastcpu.export.crc32c import crc32c
+from fastcpu.graph.ir import Graph, Quantization, Tensor
+from tests.reference import executor, graphs
+
+
+def _sparse(graph: Graph) -> Graph:
+    """`graph` with one weight as s8 blocks behind a static quantization, and one as dense s8."""
+    rng = np.random.default_rng(0)
+    linears = [node for node in graph.nodes if node.op == "linear"]
+    for node, encoding in zip(linears[:2], ("block", "dense"), strict=True):
+        weight = graph.tensors[node.tensors["weight"]]
+        data = rng.integers(-127, 128, weight.data.shape).astype(np.int8)
+        data[:4] = 0
+        data[4:8, ::2] = 0
+        scale = rng.random(len(data)).astype(np.float32)
+        graph.tensors[weight.name] = Tensor(weight.name, data, scale, encoding)  # type: ignore[arg-type]
+        name = f"{node.name}.x"
+        graph.add_value(graphs.Value(name, "u8", "tokens", data.shape[1], Quantization(0.1, 77)))
+        quantize = graphs.Node("quantize", f"{node.name}.quantize", [node.inputs[0]], [name])
+        graph.nodes.insert(graph.nodes.index(node), quantize)
+        node.inputs = [name]
+    return graph
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    graph = _sparse(graphs.encoder(head="qa"))
+    out = write_model(graph, tmp_path / "model")
+    assert out == tmp_path / "model"
+    document = json.loads((out / "graph.json").read_text())
+    assert (document["format"], document["version"]) == ("fastcpu", 1)
+    assert document["producer"] == f"fastcpu {fastcpu.__version__}"
+    assert document["values"]["layer0.q.x"]["scale"] == float(np.float32(0.1))
+    stored = load_file(out / "weights.safetensors")
+    entries = {name: array for name, array in stored.items() if not name.startswith("_pad.")}
+    assert set(entries) == set(document["checksums"])
+    for name, array in entries.items():
+        assert document["checksums"][name] == f"crc32c:{crc32c(array):08x}"
+    assert set(document["tensors"]) == set(graph.tensors)
+    for name, tensor in graph.tensors.items():
+        described = document["tensors"][name]
+        assert described["shape"] == list(tensor.data.shape)
+        if described["encoding"] == "dense":
+            np.testing.assert_array_equal(entries[described["parts"]["values"]], tensor.data)
+        if tensor.scale is not None:
+            np.testing.assert_array_equal(entries[described["scale"]], tensor.scale)
+    feeds = graphs.batch()
+    expected = executor.run(graph, feeds)
+    for name, array in fastcpu.Session(out).run(feeds).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_safetensors_layout(tmp_path: Path) -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "a": np.arange(3, dtype=np.int8),
+        "empty": np.zeros((0, 4), np.int8),
+        "b": np.arange(64, dtype=np.uint8),
+        "c": np.arange(5, dtype=np.uint16),
+        "d": np.array(2.5, np.float32),
+        "e": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+        "f": np.arange(2, dtype=np.uint32),
+    }
+    path = tmp_path / "w.safetensors"
+    weights.write(path, arrays, {"graph": "of what"})
+    stored = load_file(path)
+    for name, array in arrays.items():
+        assert stored[name].dtype == array.dtype
+        np.testing.assert_array_equal(stored[name], array)
+    raw = path.read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    assert (8 + size) % 64 == 0
+    header = json.loads(raw[8 : 8 + size])
+    position = 0
+    assert header.pop("__metadata__") == {"graph": "of what"}
+    for name, item in header.items():
+        begin, end = item["data_offsets"]
+        assert begin == position
+        assert begin % 64 == 0 or name.startswith("_pad.")
+        position = end
+    assert position == len(raw) - 8 - size
+
+
+def _decode(
+    shape: tuple[int, int], values: NDArray[Any], index: NDArray[Any], offsets: NDArray[Any]
+) -> NDArray[np.int8]:
+    weight = np.zeros(shape, np.int8)
+    for group in range(shape[0] // 4):
+        for block in range(offsets[group], offsets[group + 1]):
+            weight[4 * group : 4 * group + 4, index[block]] = values[block]
+    return weight
+
+
+@given(st.integers(1, 5), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=40)
+def test_blocks(groups: int, columns: int, density: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (4 * groups, columns)
+    keep = np.repeat(rng.random((groups, columns)) < density, 4, axis=0)
+    weight = (rng.integers(-127, 128, shape) * keep).astype(np.int8)
+    values, index, offsets = blocks.encode(weight)
+    assert (values.dtype, index.dtype, offsets.dtype) == (np.int8, np.uint16, np.uint32)
+    assert values.any(axis=1).all()
+    assert all((np.diff(index[a:b].astype(int)) > 0).all() for a, b in pairwise(offsets))
+    np.testing.assert_array_equal(_decode(shape, values, index, offsets), weight)
+
+
+def _crc32c_of(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4095, 4096, 4097, 3 * 4096, 7 * 4096 + 5])
+def test_crc32c(size: int, rng: np.random.Generator) -> None:
+    data = rng.integers(0, 256, size).astype(np.uint8)
+    assert crc32c(data) == _crc32c_of(data.tobytes())
+
+
+def test_crc32c_check_value() -> None:
+    assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283
+    assert crc32c(np.frombuffer(b"123456789", np.uint8)) != zlib.crc32(b"123456789")
+
+
+# ---- files ----
+
+
+def test_side_files_are_copied(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "1_Pooling").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "vocab.txt", "modules.json", "1_Pooling/config.json", "README.md"):
+        (source / name).write_text(name)
+    (source / "model.safetensors").write_bytes(b"weights")
+    out = write_model(graphs.encoder(), tmp_path / "out", source)
+    copied = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert copied == [
+        "1_Pooling/config.json",
+        "config.json",
+        "graph.json",
+        "modules.json",
+        "tokenizer.json",
+        "vocab.txt",
+        "weights.safetensors",
+    ]
+    assert (out / "1_Pooling" / "config.json").read_text() == "1_Pooling/config.json"
+    with pytest.raises(InputError, match="no such directory"):
+        write_model(graphs.encoder(), tmp_path / "out", tmp_path / "absent")
+
+
+def _state(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_replaces_a_model(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "er" / "out"
+    write_model(graphs.encoder(seed=1), out)
+    (out / "report.json").write_text("{}")
+    before = _state(out)
+    write_model(graphs.encoder(seed=2), out)
+    after = _state(out)
+    assert set(after) == {"graph.json", "weights.safetensors"}
+    assert after["weights.safetensors"] != before["weights.safetensors"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert stat.S_IMODE(out.stat().st_mode) & 0o500 == 0o500
+
+
+def test_leaves_other_directories_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    write_model(graphs.encoder(), tmp_path / "mine")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(OutputError, match="photos: exists and is not a fastcpu model"):
+        write_model(graphs.encoder(), tmp_path / "photos")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file: exists and is not"):
+        write_model(graphs.encoder(), tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "photos"]
+
+
+@pytest.mark.parametrize("step", ["weights.write", "Path.write_bytes", "_flush", "Path.rename"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_interrupted_write_changes_nothing(
+    step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    before = _state(out)
+    rename = Path.rename
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        # The old model is moved aside by a first rename; the second one, of the new model, is what fails.
+        if step == "Path.rename" and args[0] != args[1] and ".partial" not in str(args[0]):
+            return rename(*args, **kwargs)
+        raise error
+
+    target = {
+        "weights.write": "fastcpu.export.weights.write",
+        "Path.write_bytes": "pathlib.Path.write_bytes",
+        "_flush": "fastcpu.export.writer._flush",
+        "Path.rename": "pathlib.Path.rename",
+    }[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(target, fail)
+        if isinstance(error, OSError):
+            with pytest.raises(OutputError, match=r"out: cannot write the model: No space left on device"):
+                write_model(graphs.encoder(seed=2), out)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                write_model(graphs.encoder(seed=2), out)
+    assert _state(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_target_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file"):
+        write_model(graphs.encoder(), tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match="/proc"):
+        write_model(graphs.encoder(), "/proc/fastcpu-model")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_parent(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"):
+            write_model(graphs.encoder(), tmp_path / "out")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_invalid_graphs_are_not_written(tmp_path: Path) -> None:
+    graph = graphs.encoder()
+    graph.tensors["layer0.q.bias"].data[0] = np.inf
+    with pytest.raises(GraphError, match="NaN or infinite"):
+        write_model(graph, tmp_path / "out")
+    graph = graphs.encoder()
+    clash = graph.tensors.pop("layer0.q.bias")
+    graph.tensors["_pad.0"] = Tensor("_pad.0", clash.data)
+    next(node for node in graph.nodes if node.op == "linear").tensors["bias"] = "_pad.0"
+    with pytest.raises(GraphError, match=r"part '_pad\.0' has a name that is taken"):
+        write_model(graph, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,239 @@
+"""Torch modules and directories -> Graph, compared with ONNX Runtime and torch."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fastcpu import frontend
+from fastcpu.errors import FileFormatError, GraphError, InputError
+from fastcpu.frontend import onnx_import, torch_export
+from tests.frontend import tiny
+from tests.reference import executor
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_tasks_match_onnxruntime(architecture: str, opset: int, rng: np.random.Generator) -> None:
+    proto = torch_export.to_onnx(tiny.model(architecture), opset)
+    graph = onnx_import.import_proto(proto, architecture, torch_export.PREFIX)
+    feeds = tiny.feeds(rng)
+    tiny.assert_same(executor.run(graph, feeds), tiny.run_onnx(proto, feeds), feeds["attention_mask"])
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_module_matches_torch(architecture: str, rng: np.random.Generator) -> None:
+    module = tiny.model(architecture)
+    feeds = tiny.feeds(rng)
+    inputs = {name: torch.tensor(array) for name, array in feeds.items()}
+    if architecture.startswith("Distil"):
+        del inputs["token_type_ids"]
+    with torch.no_grad():
+        answer = module(**inputs)
+    graph = frontend.load(module)
+    expected = {output.name: answer[output.name].numpy() for output in graph.outputs}
+    tiny.assert_same(executor.run(graph, feeds), expected, feeds["attention_mask"])
+
+
+@pytest.mark.parametrize("architecture", ["BertModel", "DistilBertForQuestionAnswering"])
+def test_left_padding(architecture: str, rng: np.random.Generator) -> None:
+    proto = torch_export.to_onnx(tiny.model(architecture))
+    graph = onnx_import.import_proto(proto, architecture)
+    feeds = tiny.feeds(rng, holes=False)
+    feeds["attention_mask"] = np.ascontiguousarray(feeds["attention_mask"][:, ::-1])
+    tiny.assert_same(executor.run(graph, feeds), tiny.run_onnx(proto, feeds), feeds["attention_mask"])
+
+
+def test_distilbert_qa_nodes() -> None:
+    graph = frontend.load(tiny.model("DistilBertForQuestionAnswering"))
+    layer = ["linear", "linear", "linear", "attention", "linear", "layernorm", "linear", "linear", "layernorm"]
+    ops = [node.op for node in graph.nodes]
+    assert ops == ["unpad", "embedding", "layernorm", *layer, *layer, "linear", "repad", "repad"]
+    names = [node.name for node in graph.nodes if node.op == "linear"]
+    assert names[0] == "distilbert.transformer.layer.0.attention.q_lin"
+    assert names[-1] == "qa_outputs"
+    activations = [node.attrs["activation"] for node in graph.nodes if node.op == "linear"]
+    assert activations == ["none", "none", "none", "none", "gelu", "none"] * 2 + ["none"]
+    assert [node.attrs["residual"] for node in graph.nodes if node.op == "layernorm"] == [False] + [True] * 4
+    assert [node.attrs for node in graph.nodes if node.op == "repad"] == [
+        {"begin": 0, "end": 1, "squeeze": True, "fill": -1e4},
+        {"begin": 1, "end": 2, "squeeze": True, "fill": -1e4},
+    ]
+
+
+def test_inputs_and_fills() -> None:
+    bert = frontend.load(tiny.model("BertModel"))
+    assert [(i.name, i.role, i.optional) for i in bert.inputs] == [
+        ("input_ids", "ids", False),
+        ("attention_mask", "mask", False),
+        ("token_type_ids", "types", True),
+    ]
+    assert bert.nodes[-1].attrs["fill"] == 0.0
+    assert bert.outputs[0].dims == ("batch", "sequence", 32)
+    assert frontend.load(tiny.model("BertForSequenceClassification")).outputs[0].dims == ("batch", 3)
+
+
+def test_module_is_left_as_it_was() -> None:
+    module = copy.deepcopy(tiny.model("BertModel"))
+    module.train()
+    module.encoder.eval()
+    module.set_attn_implementation("sdpa")
+    frontend.load(module)
+    assert module.training
+    assert not module.encoder.training
+    assert module.config._attn_implementation == "sdpa"
+
+
+def test_half_precision_module_gives_an_f32_graph() -> None:
+    module = copy.deepcopy(tiny.model("DistilBertModel")).to(torch.bfloat16)
+    graph = frontend.load(module)
+    assert {tensor.data.dtype.name for tensor in graph.tensors.values()} == {"float32"}
+    assert next(module.parameters()).dtype == torch.bfloat16
+
+
+def test_subclass_counts_as_its_base() -> None:
+    module = copy.deepcopy(tiny.model("BertModel"))
+    module.__class__ = type("PrunedModel", (type(module),), {})
+    assert frontend.load(module).outputs[0].name == "last_hidden_state"
+
+
+def test_nan_weight_is_named() -> None:
+    module = copy.deepcopy(tiny.model("DistilBertModel"))
+    with torch.no_grad():
+        module.transformer.layer[1].ffn.lin1.bias[5] = float("nan")
+    with pytest.raises(GraphError, match=r"layer\.1\.ffn\.lin1\.bias.*NaN"):
+        frontend.load(module)
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, fastcpu.frontend, fastcpu.export, fastcpu.graph.passes\n"
+        "assert not {'torch', 'transformers', 'onnx', 'onnx_ir'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- directories ----
+
+
+@pytest.mark.parametrize("architecture", ["BertForSequenceClassification", "DistilBertForTokenClassification"])
+def test_directory(architecture: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    module = tiny.model(architecture)
+    module.save_pretrained(tmp_path / "saved")
+    graph = frontend.load(tmp_path / "saved")
+    assert graph.name == "saved"
+    feeds = tiny.feeds(rng)
+    expected = executor.run(frontend.load(module), feeds)
+    for name, array in executor.run(graph, feeds).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def _sentence_transformer(path: Path, pooling: dict[str, Any], modules: tuple[str, ...], architecture: str) -> None:
+    tiny.model(architecture).save_pretrained(path)
+    listed = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "" if i == 0 else f"{i}_{kind}",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for i, kind in enumerate(modules)
+    ]
+    (path / "modules.json").write_text(json.dumps(listed))
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | pooling))
+
+
+def _pooled(hidden: NDArray[Any], mask: NDArray[Any], mode: str) -> NDArray[Any]:
+    rows = [row[real.astype(bool)] for row, real in zip(hidden, mask, strict=True)]
+    how = {"mean": lambda row: row.mean(axis=0), "max": lambda row: row.max(axis=0), "cls": lambda row: row[0]}
+    return np.stack([how[mode](row) for row in rows])
+
+
+@pytest.mark.parametrize("architecture", ["BertModel", "DistilBertModel"])
+@pytest.mark.parametrize(
+    ("mode", "config", "normalize"),
+    [
+        ("mean", {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, True),
+        ("cls", {"pooling_mode_cls_token": True}, False),
+        ("max", {"pooling_mode": "max"}, True),
+    ],
+)
+def test_sentence_transformers_directory(
+    mode: str, config: dict[str, Any], normalize: bool, architecture: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    modules = ("Transformer", "Pooling", "Normalize") if normalize else ("Transformer", "Pooling")
+    _sentence_transformer(tmp_path, config, modules, architecture)
+    feeds = tiny.feeds(rng)
+    answer = executor.run(frontend.load(tmp_path), feeds)
+    expected = _pooled(answer["last_hidden_state"], feeds["attention_mask"], mode)
+    if normalize:
+        expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(answer["sentence_embedding"], expected, atol=1e-5)
+
+
+def test_all_minilm(minilm_dir: Path, rng: np.random.Generator) -> None:
+    graph = frontend.load(minilm_dir)
+    assert [output.name for output in graph.outputs] == ["last_hidden_state", "sentence_embedding"]
+    assert [node.op for node in graph.nodes[-4:]] == ["repad", "pool", "l2norm", "repad"]
+    feeds = tiny.feeds(rng)
+    proto = torch_export.to_onnx(torch_export._from_directory(minilm_dir, bare=True))
+    answer = executor.run(graph, feeds, exact=False)
+    expected = tiny.run_onnx(proto, feeds)
+    tiny.assert_same({"last_hidden_state": answer["last_hidden_state"]}, expected, feeds["attention_mask"])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modules", "message"),
+    [
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, ("Transformer", "Pooling"), "mean_sqrt_len"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, ("Transformer", "Pooling"), "max, mean"),
+        ({"pooling_mode": "mean"}, ("Transformer", "Pooling", "Dense"), "Dense"),
+    ],
+)
+def test_unsupported_sentence_transformers(
+    pooling: dict[str, Any], modules: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    _sentence_transformer(tmp_path, pooling, modules, "BertModel")
+    with pytest.raises(GraphError, match=message):
+        frontend.load(tmp_path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    tiny.model("DistilBertModel").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["DistilBertForTokenClassification"]}))
+    with pytest.raises(GraphError, match=r"classifier\.bias, classifier\.weight"):
+        frontend.load(tmp_path)
+
+
+def test_unsupported_architecture(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    with pytest.raises(GraphError, match=r"GPT2LMHeadModel is not supported; supported are BertModel"):
+        frontend.load(tmp_path)
+    with pytest.raises(GraphError, match=r"Linear is not supported"):
+        frontend.load(torch.nn.Linear(2, 2))
+
+
+def test_unusable_arguments(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="never downloaded"):
+        frontend.load("bert-base-uncased")
+    with pytest.raises(FileFormatError, match=r"no config\.json"):
+        frontend.load(tmp_path)
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match="neither a directory nor"):
+        frontend.load(tmp_path / "model.bin")
+    with pytest.raises(InputError, match="not int"):
+        frontend.load(3)  # type: ignore[arg-type]
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert"}')
+    with pytest.raises(FileFormatError, match="the weights cannot be loaded"):
+        frontend.load(tmp_path)

@@ -1,0 +1,114 @@
+"""Tiny random models of every supported kind, what to feed them, and how to compare two answers."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import transformers
+from numpy.typing import NDArray
+
+Feeds = dict[str, NDArray[Any]]
+
+TASKS = ("Model", "ForQuestionAnswering", "ForSequenceClassification", "ForTokenClassification")
+ARCHITECTURES = tuple(family + task for family in ("Bert", "DistilBert") for task in TASKS)
+VOCABULARY = 100
+
+
+@cache
+def model(architecture: str, seed: int = 0) -> Any:
+    """2 layers, hidden 32, 2 heads; every weight random, biases and norms too."""
+    if architecture.startswith("DistilBert"):
+        config: Any = transformers.DistilBertConfig(
+            vocab_size=VOCABULARY,
+            dim=32,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=64,
+            max_position_embeddings=40,
+            num_labels=3,
+        )
+    else:
+        config = transformers.BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=40,
+            num_labels=3,
+        )
+    if "QuestionAnswering" in architecture:
+        config.num_labels = 2
+    torch.manual_seed(seed)
+    built = getattr(transformers, architecture)(config).eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.15)
+    return built
+
+
+def feeds(rng: np.random.Generator, lengths: tuple[int, ...] = (11, 4, 1, 9), holes: bool = True) -> Feeds:
+    """Right-padded rows of ``lengths``; with ``holes`` the last row has holes."""
+    shape = (len(lengths), max(lengths))
+    mask = (np.arange(shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
+    if holes:
+        mask[-1, [2, 3, 6]] = 0
+    return {
+        "input_ids": rng.integers(0, VOCABULARY, shape),
+        "attention_mask": mask,
+        "token_type_ids": rng.integers(0, 2, shape),
+    }
+
+
+def run_onnx(proto: onnx.ModelProto, inputs: Feeds) -> Feeds:
+    """ONNX Runtime's answer; inputs that the model lacks are left out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = {i.name for i in session.get_inputs()}
+    answers = session.run(None, {name: array for name, array in inputs.items() if name in names})
+    return {output.name: answer for output, answer in zip(session.get_outputs(), answers, strict=True)}
+
+
+def export(
+    module: torch.nn.Module, names: tuple[str, ...], outputs: tuple[str, ...], opset: int = 17
+) -> onnx.ModelProto:
+    """Any torch module with int64 [batch, sequence] inputs as ONNX."""
+    import io
+
+    buffer = io.BytesIO()
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=opset,
+            input_names=list(names),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def assert_same(actual: Feeds, expected: Feeds, mask: NDArray[Any], tolerance: float = 2e-5) -> None:
+    """Equal at real tokens, and everywhere for outputs per sequence; padding holds one of the two fills."""
+    assert list(actual) == list(expected)
+    real = mask.astype(bool)
+    for name, wanted in expected.items():
+        found = actual[name]
+        assert found.shape == wanted.shape, name
+        if wanted.shape[:2] == mask.shape:
+            assert np.isin(found[~real], (0.0, np.float32(-1e4))).all(), name
+            found, wanted = found[real], wanted[real]
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance, err_msg=name)

@@ -1,0 +1,119 @@
+"""Passes: what they fuse and leave alone, and that the reference computes the same bits before and after."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+from fastcpu.errors import GraphError
+from fastcpu.graph import passes, verify
+from fastcpu.graph.ir import Graph, Node, Quantization, Value
+from fastcpu.graph.passes import fuse_activation, fuse_quantize, fuse_residual, remove_dead
+from fastcpu.graph.trace import Trace
+from tests.reference import executor, graphs
+from tests.reference.graphs import Builder
+
+
+def _written_out() -> Builder:
+    """One block with nothing fused: linear, gelu, add, layernorm, quantize and a linear that reads the u8 value."""
+    b = Builder("written-out")
+    ids, positions, _ = b.unpad()
+    h = b.layernorm("norm0", b.embedding([ids, positions], [50, 24], 16))
+    inside = b.unary("pointwise", "gelu", b.linear("fc1", h, 32), function="gelu")
+    outside = b.linear("fc2", inside, 16)
+    b.node("add", "sum", [outside, h], [b.value("sum.out", 16)])
+    normed = b.layernorm("norm1", "sum.out")
+    b.graph.add_value(Value("x", "u8", "tokens", 16, Quantization(0.03, 120)))
+    b.node("quantize", "quantize", [normed], ["x"])
+    b.graph.values["fake.out"] = Value("fake.out", "f32", "tokens", 16)
+    b.node("fake_quant", "fake", [normed], ["fake.out"], scale=0.03, zero_point=120)
+    b.output("hidden", "fake.out")
+    b.linear("unread", normed, 4)
+    logits = b.linear("head", "x", 4)
+    weight = b.graph.tensors["head.weight"]
+    weight.data, weight.scale = (weight.data * 40).astype(np.int8), np.full(4, 0.02, np.float32)
+    b.output("logits", logits)
+    return b
+
+
+def test_all_passes_keep_the_bits() -> None:
+    graph = _written_out().graph
+    verify.check(graph)
+    feeds = graphs.batch()
+    expected = executor.run(copy.deepcopy(graph), feeds)
+    passes.run(graph)
+    ops = [node.op for node in graph.nodes]
+    assert ops == [
+        "unpad",
+        "embedding",
+        "layernorm",
+        "linear",
+        "linear",
+        "layernorm",
+        "fake_quant",
+        "repad",
+        "linear",
+        "repad",
+    ]
+    assert "unread.weight" not in graph.tensors
+    assert graph.nodes[5].outputs == ["norm1.out", "x"]
+    for name, array in executor.run(graph, feeds).items():
+        np.testing.assert_array_equal(array, expected[name])
+    before = [(node.op, node.name) for node in graph.nodes]
+    passes.run(graph)
+    assert before == [(node.op, node.name) for node in graph.nodes]
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "reader", "reason"),
+    [
+        (fuse_activation.run, "fc1.out", "'fc1.out' is read by others too"),
+        (fuse_residual.run, "sum.out", "'sum.out' is read by others too"),
+    ],
+)
+def test_a_second_reader_prevents_fusion(rewrite: passes.Pass, reader: str, reason: str) -> None:
+    builder = _written_out()
+    builder.output("second", reader)
+    trace = Trace()
+    assert rewrite(builder.graph, trace) == 0
+    verify.check(builder.graph)
+    assert reason in [miss.reason for miss in trace.misses]
+
+
+def test_reasons() -> None:
+    graph = _written_out().graph
+    linear = next(node for node in graph.nodes if node.name == "fc1")
+    linear.attrs["activation"] = "tanh"
+    graph.add_value(Value("x2", "u8", "tokens", 16, Quantization(0.05, 1)))
+    graph.nodes.append(Node("quantize", "again", ["norm1.out"], ["x2"]))
+    trace = Trace()
+    fuse_activation.run(graph, trace)
+    fuse_residual.run(graph, trace)
+    fuse_quantize.run(graph, trace)
+    assert [str(miss) for miss in trace.misses] == [
+        "fuse_activation did not match at 'gelu': linear 'fc1' has an activation already",
+        "fuse_residual did not match at 'norm0': its input comes from embedding 'embeddings', not from an add",
+        "fuse_quantize did not match at 'again': layernorm 'norm1' has a u8 output already",
+    ]
+    assert trace.at("again") == "fuse_quantize: layernorm 'norm1' has a u8 output already"
+
+
+def test_remove_dead_keeps_unpad_whole() -> None:
+    builder = Builder("words")
+    ids, _, _ = builder.unpad()
+    builder.output("rows", builder.embedding([ids], [50], 16))
+    assert remove_dead.run(builder.graph, Trace()) == 0
+    verify.check(builder.graph)
+    assert builder.graph.nodes[0].outputs == ["ids", "positions", "types"]
+
+
+def test_a_broken_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_it(graph: Graph, trace: Trace) -> int:
+        graph.nodes.pop(2)
+        return 1
+
+    monkeypatch.setattr(passes, "PASSES", (("broken", break_it),))
+    with pytest.raises(GraphError, match="pass broken left an invalid graph: "):
+        passes.run(graphs.encoder())
