@@ -141,7 +141,9 @@ void NodeInfo::fail(const std::string& what) const { throw Error(Error::Kind::gr
 
 int64_t NodeInfo::attr_int(std::string_view key, int64_t fallback, int64_t low, int64_t high) const {
   const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
-  return json == nullptr ? fallback : json->integer(low, high);
+  if (json != nullptr) return json->integer(low, high);
+  if (fallback < low || fallback > high) fail("attribute \"" + std::string(key) + "\" is missing");
+  return fallback;
 }
 
 float NodeInfo::attr_f32(std::string_view key, float fallback) const {

@@ -1,6 +1,6 @@
 #include "runtime/op.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/error.h"
 
@@ -33,6 +33,12 @@ std::vector<int32_t> Batch::* OpContext::token_array(const NodeInfo& node, int i
   return it->second;
 }
 
+void check_attention_length(const Batch& batch) {
+  if (batch.longest > 65536)
+    throw Error(Error::Kind::input, "a sequence of " + std::to_string(batch.longest) +
+                                        " tokens is too long: attention takes at most 65536");
+}
+
 double attention_macs(const Batch& batch, int64_t channels) {
   double squares = 0;
   for (int64_t b = 0; b < batch.sequences; ++b)
@@ -45,6 +51,17 @@ void expect_arity(const NodeInfo& node, size_t min_inputs, size_t max_inputs, si
     node.fail("has " + std::to_string(node.inputs.size()) + " inputs");
   if (node.outputs.size() < min_outputs || node.outputs.size() > max_outputs)
     node.fail("has " + std::to_string(node.outputs.size()) + " outputs");
+}
+
+void expect_names(const NodeInfo& node, Names attrs, Names tensors) {
+  const auto known = [](Names names, std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  if (node.attrs != nullptr)
+    for (const auto& [name, value] : node.attrs->object())
+      if (!known(attrs, name)) node.fail("unknown attribute \"" + name + "\"");
+  for (const auto& [role, tensor] : node.tensors)
+    if (!known(tensors, role)) node.fail("unknown tensor \"" + role + "\"");
 }
 
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -126,8 +127,12 @@ inline int64_t column_bytes(const ValueInfo& value) {
 
 // Multiply-accumulates of self-attention: Q K^T and P V, `channels` = heads x head_dim.
 double attention_macs(const Batch& batch, int64_t channels);
+// The kernels take up to 65,536 tokens per sequence: Error(input).
+void check_attention_length(const Batch& batch);
 
-// Shape checks shared by ops: each throws Error(graph) naming the node.
+// Checks shared by ops: each throws Error(graph) naming the node.
+using Names = std::initializer_list<std::string_view>;
+void expect_names(const NodeInfo& node, Names attrs, Names tensors = {});  // nothing that the op would ignore
 void expect_arity(const NodeInfo& node, size_t min_inputs, size_t max_inputs, size_t min_outputs, size_t max_outputs);
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels);
 void expect_scale(const NodeInfo& node, const ValueInfo& value, Space space);  // of a dynamic u8 value

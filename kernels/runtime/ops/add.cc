@@ -10,6 +10,7 @@ class Add : public Op {
  public:
   Add(const NodeInfo& node, const OpContext& context) : kernel_(select(pointwise_manifest(), context.isa)) {
     expect_arity(node, 2, 2, 1, 1);
+    expect_names(node, {});
     a_ = node.inputs[0];
     b_ = node.inputs[1];
     output_ = node.outputs[0];

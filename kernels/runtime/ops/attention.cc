@@ -15,6 +15,8 @@ class Attention : public Op {
  public:
   Attention(const NodeInfo& node, const OpContext& context) {
     expect_arity(node, 3, 3, 1, 1);
+    expect_names(node, {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "causal",
+                        "q_scale", "q_zero_point", "k_scale", "v_scale"});
     output_ = node.outputs[0];
     const DType dtype = context.value(node.inputs[0]).dtype;
     heads_ = static_cast<int>(node.attr_int("heads", 0, 1, 1024));
@@ -41,6 +43,7 @@ class Attention : public Op {
     causal_ = node.attr_bool("causal", false);
     const double softmax_scale =
         node.attr_f32("scale", static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))));
+    if (!out_u8_ && y.dtype != DType::f32) node.fail("the output must be u8 or f32");
     if (dtype == DType::f32) {
       if (out_u8_) node.fail("f32 inputs give an f32 output");
       kernel_ = &select(attention_f32_manifest(), context.isa);
@@ -54,7 +57,14 @@ class Attention : public Op {
         const ValueInfo& value = context.value(inputs_[i]);
         if (value.dynamic_scale >= 0) node.fail("q, k and v need static quantization");
         groups[i] = &value.group_of(offsets_[i]);
+        if (groups[i] != &value.group_of(offsets_[i] + (i == 0 ? heads_ : kv_heads) * head_dim_ - 1))
+          node.fail("the heads lie in several groups of value '" + value.name + "'");
+        const std::string scale = std::string(1, "qkv"[i]) + "_scale";
+        if (node.attr_f32(scale, groups[i]->scale) != groups[i]->scale)
+          node.fail(scale + " is not the scale of value '" + value.name + "'");
       }
+      if (node.attr_int("q_zero_point", groups[0]->zero_point, 0, 255) != groups[0]->zero_point)
+        node.fail("q_zero_point is not the zero point of the first input");
       if (groups[1]->zero_point != 128 || groups[2]->zero_point != 128) node.fail("k and v need zero point 128");
       q_zero_point_ = groups[0]->zero_point;
       exponent_scale_ =
@@ -72,6 +82,7 @@ class Attention : public Op {
   }
 
   OpInfo info() const override { return {kernel_->name, 0, 1, 0}; }
+  void check(const Batch& batch) const override { check_attention_length(batch); }
   size_t scratch_bytes(const Batch& batch) const override {
     return kernel_->scratch_bytes(batch.longest, batch.longest, head_dim_);
   }

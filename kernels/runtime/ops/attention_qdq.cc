@@ -14,8 +14,12 @@ class AttentionQdq : public Op {
   AttentionQdq(const NodeInfo& node, const OpContext& context)
       : kernel_(select(attention_qdq_manifest(), context.isa)) {
     expect_arity(node, 3, 3, 1, 1);
+    expect_names(node, {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "q_factor",
+                        "k_factor", "q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale", "v_zero_point",
+                        "score_scale", "score_zero_point", "probability_scale", "probability_zero_point"});
     output_ = node.outputs[0];
     heads_ = static_cast<int>(node.attr_int("heads", 0, 1, 1024));
+    if (node.attr_int("kv_heads", heads_, 1, 1024) != heads_) node.fail("kv_heads must be heads");
     args_.head_dim = static_cast<int>(node.attr_int("head_dim", 0, 1, 4096));
     const char* offsets[3] = {"q_offset", "k_offset", "v_offset"};
     TileSpan* spans[3] = {&args_.q, &args_.k, &args_.v};
@@ -41,6 +45,7 @@ class AttentionQdq : public Op {
   }
 
   OpInfo info() const override { return {kernel_.name, 0, 1, 0}; }
+  void check(const Batch& batch) const override { check_attention_length(batch); }
   size_t scratch_bytes(const Batch& batch) const override {
     return kernel_.scratch_bytes(batch.longest, batch.longest, args_.head_dim);
   }
@@ -69,12 +74,14 @@ class AttentionQdq : public Op {
 
  private:
   static GridPoint point(const NodeInfo& node, const std::string& name) {
+    const bool present = node.attrs != nullptr && (node.attrs->find(name + "_scale") != nullptr ||
+                                                   node.attrs->find(name + "_zero_point") != nullptr);
+    if (!present) return {false, 1, 1, 0};
     const float scale = node.attr_f32(name + "_scale", 0);
-    if (scale == 0) return {false, 1, 1, 0};
     const double inverse = 1.0 / static_cast<double>(scale);
     if (!(scale > 0) || !std::isfinite(static_cast<float>(inverse))) node.fail(name + "_scale must be positive");
     return {true, scale, static_cast<float>(inverse),
-            static_cast<float>(node.attr_int(name + "_zero_point", 0, 0, 255))};
+            static_cast<float>(node.attr_int(name + "_zero_point", -1, 0, 255))};
   }
 
   const AttentionQdqKernel& kernel_;

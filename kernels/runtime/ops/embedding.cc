@@ -12,6 +12,8 @@ class Embedding : public Op {
   Embedding(const NodeInfo& node, const OpContext& context)
       : kernel_(select(embedding_manifest(), context.isa)), output_(node.outputs.at(0)), inputs_(node.inputs) {
     expect_arity(node, 1, 4, 1, 1);
+    expect_names(node, {}, {"table0", "table1", "table2", "table3"});
+    if (node.tensors.size() != inputs_.size()) node.fail("needs one table per input");
     channels_ = context.value(output_).channels;
     expect_value(node, context.value(output_), DType::f32, Space::tokens, channels_);
     for (size_t i = 0; i < inputs_.size(); ++i) {

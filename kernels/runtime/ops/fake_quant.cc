@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "base/error.h"
 #include "base/manifest.h"
 #include "pointwise/pointwise.h"
@@ -10,14 +12,15 @@ class FakeQuant : public Op {
  public:
   FakeQuant(const NodeInfo& node, const OpContext& context) : kernel_(select(pointwise_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 1);
+    expect_names(node, {"scale", "zero_point"}, {"bias"});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);
     for (const int value : {input_, output_}) expect_value(node, context.value(value), DType::f32, x.space, x.channels);
     channels_ = static_cast<int>(x.channels);
     scale_ = node.attr_f32("scale", 0);
-    if (!(scale_ > 0)) node.fail("scale must be positive");
     inv_scale_ = static_cast<float>(1.0 / static_cast<double>(scale_));
+    if (!(scale_ > 0) || !std::isfinite(inv_scale_)) node.fail("scale must be positive and not too small");
     zero_point_ = static_cast<float>(node.attr_int("zero_point", -1, 0, 255));
     if (node.tensor("bias") != nullptr) bias_ = expect_vector(node, "bias", x.channels);
   }

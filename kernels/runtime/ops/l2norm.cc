@@ -10,6 +10,7 @@ class L2Norm : public Op {
  public:
   L2Norm(const NodeInfo& node, const OpContext& context) : kernel_(select(pooling_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 1);
+    expect_names(node, {});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);

@@ -11,6 +11,9 @@ class Layernorm : public Op {
  public:
   Layernorm(const NodeInfo& node, const OpContext& context) : kernel_(select(layernorm_manifest(), context.isa)) {
     expect_arity(node, 1, 2, 1, 3);
+    expect_names(node, {"epsilon", "residual"}, {"gamma", "beta"});
+    if (node.attr_bool("residual", node.inputs.size() == 2) != (node.inputs.size() == 2))
+      node.fail("a second input is the residual, and only that");
     const ValueInfo& a = context.value(node.inputs[0]);
     channels_ = a.channels;
     for (const int input : node.inputs) expect_value(node, context.value(input), DType::f32, a.space, channels_);
@@ -20,9 +23,11 @@ class Layernorm : public Op {
       const ValueInfo& value = context.value(output);
       if (value.is_scale) {
         expect_scale(node, value, a.space);
+        if (scale_ >= 0) node.fail("has two scale outputs");
         scale_ = output;
       } else if (value.dtype == DType::u8) {
         expect_value(node, value, DType::u8, a.space, channels_);
+        if (u8_ >= 0) node.fail("has two u8 outputs");
         u8_ = output;
         if (value.dynamic_scale < 0) {
           if (value.groups.size() != 1) node.fail("a u8 output has one scale");
@@ -31,6 +36,7 @@ class Layernorm : public Op {
         }
       } else {
         expect_value(node, value, DType::f32, a.space, channels_);
+        if (f32_ >= 0) node.fail("has two f32 outputs");
         f32_ = output;
       }
     }

@@ -24,33 +24,33 @@ Activation activation_of(const NodeInfo& node, const std::string& name) {
   node.fail("unknown activation \"" + name + "\"");
 }
 
-// The dense matrix of an s8 tensor, row-major.
-std::vector<int8_t> dense_weights(const TensorInfo& weight) {
-  const int64_t n = weight.rows(), k = weight.columns();
-  std::vector<int8_t> dense(static_cast<size_t>(n * k));
+// Calls visit(row, column, value) for the stored weights of an s8 matrix: all, or those of its blocks.
+template <class Visit>
+void for_each_weight(const TensorInfo& weight, const Visit& visit) {
+  const int64_t rows = weight.rows(), columns = weight.columns();
   const auto* values = reinterpret_cast<const int8_t*>(weight.values->data);
   if (weight.encoding == Encoding::dense) {
-    std::memcpy(dense.data(), values, dense.size());
-    return dense;
+    for (int64_t n = 0; n < rows; ++n)
+      for (int64_t k = 0; k < columns; ++k) visit(n, k, values[n * columns + k]);
+    return;
   }
   const auto* index = reinterpret_cast<const uint16_t*>(weight.index->data);
   const auto* offsets = reinterpret_cast<const uint32_t*>(weight.offsets->data);
-  for (int64_t g = 0; g < n / 4; ++g)
-    for (uint32_t b = offsets[g]; b < offsets[g + 1]; ++b)
-      for (int64_t r = 0; r < 4; ++r)
-        dense[static_cast<size_t>((g * 4 + r) * k + index[b])] =
-            values[static_cast<size_t>(b) * 4 + static_cast<size_t>(r)];
-  return dense;
+  for (int64_t g = 0; g < rows / 4; ++g)
+    for (size_t b = offsets[g]; b < offsets[g + 1]; ++b)
+      for (size_t r = 0; r < 4; ++r) visit(g * 4 + static_cast<int64_t>(r), index[b], values[b * 4 + r]);
 }
 
 class Linear : public Op {
  public:
   Linear(const NodeInfo& node, const OpContext& context) {
     expect_arity(node, 1, 2, 1, 1);
+    expect_names(node, {"activation", "table_scale", "table_zero_point"}, {"weight", "bias", "bias_s32", "table"});
     const TensorInfo& weight = node.tensor_at("weight");
     if (weight.shape.size() != 2 || weight.rows() < 1 || weight.columns() < 1) node.fail("weight must be a matrix");
     n_ = weight.rows();
     k_ = weight.columns();
+    if (n_ > INT32_MAX / k_) node.fail("weight has more than 2^31 - 1 elements");
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);
@@ -58,6 +58,7 @@ class Linear : public Op {
     expect_value(node, x, x.dtype, x.space, k_);
     expect_value(node, y, y.dtype, x.space, n_);
     output_u8_ = y.dtype == DType::u8;
+    if (!output_u8_ && y.dtype != DType::f32) node.fail("output must be u8 or f32");
     const bool dynamic = x.dtype == DType::u8 && x.dynamic_scale >= 0;
     if (dynamic != (node.inputs.size() == 2) || (dynamic && node.inputs[1] != x.dynamic_scale))
       node.fail("the second input is the scale of a dynamic input, and only that");
@@ -67,6 +68,8 @@ class Linear : public Op {
     }
     const std::string activation = node.attr_string("activation", "none");
     activation_ = activation_of(node, activation);
+    if ((activation == "table") != (node.tensor("table") != nullptr))
+      node.fail("activation \"table\" and a tensor \"table\" need each other");
     if (x.dtype == DType::u8)
       build_u8(node, context, weight, activation == "table");
     else if (x.dtype == DType::f32)
@@ -156,9 +159,10 @@ class Linear : public Op {
 
     const bool sparse = weight.encoding == Encoding::block4x1 && context.execution != Execution::dense;
     std::vector<int64_t> row_sum(static_cast<size_t>(n_));
-    const std::vector<int8_t> dense = dense_weights(weight);
-    for (int64_t n = 0; n < n_; ++n)
-      for (int64_t k = 0; k < k_; ++k) row_sum[static_cast<size_t>(n)] += dense[static_cast<size_t>(n * k_ + k)];
+    for_each_weight(weight, [&](int64_t n, int64_t, int8_t w) {
+      if (w == -128) node.fail("row " + std::to_string(n) + " of the weight has a value of -128");
+      row_sum[static_cast<size_t>(n)] += w;
+    });
     density_ = weight.encoding == Encoding::block4x1 ? static_cast<double>(weight.nonzero_blocks()) * 4 /
                                                            (static_cast<double>(n_) * static_cast<double>(k_))
                                                      : 1;
@@ -174,6 +178,8 @@ class Linear : public Op {
     } else {
       gemm_ = &select(gemm_u8s8_manifest(), context.isa);
       packed_ = AlignedBuffer(gemm_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
+      std::vector<int8_t> dense(static_cast<size_t>(n_ * k_));
+      for_each_weight(weight, [&](int64_t n, int64_t k, int8_t w) { dense[static_cast<size_t>(n * k_ + k)] = w; });
       gemm_->pack(static_cast<int>(n_), static_cast<int>(k_), dense.data(), packed_.data());
     }
 
@@ -182,8 +188,8 @@ class Linear : public Op {
     mul_.assign(rows, 1.0f);
     add_.assign(rows, 0.0f);
     const int64_t x_zero_point = scale_ >= 0 ? 128 : x.groups[0].zero_point;
-    const float table_scale = node.attr_f32("table_scale", 1);
-    const auto table_zero_point = static_cast<double>(node.attr_int("table_zero_point", 0, 0, 255));
+    const float table_scale = node.attr_f32("table_scale", 0);
+    const auto table_zero_point = static_cast<double>(node.attr_int("table_zero_point", with_table ? -1 : 0, 0, 255));
     if (with_table && !(table_scale > 0)) node.fail("table_scale must be positive");
     for (int64_t n = 0; n < n_; ++n) {
       const auto i = static_cast<size_t>(n);
@@ -209,6 +215,8 @@ class Linear : public Op {
 
   void build_f32(const NodeInfo& node, const OpContext& context, const TensorInfo& weight) {
     if (output_u8_) node.fail("an f32 input gives an f32 output");
+    if (node.tensor("table") != nullptr || node.tensor("bias_s32") != nullptr)
+      node.fail("an f32 input takes neither a table nor bias_s32");
     if (weight.storage != DType::f32 || weight.encoding != Encoding::dense)
       node.fail("an f32 input needs dense f32 weights");
     f32_ = &select(gemm_f32_manifest(), context.isa);

@@ -11,6 +11,7 @@ class Pointwise : public Op {
  public:
   Pointwise(const NodeInfo& node, const OpContext& context) : kernel_(select(pointwise_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 1);
+    expect_names(node, {"function"});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);

@@ -12,6 +12,7 @@ class PoolOp : public Op {
  public:
   PoolOp(const NodeInfo& node, const OpContext& context) : kernel_(select(pooling_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 1);
+    expect_names(node, {"mode"});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     channels_ = static_cast<int>(context.value(input_).channels);

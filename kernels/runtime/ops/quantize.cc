@@ -10,6 +10,7 @@ class Quantize : public Op {
  public:
   Quantize(const NodeInfo& node, const OpContext& context) : kernel_(select(pointwise_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 2);
+    expect_names(node, {});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);

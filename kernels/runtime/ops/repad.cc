@@ -12,6 +12,7 @@ class Repad : public Op {
  public:
   Repad(const NodeInfo& node, const OpContext& context) : kernel_(select(pooling_manifest(), context.isa)) {
     expect_arity(node, 1, 1, 1, 1);
+    expect_names(node, {"begin", "end", "squeeze", "fill"});
     input_ = node.inputs[0];
     output_ = node.outputs[0];
     const ValueInfo& x = context.value(input_);
