@@ -37,7 +37,7 @@ from bench.models import DEFAULT_CACHE, MODELS, PreparedModel, find_spec, load_p
 log = logging.getLogger("bench")
 
 MODEL_PACKAGES = ("numpy", "torch", "transformers", "onnx")
-QUICK: dict[str, Any] = {"rounds": 3, "seconds": 0.5, "warmup": 0.5, "trial": 0.3, "patience": 0.0}
+QUICK: dict[str, Any] = {"rounds": 3, "seconds": 0.5, "warmup": 0.5, "trial": 0.3}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=CONTRACT_ROUNDS)
     add("--seconds", type=float, default=CONTRACT_SECONDS, help="least seconds of one engine in one round")
     add("--max-foreign", type=float, default=Settings.max_foreign, help="share of the CPUs others may take, 0..1")
-    add("--patience", type=float, default=Settings.patience, help="seconds per case for repeating disturbed rounds")
+    add(
+        "--patience", type=float, help=f"seconds per case for waiting for quiet ({Settings.patience:g}; with --quick 0)"
+    )
     add("--time-void", action="store_true", help="also time engines whose answers are not close enough")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="3 rounds of 0.5 s: not contract-conform")
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         rounds=args.rounds,
         seconds=args.seconds,
         max_foreign=args.max_foreign,
-        patience=args.patience,
+        patience=args.patience if args.patience is not None else 0.0 if args.quick else Settings.patience,
         time_void=args.time_void,
         seed=args.seed,
     )

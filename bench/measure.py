@@ -139,7 +139,28 @@ def reference_answers(
     return list(answers)
 
 
-def choose_variant(one: Contestant, shape: Shape, reference: Sequence[stats.Answers], settings: Settings) -> None:
+class Patience:
+    """A budget of seconds for waiting until others leave the CPUs alone, and for repeating what they disturbed."""
+
+    def __init__(self, seconds: float) -> None:
+        """Starts with `seconds`."""
+        self.left = seconds
+
+    def spend(self, began: float) -> None:
+        """Takes off the time since `began` (time.monotonic())."""
+        self.left -= time.monotonic() - began
+
+    def wait(self, settings: Settings) -> None:
+        """Waits for quiet while there is anything left."""
+        if self.left > 0:
+            began = time.monotonic()
+            wait_until_quiet(settings.cpus, settings.max_foreign, self.left)
+            self.spend(began)
+
+
+def choose_variant(
+    one: Contestant, shape: Shape, reference: Sequence[stats.Answers], settings: Settings, patience: Patience
+) -> None:
     """Compares the answers of every variant and uses the one with the fastest single run among those that pass.
 
     The fastest single run is taken because a trial is short and another process may slow parts of it. If none passes
@@ -168,6 +189,7 @@ def choose_variant(one: Contestant, shape: Shape, reference: Sequence[stats.Answ
         for _ in range(3):
             for variant in usable:
                 one.worker.call("use", variant=variant, shape=str(shape))
+                patience.wait(settings)
                 timed, _ = one.worker.call("time", seconds=settings.trial, warmup_seconds=settings.round_warmup)
                 best = min(timed["best_seconds"], one.variants[variant].get("trial_best_seconds", float("inf")))
                 one.variants[variant]["trial_best_seconds"] = best
@@ -178,25 +200,10 @@ def choose_variant(one: Contestant, shape: Shape, reference: Sequence[stats.Answ
     one.worker.call("time", seconds=settings.warmup, warmup_seconds=0.0)
 
 
-class Patience:
-    """A budget of seconds for waiting and repeating."""
-
-    def __init__(self, seconds: float) -> None:
-        """Starts with `seconds`."""
-        self.left = seconds
-
-    def spend(self, began: float) -> None:
-        """Takes off the time since `began` (time.monotonic())."""
-        self.left -= time.monotonic() - began
-
-
 def time_slot(one: Contestant, round_index: int, shape: Shape, settings: Settings, patience: Patience) -> None:
     """One engine's turn in one round: waits for quiet, and repeats it if disturbed, while there is patience left."""
     while True:
-        began = time.monotonic()
-        if patience.left > 0:
-            wait_until_quiet(settings.cpus, settings.max_foreign, patience.left)
-        patience.spend(began)
+        patience.wait(settings)
         began = time.monotonic()
         timed, _ = one.worker.call("time", seconds=settings.seconds, warmup_seconds=settings.round_warmup)
         foreign = timed["foreign_share"]
@@ -211,9 +218,8 @@ def time_slot(one: Contestant, round_index: int, shape: Shape, settings: Setting
         patience.spend(began)
 
 
-def run_rounds(contestants: Sequence[Contestant], shape: Shape, settings: Settings) -> None:
+def run_rounds(contestants: Sequence[Contestant], shape: Shape, settings: Settings, patience: Patience) -> None:
     """All rounds; the order is rotated by one from round to round. An engine that fails becomes void."""
-    patience = Patience(settings.patience)
     for round_index in range(settings.rounds):
         first = round_index % len(contestants)
         for one in [*contestants[first:], *contestants[:first]]:
@@ -238,6 +244,7 @@ def measure_case(
     began = now()
     feeds = bench_feeds(model.inputs, shape, model.vocab, settings.seed)
     reference = reference_answers(model, shape, cache, settings, feeds)
+    patience = Patience(settings.patience)
     with ExitStack() as stack:
         contestants = []
         for name in engines:
@@ -249,13 +256,13 @@ def measure_case(
             log.info("  %s: comparing answers", name)
             try:
                 one.precision = _load(one.worker, model, cache, settings, options.get(name, {}), feeds)
-                choose_variant(one, shape, reference, settings)
+                choose_variant(one, shape, reference, settings, patience)
             except EngineFailure as failure:
                 one.void, one.dead = str(failure), True
         running = [one for one in contestants if one.variant and not one.dead]
         if running:
             log.info("  timing %s", ", ".join(f"{one.name} ({one.variant})" for one in running))
-            run_rounds(running, shape, settings)
+            run_rounds(running, shape, settings, patience)
     result = summarize(model, shape, contestants, settings)
     result["engines"] |= {name: {"void": problem, "rounds": []} for name, problem in failed.items()}
     return result | {"began": began, "ended": now()}
