@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu import _core
 from fastcpu.errors import GraphError, InputError, OutputError
 from fastcpu.export import blocks, weights
-from fastcpu.export.crc32c import crc32c
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Node, Tensor, Value
 
@@ -74,7 +74,7 @@ def _f32(number: float) -> float:
 
 
 def _checksum(array: NDArray[Any]) -> str:
-    return f"crc32c:{crc32c(array):08x}"
+    return f"crc32c:{_core.crc32c(array):08x}"
 
 
 def _number(value: Any) -> Any:

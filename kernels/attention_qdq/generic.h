@@ -13,7 +13,7 @@ void to_grid(float* x, int64_t count, float factor, const GridPoint& point) {
   const V zero = V::set1(point.zero_point);
   for (int64_t i = 0; i < count; i += V::lanes) {
     V y = V::load(x + i) * f;
-    if (point.present) y = (rint(quantize(y, inverse, zero)) - zero) * scale;
+    if (point.present) y = (quantize(y, inverse, zero) - zero) * scale;
     y.store(x + i);
   }
 }

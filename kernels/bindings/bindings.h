@@ -5,6 +5,7 @@
 
 namespace fastcpu::bindings {
 
+void register_checksum(pybind11::module_& module);
 void register_errors(pybind11::module_& module);
 void register_isa(pybind11::module_& module);
 void register_model(pybind11::module_& module);

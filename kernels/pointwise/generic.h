@@ -79,7 +79,7 @@ void fake_quant(const float* x, int channels, int width, float scale, float inv_
   for (int c = 0; c < channels; ++c) {
     const int64_t row = static_cast<int64_t>(c) * width;
     for (int64_t i = row; i < row + width; i += V::lanes) {
-      V y = (rint(quantize(V::load(x + i), inv, zero)) - zero) * step;
+      V y = (quantize(V::load(x + i), inv, zero) - zero) * step;
       if (bias) y = y + V::set1(bias[c]);
       y.store(out + i);
     }

@@ -4,13 +4,13 @@
 
 namespace fastcpu::FASTCPU_ISA_NAME {
 
-// quantize(x) short of its rounding, ready for store_u8.
+// quantize(x) as a whole f32, ready for store_u8.
 template <class V>
 inline V quantize(V x, V inv_scale, V zero_point) {
   V t = x * inv_scale;
-  t = t + zero_point;
-  t = where_nan(t, zero_point, t);
-  return min(max(t, V::zero()), V::set1(255.0f));
+  t = where_nan(t, V::zero(), t);
+  t = min(max(t, V::zero() - zero_point), V::set1(255.0f) - zero_point);
+  return rint(t) + zero_point;
 }
 
 // The running maximum of abs(x) that starts at 0; a NaN element is skipped.

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 import fastcpu
+from fastcpu import _core
 from fastcpu.errors import GraphError, InputError, OutputError
 from fastcpu.export import blocks, weights, write_model
-from fastcpu.export.crc32c import crc32c
 from fastcpu.graph.ir import Graph, Quantization, Tensor
 from tests.reference import executor, graphs
 
@@ -57,7 +57,7 @@ def test_round_trip(tmp_path: Path) -> None:
     entries = {name: array for name, array in stored.items() if not name.startswith("_pad.")}
     assert set(entries) == set(document["checksums"])
     for name, array in entries.items():
-        assert document["checksums"][name] == f"crc32c:{crc32c(array):08x}"
+        assert document["checksums"][name] == f"crc32c:{_core.crc32c(array):08x}"
     assert set(document["tensors"]) == set(graph.tensors)
     for name, tensor in graph.tensors.items():
         described = document["tensors"][name]
@@ -138,12 +138,12 @@ def _crc32c_of(data: bytes) -> int:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4095, 4096, 4097, 3 * 4096, 7 * 4096 + 5])
 def test_crc32c(size: int, rng: np.random.Generator) -> None:
     data = rng.integers(0, 256, size).astype(np.uint8)
-    assert crc32c(data) == _crc32c_of(data.tobytes())
+    assert _core.crc32c(data) == _crc32c_of(data.tobytes())
 
 
 def test_crc32c_check_value() -> None:
-    assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283
-    assert crc32c(np.frombuffer(b"123456789", np.uint8)) != zlib.crc32(b"123456789")
+    assert _core.crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283
+    assert _core.crc32c(np.frombuffer(b"123456789", np.uint8)) != zlib.crc32(b"123456789")
 
 
 # ---- files ----

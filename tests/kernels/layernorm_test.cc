@@ -44,8 +44,8 @@ struct Inputs {
 constexpr float kEpsilon = 1e-5f, kScale = 0.031f, kZeroPoint = 117.0f;
 
 uint8_t quantize32(float x, float inv_scale) {
-  const float t = x * inv_scale + kZeroPoint;
-  return static_cast<uint8_t>(std::nearbyintf(std::isnan(t) ? kZeroPoint : std::fmin(std::fmax(t, 0.0f), 255.0f)));
+  const float t = std::isnan(x) ? 0.0f : x * inv_scale;
+  return static_cast<uint8_t>(std::nearbyintf(std::fmin(std::fmax(t, -kZeroPoint), 255.0f - kZeroPoint)) + kZeroPoint);
 }
 
 // y of one token as docs/numerics.md writes it, and its distance to float64 against the bound: a sum of C terms is off

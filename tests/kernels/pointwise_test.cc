@@ -79,11 +79,12 @@ void check_functions(const PointwiseKernel& kernel, Run& run) {
   }
 }
 
-// quantize of docs/numerics.md before the rounding, in float64; `inv_scale` is the runtime's own.
+// quantize of docs/numerics.md before the rounding, in float64, without the zero point; `inv_scale` is the runtime's
+// own.
 double quantize64(float x, float inv_scale, float zero_point) {
-  if (std::isnan(x)) return static_cast<double>(zero_point);
-  const double t = static_cast<double>(x) * static_cast<double>(inv_scale) + static_cast<double>(zero_point);
-  return std::fmin(std::fmax(t, 0.0), 255.0);
+  if (std::isnan(x)) return 0.0;
+  const double t = static_cast<double>(x) * static_cast<double>(inv_scale), zero = static_cast<double>(zero_point);
+  return std::fmin(std::fmax(t, -zero), 255.0 - zero);
 }
 
 // True if the integer q is the rounding of the exact value t, which is off the ties, or next to a t close to one.
@@ -104,8 +105,9 @@ void check_quantize(const PointwiseKernel& kernel, int channels, int width, Valu
     kernel.fake_quant(x.data(), channels, width, scale, inv_scale, zero_point, bias.data(), fake_bias.data());
     for (int64_t i = 0; i < count; ++i) {
       const double t = quantize64(x[i], inv_scale, zero_point);
-      run.report.check(rounds_to(t, q[i]), "%s quantize: %dx%d [%lld]: x = %a, exactly %f, got %d", kernel.name,
-                       channels, width, static_cast<long long>(i), static_cast<double>(x[i]), t, q[i]);
+      run.report.check(rounds_to(t, q[i] - static_cast<double>(zero_point)),
+                       "%s quantize: %dx%d [%lld]: x = %a, exactly %f, got %d", kernel.name, channels, width,
+                       static_cast<long long>(i), static_cast<double>(x[i]), t, q[i]);
       const float again = (static_cast<float>(q[i]) - zero_point) * scale;
       const float biased = again + bias[i / width];
       run.report.check(same(fake[i], again), "%s fake_quant: %dx%d", kernel.name, channels, width);

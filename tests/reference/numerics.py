@@ -73,8 +73,9 @@ def inverse(scale: float) -> np.float32:
 
 def quantize(x: F32, scale: float, zero_point: int) -> U8:
     t = x * inverse(scale)
-    t = t + np.float32(zero_point)
-    return to_u8(t, zero_point)
+    t = np.where(np.isnan(t), np.float32(0), t)
+    t = np.minimum(np.maximum(t, -np.float32(zero_point)), np.float32(255 - zero_point))
+    return (np.rint(t) + np.float32(zero_point)).astype(np.uint8)
 
 
 def dequantize(q: U8, scale: float, zero_point: int) -> F32:
