@@ -16,6 +16,7 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t bytes) : size_(align_up(bytes)) {
+    if (size_ < bytes) throw std::bad_alloc();  // align_up() wrapped around
     if (size_ == 0) return;
     data_.reset(static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size_)));
     if (!data_) throw std::bad_alloc();

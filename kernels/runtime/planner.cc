@@ -159,23 +159,27 @@ Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& trait
 }
 
 int64_t whole_tiles(int64_t columns, int threads) {
-  const int64_t tiles = tile_count(columns);
+  const int64_t tiles = tile_count(columns), full = padded_tokens(columns) / kTileWidth;
   if (threads == 1) return tiles;
-  // Tiles come in falling widths; try to keep the last few for splitting.
+  // Tiles come in falling widths; try to keep the last few for splitting. No more than one per thread: the tiles that
+  // are split use the local buffers of the threads.
   int64_t best = tiles;
   double best_cost = -1;
-  for (int64_t split = 0; split <= std::min<int64_t>(tiles, threads + 1); ++split) {
-    const int64_t whole = tiles - split;
-    std::vector<double> load(static_cast<size_t>(threads), 0.0);
+  for (int64_t split = 0; split <= std::min<int64_t>(tiles, threads); ++split) {
+    const int64_t whole = tiles - split, wide = std::min(whole, full);
+    // The wide tiles go round; the one or two narrow tiles behind them go to the threads with the least work.
+    const auto rounds = static_cast<double>(wide / threads);
+    const int64_t more = wide % threads;  // threads with one wide tile more than the others
+    double longest = rounds + (more > 0 ? 1.0 : 0.0), narrow = 0;
+    for (int64_t i = wide; i < whole; ++i) {
+      const double cost = tile_cost(tile_at(columns, i).width);
+      narrow = threads - more > i - wide ? cost : narrow + cost;
+      longest = std::max(longest, rounds + narrow);
+    }
     double rest = 0;
-    const int64_t rounds = whole / threads,
-                  first = rounds > 1 ? (rounds - 1) * threads : 0;  // full rounds are all 64 wide
-    for (int64_t i = first; i < whole; ++i)
-      *std::min_element(load.begin(), load.end()) += tile_cost(tile_at(columns, i).width);
     for (int64_t i = whole; i < tiles; ++i) rest += tile_cost(tile_at(columns, i).width) / threads + kSplitOverhead;
-    const double cost = static_cast<double>(first / threads) + *std::max_element(load.begin(), load.end()) + rest;
-    if (best_cost < 0 || cost < best_cost) {
-      best_cost = cost;
+    if (best_cost < 0 || longest + rest < best_cost) {
+      best_cost = longest + rest;
       best = whole;
     }
   }

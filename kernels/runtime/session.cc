@@ -1,13 +1,22 @@
 #include "runtime/session.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <chrono>
-#include <cstring>
+#include <mutex>
+#include <new>
 
 #include "base/error.h"
 
 namespace fastcpu {
 namespace {
+
+// Guards the free contexts and the profiles of all sessions, for a few instructions at a time. A fork waits for it, so
+// that the child of a process with other threads never inherits it locked.
+std::mutex sessions_mutex;
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { sessions_mutex.lock(); }, [] { sessions_mutex.unlock(); }, [] { sessions_mutex.unlock(); });
 
 int64_t load_integer(const void* data, int bytes, int64_t index) {
   switch (bytes) {
@@ -22,6 +31,12 @@ int64_t load_integer(const void* data, int bytes, int64_t index) {
 
 // Token ids are checked against the tables later; here a value outside s32 must not wrap around into a valid one.
 int32_t narrow(int64_t value) { return value < 0 || value > INT32_MAX ? -1 : static_cast<int32_t>(value); }
+
+void check_batch_size(int64_t sequences, int64_t columns) {
+  if (columns > INT32_MAX / sequences)
+    throw Error(Error::Kind::input, "the batch is too large: shape [" + std::to_string(sequences) + ", " +
+                                        std::to_string(columns) + "], at most 2^31 - 1 tokens");
+}
 
 class OpTimer {
  public:
@@ -75,6 +90,7 @@ Session::Session(const std::string& directory, const SessionOptions& options)
   const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays};
   for (size_t i = 0; i < traits_.size(); ++i) ops_.push_back(traits_[i]->make(model_->nodes()[i], op_context));
   plan_ = make_plan(*model_, traits_, token_arrays, keep_);
+  check_output_dims();
   profile_data_.resize(ops_.size());
   model_->drop_pages();  // what is packed is not needed any more
 }
@@ -85,14 +101,31 @@ std::vector<OpInfo> Session::op_infos() const {
   return infos;
 }
 
+// What the file says about the shape of each output is what a run will give.
+void Session::check_output_dims() const {
+  Context context;
+  context.batch.sequences = context.batch.columns = -1;  // stands for a symbolic size
+  for (size_t i = 0; i < model_->outputs().size(); ++i) {
+    const OutputInfo& output = model_->outputs()[i];
+    const std::vector<int64_t> shape = output_shape(context, i);
+    bool equal = shape.size() == output.dims.size();
+    for (size_t d = 0; equal && d < shape.size(); ++d) {
+      const bool symbolic = output.dims[d].find_first_not_of("0123456789") != std::string::npos;
+      equal = shape[d] < 0 ? symbolic : output.dims[d] == std::to_string(shape[d]);
+    }
+    if (!equal) throw Error(Error::Kind::graph, "output '" + output.name + "' has wrong dims");
+  }
+}
+
 std::unique_ptr<Context> Session::take() {
   {
-    const std::lock_guard<std::mutex> lock(free_mutex_);
+    const std::lock_guard<std::mutex> lock(sessions_mutex);
     if (!free_.empty()) {
       std::unique_ptr<Context> context = std::move(free_.back());
       free_.pop_back();
       return context;
     }
+    free_.reserve(++contexts_);  // give() cannot fail
   }
   auto context = std::make_unique<Context>();
   context->threads.resize(static_cast<size_t>(threads_));
@@ -110,7 +143,7 @@ std::unique_ptr<Context> Session::take() {
 }
 
 void Session::give(std::unique_ptr<Context> context) {
-  const std::lock_guard<std::mutex> lock(free_mutex_);
+  const std::lock_guard<std::mutex> lock(sessions_mutex);
   free_.push_back(std::move(context));
 }
 
@@ -122,6 +155,7 @@ void Session::set_padded(Context& context, const IntArray& ids, const IntArray& 
   if (ids.sequences < 1 || ids.columns < 1)
     throw Error(Error::Kind::input, "the batch is empty: shape [" + std::to_string(ids.sequences) + ", " +
                                         std::to_string(ids.columns) + "]");
+  check_batch_size(ids.sequences, ids.columns);
   batch.sequences = ids.sequences;
   batch.columns = ids.columns;
   batch.longest = 0;
@@ -159,12 +193,14 @@ void Session::set_ragged(Context& context, const std::vector<IntSpan>& ids, cons
     if (!types.empty() && types[b].length != ids[b].length)
       throw Error(Error::Kind::input, "sequence " + std::to_string(b) + " has " + std::to_string(ids[b].length) +
                                           " ids but " + std::to_string(types[b].length) + " token types");
+    check_batch_size(1, ids[b].length);
     for (int64_t c = 0; c < ids[b].length; ++c) {
       batch.ids.push_back(narrow(load_integer(ids[b].data, ids[b].bytes, c)));
       batch.types.push_back(types.empty() ? 0 : narrow(load_integer(types[b].data, types[b].bytes, c)));
       batch.positions.push_back(static_cast<int32_t>(c));
     }
     batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));
+    check_batch_size(1, batch.offsets.back());
     batch.longest = std::max(batch.longest, ids[b].length);
   }
   batch.columns = batch.longest;
@@ -209,12 +245,14 @@ void Session::prepare(Context& context, float* const* outputs) const {
         break;
     }
   }
+  context.whole[0] = whole_tiles(batch.count(Space::tokens), threads_);
+  context.whole[1] = whole_tiles(batch.count(Space::sequences), threads_);
   for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
 }
 
 void Session::run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const {
   const int64_t columns = context.batch.count(segment.space);
-  const int64_t tiles = tile_count(columns), whole = whole_tiles(columns, threads);
+  const int64_t tiles = tile_count(columns), whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
   const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts) {
     const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
@@ -262,7 +300,12 @@ void Session::run_thread(Context& context, int thread, int threads) const {
 
 void Session::run(Context& context, float* const* outputs) {
   for (const auto& op : ops_) op->check(context.batch);
-  prepare(context, outputs);
+  try {
+    prepare(context, outputs);
+  } catch (const std::bad_alloc&) {
+    throw Error(Error::Kind::input, "not enough memory for a batch of " + std::to_string(context.batch.sequences) +
+                                        " sequences with " + std::to_string(context.batch.tokens) + " tokens");
+  }
   ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
   if (profile_) add_profile(context);
 }
@@ -291,7 +334,7 @@ std::vector<float> Session::kept(const Context& context, const std::string& name
 }
 
 void Session::add_profile(Context& context) {
-  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  const std::lock_guard<std::mutex> lock(sessions_mutex);
   for (size_t op = 0; op < ops_.size(); ++op) {
     for (Context::Thread& thread : context.threads) {
       profile_data_[op].seconds += thread.seconds[op];
@@ -304,12 +347,12 @@ void Session::add_profile(Context& context) {
 }
 
 std::vector<OpProfile> Session::profile() const {
-  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  const std::lock_guard<std::mutex> lock(sessions_mutex);
   return profile_data_;
 }
 
 void Session::reset_profile() {
-  const std::lock_guard<std::mutex> lock(profile_mutex_);
+  const std::lock_guard<std::mutex> lock(sessions_mutex);
   profile_data_.assign(profile_data_.size(), {});
 }
 

@@ -6,7 +6,6 @@
 #pragma once
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -61,6 +60,7 @@ class Context {
   std::vector<size_t> slot_begins;
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
+  int64_t whole[2] = {};          // whole_tiles() of the batch's tokens and sequences
   std::unique_ptr<SpinBarrier> barrier;
 };
 
@@ -104,6 +104,7 @@ class Session {
   void reset_profile();
 
  private:
+  void check_output_dims() const;
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
   void prepare(Context& context, float* const* outputs) const;
@@ -119,9 +120,8 @@ class Session {
   std::vector<std::unique_ptr<Op>> ops_;
   Plan plan_;
   std::vector<bool> keep_;
-  std::mutex free_mutex_;
+  size_t contexts_ = 0;  // made so far
   std::vector<std::unique_ptr<Context>> free_;
-  mutable std::mutex profile_mutex_;
   std::vector<OpProfile> profile_data_;
 };
 

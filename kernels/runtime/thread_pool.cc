@@ -10,6 +10,9 @@
 #include <fstream>
 #include <new>
 #include <string>
+#include <system_error>
+
+#include "base/error.h"
 
 namespace fastcpu {
 namespace {
@@ -50,6 +53,7 @@ void forget_pool() {
   process_pool.store(nullptr, std::memory_order_relaxed);
   new (&creation) std::mutex;
 }
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, forget_pool);
 
 }  // namespace
 
@@ -81,8 +85,6 @@ ThreadPool& ThreadPool::process() {
   const std::lock_guard<std::mutex> lock(creation);
   pool = process_pool.load(std::memory_order_relaxed);
   if (pool == nullptr) {
-    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-    static_cast<void>(registered);
     pool = new ThreadPool;  // lives as long as the process: workers may outlast static destruction
     process_pool.store(pool, std::memory_order_release);
   }
@@ -102,11 +104,17 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::grow(int workers) {
+  workers_.reserve(static_cast<size_t>(workers));  // a running worker is never lost
   while (static_cast<int>(workers_.size()) < workers) {
     auto worker = std::make_unique<Worker>();
     worker->index = static_cast<int>(workers_.size()) + 1;
     Worker* raw = worker.get();
-    worker->thread = std::thread([this, raw] { work(*raw); });
+    try {
+      worker->thread = std::thread([this, raw] { work(*raw); });
+    } catch (const std::system_error& error) {
+      throw Error(Error::Kind::io, "cannot start thread " + std::to_string(worker->index + 1) + " of " +
+                                       std::to_string(workers + 1) + ": " + error.what());
+    }
     workers_.push_back(std::move(worker));
   }
 }
