@@ -60,9 +60,9 @@ class Session:
         profile: bool = False,
     ) -> None:
         self._session = _core.Session(
-            os.fspath(path), threads=threads, execution=execution, keep=list(keep), profile=profile
+            os.fsencode(path), threads=threads, execution=execution, keep=list(keep), profile=profile
         )
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.inputs = [InputSpec(name, role, optional) for name, role, optional in self._session.inputs]
         self.outputs = [
             OutputSpec(name, tuple(int(dim) if dim.isdecimal() else dim for dim in dims))

@@ -1,5 +1,6 @@
 // Turns fastcpu::Error into the classes of fastcpu/errors.py.
 #include <exception>
+#include <string_view>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
@@ -35,7 +36,11 @@ void translate(std::exception_ptr raised) {
     // The classes are looked up when needed (the module is cached by then), so that no reference outlives the
     // interpreter.
     const py::object type = py::module_::import("fastcpu.errors").attr(python_class(error.kind()));
-    PyErr_SetString(type.ptr(), error.what());
+    // A message may quote a path of any bytes.
+    const std::string_view what = error.what();
+    const auto text = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(what.data(), static_cast<Py_ssize_t>(what.size()), "replace"));
+    PyErr_SetObject(type.ptr(), text.ptr());
   }
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
@@ -18,16 +19,26 @@ namespace {
 int integer_bytes(const py::array& array, const std::string& name) {
   const char kind = array.dtype().kind();
   const auto size = array.itemsize();
-  if ((kind == 'i' && (size == 8 || size == 4)) || kind == 'b' || (kind == 'u' && size == 1))
+  const char order = array.dtype().byteorder();
+  const bool native = order == '=' || order == '|';
+  if (native && ((kind == 'i' && (size == 8 || size == 4)) || kind == 'b' || (kind == 'u' && size == 1)))
     return static_cast<int>(size);
   throw Error(Error::Kind::input, "input '" + name + "' has dtype " + py::str(array.dtype()).cast<std::string>() +
                                       ", expected int64 or int32");
 }
 
 py::array contiguous(const py::object& object, const std::string& name) {
-  py::array array = py::array::ensure(object, py::array::c_style);
+  py::array array = py::array::ensure(object, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_);
   if (!array) throw Error(Error::Kind::input, "input '" + name + "' cannot be read as an array");
   return array;
+}
+
+// A key of the caller's dict; what cannot be encoded becomes '?', and so the name of nothing.
+std::string key_text(const py::handle& key) {
+  const py::str text(key);
+  const auto bytes = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "replace"));
+  if (!bytes) throw py::error_already_set();
+  return py::reinterpret_borrow<py::bytes>(bytes);
 }
 
 struct Feed {
@@ -75,7 +86,7 @@ void fill_batch(const Session& session, Context& context, const py::dict& feeds)
   std::string input_names[3];
   for (const InputInfo& input : inputs) input_names[static_cast<size_t>(input.role)] = input.name;
   for (const auto& [key, item] : feeds) {
-    const std::string name = py::str(key);
+    const std::string name = key_text(key);
     const auto it =
         std::find_if(inputs.begin(), inputs.end(), [&](const InputInfo& input) { return input.name == name; });
     if (it == inputs.end()) throw Error(Error::Kind::input, "no input is named '" + name + "'; the model has " + names);
@@ -115,6 +126,19 @@ void fill_batch(const Session& session, Context& context, const py::dict& feeds)
   session.set_padded(context, ids, mask, types);
 }
 
+bool overlap(const py::array_t<float>& a, const py::array_t<float>& b) {
+  const std::less<const float*> before;
+  return before(a.data(), b.data() + b.size()) && before(b.data(), a.data() + a.size());
+}
+
+void check_output_size(const std::string& name, const std::vector<int64_t>& shape) {
+  double bytes = sizeof(float);
+  for (const int64_t size : shape) bytes *= static_cast<double>(size);
+  if (bytes > 1e15)
+    throw Error(Error::Kind::input, "output '" + name + "' of this batch would have " + std::to_string(bytes / 1e12) +
+                                        " TB: sort sequences by length into smaller batches");
+}
+
 py::dict run(Session& session, const py::dict& feeds, const py::object& out, py::dict* kept,
              const std::vector<std::string>& keep) {
   const Session::Lease context(session);
@@ -124,7 +148,7 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
   std::vector<float*> pointers;
   if (!out.is_none())
     for (const auto& item : py::cast<py::dict>(out)) {
-      const std::string name = py::str(item.first);
+      const std::string name = key_text(item.first);
       if (std::none_of(outputs.begin(), outputs.end(), [&](const OutputInfo& output) { return output.name == name; }))
         throw Error(Error::Kind::input, "no output is named '" + name + "'");
     }
@@ -136,9 +160,16 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
       if (!py::isinstance<py::array_t<float, py::array::c_style>>(given))
         throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] must be a C-contiguous float32 array");
       array = py::reinterpret_borrow<py::array_t<float>>(given);
-      if (!array.writeable() || std::vector<int64_t>(array.shape(), array.shape() + array.ndim()) != shape)
-        throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] has the wrong shape or is read-only");
+      if (!array.writeable() || std::vector<int64_t>(array.shape(), array.shape() + array.ndim()) != shape ||
+          (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0)
+        throw Error(Error::Kind::input,
+                    "out['" + outputs[i].name + "'] has the wrong shape, is read-only or is not aligned");
+      for (const auto& [other, written] : result)
+        if (overlap(array, py::reinterpret_borrow<py::array_t<float>>(written)))
+          throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] overlaps the array of '" +
+                                              py::str(other).cast<std::string>() + "'");
     } else {
+      check_output_size(outputs[i].name, shape);
       array = py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
     }
     pointers.push_back(array.mutable_data());

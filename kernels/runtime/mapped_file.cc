@@ -12,6 +12,7 @@
 namespace fastcpu {
 
 MappedFile::MappedFile(const std::string& path) {
+  if (path.find('\0') != std::string::npos) throw Error(Error::Kind::io, "NUL in the path " + path);
   // Opening a FIFO without O_NONBLOCK would wait for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw Error(Error::Kind::io, "cannot open " + path + ": " + std::strerror(errno));
