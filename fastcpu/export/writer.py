@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,14 @@ _COPIED = (
 
 
 def write_model(
-    graph: Graph, out_dir: str | os.PathLike[str], source_dir: str | os.PathLike[str] | None = None
+    graph: Graph,
+    out_dir: str | os.PathLike[str],
+    source_dir: str | os.PathLike[str] | None = None,
+    side_files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``graph`` to ``out_dir``, with the configuration and tokenizer files of ``source_dir``.
+
+    ``side_files`` maps names of further files to their text.
 
     A model directory that is there already is replaced once the new one is complete; any other directory that is not
     empty is left alone. OutputError names the path that the system refused.
@@ -62,6 +67,8 @@ def write_model(
         (partial / GRAPH_FILE).write_bytes(text)
         if source is not None:
             _copy_side_files(source, partial)
+        for name, content in (side_files or {}).items():
+            (partial / name).write_text(content, encoding="utf-8")
     return out
 
 
