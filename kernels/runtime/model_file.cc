@@ -148,6 +148,7 @@ int64_t NodeInfo::attr_int(std::string_view key, int64_t fallback, int64_t low, 
 
 float NodeInfo::attr_f32(std::string_view key, float fallback) const {
   const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  if (json == nullptr && std::isnan(fallback)) fail("attribute \"" + std::string(key) + "\" is missing");
   return json == nullptr ? fallback : json->f32();
 }
 
@@ -404,6 +405,8 @@ void ModelFile::read_nodes(const Json& graph) {
     }
     nodes_.push_back(std::move(node));
   }
+  for (const auto& [name, index] : value_names_)
+    if (written.count(index) == 0) fail(directory_ + "/graph.json: value '" + name + "' is never written");
 }
 
 void ModelFile::read_interface(const Json& graph) {

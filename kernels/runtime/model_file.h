@@ -94,7 +94,7 @@ struct NodeInfo {
   [[noreturn]] void fail(const std::string& what) const;  // Error(graph)
 
   // Attributes with defaults; a wrong type is an Error(file). An integer without a default has a fallback outside its
-  // range: then a missing attribute is an Error(graph).
+  // range, a float without a default has NaN: then a missing attribute is an Error(graph).
   int64_t attr_int(std::string_view key, int64_t fallback, int64_t low, int64_t high) const;
   float attr_f32(std::string_view key, float fallback) const;
   bool attr_bool(std::string_view key, bool fallback) const;

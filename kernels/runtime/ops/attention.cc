@@ -1,5 +1,6 @@
 #include "attention/attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -41,8 +42,7 @@ class Attention : public Op {
     expect_value(node, y, y.dtype, Space::tokens, out_channels_);
     out_u8_ = y.dtype == DType::u8;
     causal_ = node.attr_bool("causal", false);
-    const double softmax_scale =
-        node.attr_f32("scale", static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim_))));
+    const double softmax_scale = node.attr_f32("scale", NAN);
     if (!out_u8_ && y.dtype != DType::f32) node.fail("the output must be u8 or f32");
     if (dtype == DType::f32) {
       if (out_u8_) node.fail("f32 inputs give an f32 output");
@@ -53,6 +53,8 @@ class Attention : public Op {
         node.fail("u8 attention needs a head_dim that is a multiple of 4 and at most 256");
       kernel_ = &select(attention_u8_manifest(), context.isa);
       const QuantGroup* groups[3];
+      const bool merged =
+          std::any_of(inputs_, inputs_ + 3, [&](int input) { return context.value(input).groups.size() > 1; });
       for (size_t i = 0; i < 3; ++i) {
         const ValueInfo& value = context.value(inputs_[i]);
         if (value.dynamic_scale >= 0) node.fail("q, k and v need static quantization");
@@ -60,10 +62,10 @@ class Attention : public Op {
         if (groups[i] != &value.group_of(offsets_[i] + (i == 0 ? heads_ : kv_heads) * head_dim_ - 1))
           node.fail("the heads lie in several groups of value '" + value.name + "'");
         const std::string scale = std::string(1, "qkv"[i]) + "_scale";
-        if (node.attr_f32(scale, groups[i]->scale) != groups[i]->scale)
+        if (node.attr_f32(scale, merged ? NAN : groups[i]->scale) != groups[i]->scale)
           node.fail(scale + " is not the scale of value '" + value.name + "'");
       }
-      if (node.attr_int("q_zero_point", groups[0]->zero_point, 0, 255) != groups[0]->zero_point)
+      if (node.attr_int("q_zero_point", merged ? -1 : groups[0]->zero_point, 0, 255) != groups[0]->zero_point)
         node.fail("q_zero_point is not the zero point of the first input");
       if (groups[1]->zero_point != 128 || groups[2]->zero_point != 128) node.fail("k and v need zero point 128");
       q_zero_point_ = groups[0]->zero_point;

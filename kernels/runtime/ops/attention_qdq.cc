@@ -34,9 +34,9 @@ class AttentionQdq : public Op {
     }
     args_.out.channels = heads_ * args_.head_dim;
     expect_value(node, context.value(output_), DType::f32, Space::tokens, args_.out.channels);
-    args_.q_factor = node.attr_f32("q_factor", 1);
-    args_.k_factor = node.attr_f32("k_factor", 1);
-    args_.score_factor = node.attr_f32("scale", 1);
+    args_.q_factor = node.attr_f32("q_factor", NAN);
+    args_.k_factor = node.attr_f32("k_factor", NAN);
+    args_.score_factor = node.attr_f32("scale", NAN);
     args_.q_point = point(node, "q");
     args_.k_point = point(node, "k");
     args_.v_point = point(node, "v");

@@ -1,5 +1,7 @@
 #include "layernorm/layernorm.h"
 
+#include <cmath>
+
 #include "base/error.h"
 #include "base/manifest.h"
 #include "runtime/op.h"
@@ -12,22 +14,23 @@ class Layernorm : public Op {
   Layernorm(const NodeInfo& node, const OpContext& context) : kernel_(select(layernorm_manifest(), context.isa)) {
     expect_arity(node, 1, 2, 1, 3);
     expect_names(node, {"epsilon", "residual"}, {"gamma", "beta"});
-    if (node.attr_bool("residual", node.inputs.size() == 2) != (node.inputs.size() == 2))
+    if (node.attr_bool("residual", false) != (node.inputs.size() == 2))
       node.fail("a second input is the residual, and only that");
     const ValueInfo& a = context.value(node.inputs[0]);
     channels_ = a.channels;
     for (const int input : node.inputs) expect_value(node, context.value(input), DType::f32, a.space, channels_);
     a_ = node.inputs[0];
     if (node.inputs.size() > 1) b_ = node.inputs[1];
+    const char* order = "the outputs are one f32, one u8 and one scale at most, in this order";
     for (const int output : node.outputs) {
       const ValueInfo& value = context.value(output);
       if (value.is_scale) {
         expect_scale(node, value, a.space);
-        if (scale_ >= 0) node.fail("has two scale outputs");
+        if (scale_ >= 0) node.fail(order);
         scale_ = output;
       } else if (value.dtype == DType::u8) {
         expect_value(node, value, DType::u8, a.space, channels_);
-        if (u8_ >= 0) node.fail("has two u8 outputs");
+        if (u8_ >= 0 || scale_ >= 0) node.fail(order);
         u8_ = output;
         if (value.dynamic_scale < 0) {
           if (value.groups.size() != 1) node.fail("a u8 output has one scale");
@@ -36,7 +39,7 @@ class Layernorm : public Op {
         }
       } else {
         expect_value(node, value, DType::f32, a.space, channels_);
-        if (f32_ >= 0) node.fail("has two f32 outputs");
+        if (f32_ >= 0 || u8_ >= 0 || scale_ >= 0) node.fail(order);
         f32_ = output;
       }
     }
@@ -45,7 +48,7 @@ class Layernorm : public Op {
       node.fail("a dynamic output needs its scale as an output, and only that");
     gamma_ = expect_vector(node, "gamma", channels_);
     beta_ = expect_vector(node, "beta", channels_);
-    epsilon_ = node.attr_f32("epsilon", 1e-12f);
+    epsilon_ = node.attr_f32("epsilon", NAN);
     if (!(epsilon_ > 0)) node.fail("epsilon must be positive");
   }
 

@@ -141,7 +141,7 @@ class Linear : public Op {
     const ValueInfo& x = context.value(input_);
     const ValueInfo& y = context.value(output_);
     if (weight.storage != DType::s8) node.fail("a u8 input needs s8 weights");
-    const float* bias = node.tensor("bias") != nullptr ? expect_vector(node, "bias", n_) : nullptr;
+    const float* bias = expect_vector(node, "bias", n_);
     const TensorInfo* bias_s32 = node.tensor("bias_s32");
     if (bias_s32 != nullptr && (bias_s32->storage != DType::s32 || bias_s32->shape != std::vector<int64_t>{n_}))
       node.fail("bias_s32 must be s32 with one entry per row");
@@ -199,7 +199,7 @@ class Linear : public Op {
       if (start < INT32_MIN + reach || start > INT32_MAX - reach)
         node.fail("row " + std::to_string(n) + " could overflow 32 bits");
       init_[i] = static_cast<int32_t>(start);
-      double mul = weight.scale[n], add = bias != nullptr ? bias[n] : 0;
+      double mul = weight.scale[n], add = bias[n];
       if (scale_ < 0) mul = static_cast<double>(x.groups[0].scale) * mul;
       if (output_u8_) {
         const double y_scale = with_table ? table_scale : y.group_of(n).scale;
@@ -224,8 +224,7 @@ class Linear : public Op {
     f32_->pack(static_cast<int>(n_), static_cast<int>(k_), reinterpret_cast<const float*>(weight.values->data),
                packed_.data());
     add_.assign(static_cast<size_t>(channel_stride(n_)), 0.0f);
-    if (node.tensor("bias") != nullptr)
-      std::memcpy(add_.data(), expect_vector(node, "bias", n_), static_cast<size_t>(n_) * sizeof(float));
+    std::memcpy(add_.data(), expect_vector(node, "bias", n_), static_cast<size_t>(n_) * sizeof(float));
     macs_ = static_cast<double>(n_) * static_cast<double>(k_);
   }
 
