@@ -87,18 +87,24 @@ __attribute__((noinline)) void product_block(const typename Op::Element* w, int6
     for (int c = 0; c < kVectors; ++c) acc[r][c].store(out + (r * kVectors + c) * Vector::lanes);
 }
 
-// The same for any multiple of 4 rows.
-template <class Op, int kRows, int kVectors>
+struct Nothing {
+  void operator()(int64_t, int) const {}
+};
+
+// The same for any multiple of 4 rows. Calls after_block(first row, rows) while the rows of a block are still in L1.
+template <class Op, int kRows, int kVectors, class F = Nothing>
 void product(int64_t rows, const typename Op::Element* w, int64_t row_stride, int64_t depth_stride, int64_t depth,
              const typename Op::Element* x, int64_t x_stride, const typename Op::Element* init,
-             typename Op::Element* out) {
+             typename Op::Element* out, F after_block = {}) {
   constexpr int kLanes = kVectors * Op::Vector::lanes;
   int64_t r = 0;
   const auto block = [&](auto size) {
     constexpr int kSize = decltype(size)::value;
-    for (; r + kSize <= rows; r += kSize)
+    for (; r + kSize <= rows; r += kSize) {
       product_block<Op, kSize, kVectors>(w + r * row_stride, row_stride, depth_stride, depth, x, x_stride,
                                          init != nullptr ? init + r : nullptr, out + r * kLanes);
+      after_block(r, kSize);
+    }
   };
   block(Size<kRows>{});
   if constexpr (kRows > 8) block(Size<8>{});

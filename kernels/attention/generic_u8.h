@@ -148,8 +148,8 @@ struct Softmax {
     elements.store(packed + g * stride);
   }
 
-  // Keys that a query does not see, or that do not exist, get 0.
-  void run(const VisibleKeys& visible, int first_lane) {
+  // `largest` is that of keys [0, compared) before. Keys that a query does not see, or that do not exist, get 0.
+  void run(const VisibleKeys& visible, int64_t compared, int first_lane) {
     constexpr int32_t kNever = INT32_MIN / 2;  // below any score, and far enough from INT32_MIN to be subtracted from
     const auto unseen = [&](int64_t j) {       // lanes [0, unseen) do not see key j
       const int64_t count = j < visible.some ? j - visible.diagonal - first_lane : S32::lanes;
@@ -158,15 +158,7 @@ struct Softmax {
     const int64_t groups = round_up(visible.some, Tier::kDepth) / Tier::kDepth;
     for (int64_t j = visible.all; j < groups * Tier::kDepth; ++j)
       for (int64_t i = 0; i < unseen(j); ++i) scores[j * stride + i] = kNever;
-    largest = S32::load(scores);
-    S32 odd = largest;
-    int64_t j = 1;
-    for (; j + 2 <= visible.some; j += 2) {
-      largest = max(largest, S32::load(scores + j * stride));
-      odd = max(odd, S32::load(scores + (j + 1) * stride));
-    }
-    if (j < visible.some) largest = max(largest, S32::load(scores + j * stride));
-    largest = max(largest, odd);
+    for (int64_t j = compared; j < visible.some; ++j) largest = max(largest, S32::load(scores + j * stride));
 
     sum = S32::set1(0);
     int64_t g = 0;
@@ -191,9 +183,21 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
   using S32 = typename Tier::S32;
   constexpr int kLanes = kVectors * S32::lanes;
   const VisibleKeys visible = visible_keys(args, first, kLanes);
+  S32 largest[kVectors];
+  for (int c = 0; c < kVectors; ++c) largest[c] = S32::set1(INT32_MIN);
+  int64_t compared = 0;  // keys [0, compared) are in `largest`
+  const auto compare = [&](int64_t row, int rows) {
+    if (row + rows > visible.all) return;
+#pragma GCC unroll 4
+    for (int c = 0; c < kVectors; ++c)
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; ++r)
+        largest[c] = max(largest[c], S32::load(s.scores + (row + r) * kLanes + c * S32::lanes));
+    compared = row + rows;
+  };
   product<Dot<Tier>, Tier::rows(kVectors), kVectors>(round_up(visible.some, 4), s.k, 1, s.keys,
                                                      args.head_dim / Tier::kDepth, s.q + first, s.queries, s.start,
-                                                     s.scores);
+                                                     s.scores, compare);
   F32 factor[kVectors];
   for (int c = 0; c < kVectors; ++c) {
     Softmax<Tier> softmax{};
@@ -201,7 +205,8 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
     softmax.packed = s.p + c * S32::lanes;
     softmax.stride = kLanes;
     softmax.exponent_scale = F32::set1(args.exponent_scale);
-    softmax.run(visible, c * S32::lanes);
+    softmax.largest = largest[c];
+    softmax.run(visible, compared, c * S32::lanes);
     factor[c] = F32::set1(args.out_scale) / to_f32(softmax.sum);
   }
   product<Dot<Tier>, Tier::rows(kVectors), kVectors>(args.head_dim, s.v, s.keys / Tier::kDepth, 1,
