@@ -189,10 +189,12 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
   const auto compare = [&](int64_t row, int rows) {
     if (row + rows > visible.all) return;
 #pragma GCC unroll 4
-    for (int c = 0; c < kVectors; ++c)
+    for (int c = 0; c < kVectors; ++c) {
+      S32 m = largest[c];
 #pragma GCC unroll 12
-      for (int r = 0; r < rows; ++r)
-        largest[c] = max(largest[c], S32::load(s.scores + (row + r) * kLanes + c * S32::lanes));
+      for (int r = 0; r < rows; ++r) m = max(m, S32::load(s.scores + (row + r) * kLanes + c * S32::lanes));
+      largest[c] = m;
+    }
     compared = row + rows;
   };
   product<Dot<Tier>, Tier::rows(kVectors), kVectors>(round_up(visible.some, 4), s.k, 1, s.keys,
