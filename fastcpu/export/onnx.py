@@ -1,0 +1,86 @@
+"""Graph -> ONNX opset 17, in one of three forms, for whoever wants to run the model elsewhere.
+
+fp32           dequantized weights (zeros stay zeros) and plain f32 ops.
+qdq            every static quantization point of the graph as QuantizeLinear and DequantizeLinear: u8 activations and
+               s8 weights with one scale per output channel.
+matmulinteger  QuantizeLinear, MatMulInteger, Add, Cast, Mul for linears and f32 for the rest: what DeepSparse runs
+               fastest. Takes dynamic quantization too.
+
+Batch and sequence are dynamic. The answers are those of the runtime, up to rounding, on real tokens; what stands on
+padding differs, since the runtime never computes it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import onnx
+from onnx import helper
+
+from fastcpu.errors import GraphError, InputError, OutputError
+from fastcpu.export.onnx_emit import Emitter, Form
+from fastcpu.export.onnx_ops import OPS
+from fastcpu.export.onnx_split import split_qkv
+from fastcpu.export.reader import read_graph
+from fastcpu.graph.ir import Graph
+
+FORMS: tuple[Form, ...] = get_args(Form)
+OPSET = 17
+IR_VERSION = 8
+"""The oldest that has opset 17, so that older readers take the file."""
+
+
+def to_onnx(graph: Graph, form: Form = "fp32") -> onnx.ModelProto:
+    """The ONNX model of a graph, with the inputs and outputs of the graph under their names."""
+    if form not in FORMS:
+        raise InputError(f"unknown form '{form}'; there are {', '.join(FORMS)}")
+    if form != "fp32" and not has_quantization_points(graph):
+        raise InputError(f"'{graph.name}' is not quantized: only form fp32 can hold it")
+    if form == "qdq" and any(value.dynamic_scale is not None for value in graph.values.values()):
+        raise InputError(
+            f"'{graph.name}' is quantized dynamically, one scale per token, which form qdq cannot express; "
+            "use form matmulinteger or fp32"
+        )
+    graph = split_qkv(graph)
+    emitter = Emitter(graph, form)
+    for node in graph.nodes:
+        if node.op not in OPS:
+            raise GraphError(f"node '{node.name}': op {node.op} has no ONNX form")
+        OPS[node.op](emitter, node)
+    for output in graph.outputs:
+        emitter.op("Identity", [emitter.real(output.value)], output.name, output.name)
+    inputs = [
+        helper.make_tensor_value_info(item.name, onnx.TensorProto.INT64, ["batch", "sequence"]) for item in graph.inputs
+    ]
+    outputs = [
+        helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, list(item.dims)) for item in graph.outputs
+    ]
+    made = helper.make_graph(emitter.nodes, graph.name or "model", inputs, outputs, list(emitter.constants.values()))
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fastcpu"
+    )
+
+
+def has_quantization_points(graph: Graph) -> bool:
+    """Whether anything but fp32 can be asked for."""
+    quantized = any(value.dtype == "u8" for value in graph.values.values())
+    return quantized or any(node.op in ("fake_quant", "attention_qdq") for node in graph.nodes)
+
+
+def export_onnx(model: Graph | str | os.PathLike[str], out: str | os.PathLike[str], form: Form = "fp32") -> Path:
+    """Write a graph or a model directory as an .onnx file; OutputError names what the system refused."""
+    proto = to_onnx(model if isinstance(model, Graph) else read_graph(model), form)
+    path = Path(out)
+    if proto.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
+        raise OutputError(f"{path}: {proto.ByteSize() / 1e9:.1f} GB do not fit into one ONNX file (2 GB)")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            partial = Path(folder) / path.name
+            partial.write_bytes(proto.SerializeToString())
+            partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+    return path
