@@ -9,10 +9,9 @@ using Pair = avx2::Chunk<2, int16_t>;
 
 void run(const GemmU8S8Args& args) {
   const avx2::PackedBlocks<Pair> weights(args.weights);
-  for (int p = args.n_begin / 4; p < args.n_end / 4; ++p) {
-    const int n = static_cast<int>(weights.row[p]);
-    const Pair* begin = weights.chunks + weights.begin[p];
-    const Pair* end = weights.chunks + weights.begin[p + 1];
+  for (int n = args.n_begin; n < args.n_end; n += 4) {
+    const Pair* begin = weights.chunks + weights.begin[n / 4];
+    const Pair* end = weights.chunks + weights.begin[n / 4 + 1];
     for (int t = 0; t < args.width; t += avx2::kSliceWidth) {
       avx2::SliceSums acc;
       avx2::start_slice(args.epilogue.init + n, acc);

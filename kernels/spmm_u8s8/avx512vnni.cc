@@ -179,9 +179,8 @@ void run_width(const GemmU8S8Args& args) {
     for (int64_t i = 0; i < static_cast<int64_t>(args.k) * kWidth; i += 64)
       _mm_prefetch(reinterpret_cast<const char*>(args.x + i), _MM_HINT_T0);
   const avx512vnni::PackedBlocks<Quad> weights(args.weights);
-  for (int p = args.n_begin / 4; p < args.n_end / 4; ++p) {
-    const int n = static_cast<int>(weights.row[p]);
-    const uint32_t* begin = weights.begin + static_cast<int64_t>(p) * weights.segments;
+  for (int n = args.n_begin; n < args.n_end; n += 4) {
+    const uint32_t* begin = weights.begin + static_cast<int64_t>(n / 4) * weights.segments;
     __m512i acc[4][kWidth / 16];
     accumulate(args.x, weights.chunks + begin[0], weights.chunks + begin[1], args.epilogue.init + n, acc);
     for (int s = 1; s < weights.segments; ++s) {

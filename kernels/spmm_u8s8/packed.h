@@ -1,15 +1,11 @@
 // The packed weights of spmm_u8s8, compiled once per ISA file in that ISA's namespace:
 //     Header
-//     u32 begin[groups * segments + 1]     position p has the chunks begin[p * segments] .. begin[(p + 1) * segments]
-//     u32 row[groups]                      the first row of the group at position p
+//     u32 begin[groups * segments + 1]     group g has the chunks begin[g * segments] .. begin[(g + 1) * segments]
 //     padding to 64 bytes
 //     Chunk chunk[begin[groups * segments] + Chunk::lookahead]
 // A chunk holds up to Chunk::blocks blocks of one group, ascending in k, all from one segment of Chunk::segment input
 // channels: index = (k % segment) * Chunk::scale. A chunk that is not full is filled up with zero weights on an input
 // channel that it reads anyway; the chunks of zeros at the end let a kernel prefetch past the last group.
-// Groups are stored by their number of chunks, so that a kernel's inner loop mostly ends where it ended last time and
-// the CPU predicts it: up over the even ranks, down over the odd ones, which gives both halves of the positions equal
-// work.
 #pragma once
 #include <cstring>
 
@@ -33,14 +29,13 @@ struct PackedHeader {
 };
 
 inline size_t chunks_offset(size_t groups, size_t segments) {
-  return (sizeof(PackedHeader) + (groups * (segments + 1) + 1) * sizeof(uint32_t) + 63) / 64 * 64;
+  return (sizeof(PackedHeader) + (groups * segments + 1) * sizeof(uint32_t) + 63) / 64 * 64;
 }
 
 template <class Chunk>
 struct PackedBlocks {
   int segments;
   const uint32_t* begin;
-  const uint32_t* row;
   const Chunk* chunks;
 
   explicit PackedBlocks(const void* packed) {
@@ -48,7 +43,6 @@ struct PackedBlocks {
     const char* bytes = static_cast<const char*>(packed) + chunks_offset(header->groups, header->segments);
     segments = static_cast<int>(header->segments);
     begin = reinterpret_cast<const uint32_t*>(header + 1);
-    row = begin + header->groups * header->segments + 1;
     chunks = reinterpret_cast<const Chunk*>(bytes);
   }
 };
@@ -58,23 +52,6 @@ size_t packed_segments(const Blocks4x1& w) {
   return static_cast<size_t>((w.k + Chunk::segment - 1) / Chunk::segment);
 }
 
-// Fills row[0 .. groups) with the first rows of the groups in the order in which they are stored: a counting sort by
-// the number of blocks, rounded up to chunks, then dealt out. Stable, so that the order is a function of the weights.
-inline void order_groups(const Blocks4x1& w, uint32_t blocks_per_chunk, uint32_t* row) {
-  const uint32_t groups = static_cast<uint32_t>(w.n) / 4;
-  const auto chunks = [&](uint32_t g) {
-    return (w.offsets[g + 1] - w.offsets[g] + blocks_per_chunk - 1) / blocks_per_chunk;
-  };
-  uint32_t rank = 0;
-  const uint32_t most = (static_cast<uint32_t>(w.k) + blocks_per_chunk - 1) / blocks_per_chunk;
-  for (uint32_t count = 0; count <= most && rank < groups; ++count)
-    for (uint32_t g = 0; g < groups; ++g)
-      if (chunks(g) == count) {
-        row[rank % 2 == 0 ? rank / 2 : groups - 1 - rank / 2] = 4 * g;
-        ++rank;
-      }
-}
-
 // Writes what is described above, or counts only, if `packed` is nullptr. Returns the number of bytes.
 template <class Chunk>
 size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
@@ -82,22 +59,18 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
   const size_t segments = packed_segments<Chunk>(w);
   const size_t offset = chunks_offset(groups, segments);
   uint32_t* begin = nullptr;
-  uint32_t* row = nullptr;
   Chunk* chunk = nullptr;
   if (packed != nullptr) {
     PackedHeader* header = static_cast<PackedHeader*>(packed);
     *header = {static_cast<uint32_t>(groups), static_cast<uint32_t>(segments)};
     begin = reinterpret_cast<uint32_t*>(header + 1);
-    row = begin + groups * segments + 1;
-    order_groups(w, Chunk::blocks, row);
     chunk = reinterpret_cast<Chunk*>(static_cast<char*>(packed) + offset);
   }
   size_t chunks = 0;
-  for (size_t p = 0; p < groups; ++p) {
-    const size_t g = row != nullptr ? row[p] / 4 : p;
+  for (size_t g = 0; g < groups; ++g) {
     uint32_t b = w.offsets[g];
     for (size_t s = 0; s < segments; ++s) {
-      if (begin != nullptr) begin[p * segments + s] = static_cast<uint32_t>(chunks);
+      if (begin != nullptr) begin[g * segments + s] = static_cast<uint32_t>(chunks);
       const int base = static_cast<int>(s) * Chunk::segment;
       uint32_t end = b;
       while (end < w.offsets[g + 1] && w.index[end] - base < Chunk::segment) ++end;

@@ -9,13 +9,12 @@ using Block = scalar::Chunk<1, int8_t>;
 
 void run(const GemmU8S8Args& args) {
   const scalar::PackedBlocks<Block> weights(args.weights);
-  for (int p = args.n_begin / 4; p < args.n_end / 4; ++p) {
-    const int n = static_cast<int>(weights.row[p]);
+  for (int n = args.n_begin; n < args.n_end; n += 4) {
     int32_t acc[4][kTileWidth];
     for (int r = 0; r < 4; ++r)
       for (int t = 0; t < args.width; ++t) acc[r][t] = args.epilogue.init[n + r];
-    const Block* end = weights.chunks + weights.begin[p + 1];
-    for (const Block* block = weights.chunks + weights.begin[p]; block != end; ++block) {
+    const Block* end = weights.chunks + weights.begin[n / 4 + 1];
+    for (const Block* block = weights.chunks + weights.begin[n / 4]; block != end; ++block) {
       const uint8_t* x = args.x + static_cast<int64_t>(block->index[0]) * args.width;
       for (int r = 0; r < 4; ++r) {
         const int32_t weight = block->value[r][0];
