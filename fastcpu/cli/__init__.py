@@ -7,6 +7,11 @@ from __future__ import annotations
 #   run(args) -> int                 does the work and returns the exit status.
 # All of them are imported on every start: import what is heavy inside run().
 COMMANDS: tuple[str, ...] = (
+    "compile",
+    "info",
+    "doctor",
+    "bench",
+    "export",
     "eval",
     "demo",
 )

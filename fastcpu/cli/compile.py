@@ -1,0 +1,95 @@
+"""`fastcpu compile`: a model becomes a directory that the runtime executes, without training."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastcpu.cli.main import Subparsers
+
+_DESCRIPTION = """
+Compiles a local Hugging Face or sentence-transformers directory, or an .onnx file, without training: imports it,
+prunes and quantizes it if asked to, and writes a model directory. Zeros that the weights hold already are kept.
+Needs fastcpu[compress].
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser("compile", help="turn a model into a model directory", description=_DESCRIPTION)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="Hugging Face directory or .onnx file")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="directory to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
+    parser.add_argument(
+        "--quantize",
+        choices=("none", "dynamic", "static"),
+        default="none",
+        help="int8 with a scale per token, or with fixed scales from calibration data (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="D", help="text file for --quantize static, one text per line"
+    )
+    parser.add_argument(
+        "--observer", default="mse", help="minmax, percentile or mse: how static scales are chosen (default: mse)"
+    )
+    parser.add_argument(
+        "--sparsity", type=float, metavar="S", help="share of the weight blocks of each encoder linear to zero, 0 to 1"
+    )
+    parser.add_argument(
+        "--pattern", default="4x1", help="block of --sparsity: 4x1 or unstructured (default: %(default)s)"
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="prune and quantize these linears")
+    parser.add_argument("--ignore", action="append", default=[], metavar="GLOB", help="leave these linears alone")
+    parser.add_argument(
+        "--max-length", type=int, default=128, metavar="N", help="cut calibration texts to N tokens (default: 128)"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all available CPUs)")
+    parser.add_argument("--json", type=Path, metavar="F", help="write what was done to a file")
+
+
+def run(args: argparse.Namespace) -> int:
+    import fastcpu
+    from fastcpu.report.files import write_json
+
+    if args.out.exists() and not args.overwrite:
+        raise fastcpu.OutputError(f"{args.out}: exists already; --overwrite replaces a model")
+    compiled = fastcpu.compile(
+        args.model,
+        args.out,
+        quantize=args.quantize,
+        calibration=args.calibration,
+        observer=args.observer,
+        sparsity=args.sparsity,
+        pattern=args.pattern,
+        only=args.only,
+        ignore=args.ignore,
+        max_length=args.max_length,
+        threads=args.threads,
+    )
+    files = {path.name: path.stat().st_size for path in sorted(args.out.iterdir()) if path.is_file()}
+    print(_summary(args.out, compiled.report, files))
+    if args.json is not None:
+        write_json(args.json, {"directory": str(args.out), "files": files} | compiled.report)
+    return 0
+
+
+def _summary(out: Path, report: dict[str, Any], files: dict[str, int]) -> str:
+    layers = report["layers"]
+    kinds = Counter((row["storage"], row["encoding"]) for row in layers)
+    names = {("f32", "dense"): "f32", ("s8", "dense"): "dense int8", ("s8", "block"): "4x1 block-sparse int8"}
+    lines = [
+        f"{out}: {files['weights.safetensors'] / 1e6:.1f} MB of weights, written in {report['seconds']:.1f} s",
+        f"  {len(layers)} linears: " + ", ".join(f"{count} {names[kind]}" for kind, count in sorted(kinds.items())),
+    ]
+    pruned = [row["zero_blocks"] for row in layers if row["pruned"] and row["zero_blocks"] is not None]
+    if pruned:
+        lines.append(f"  {len(pruned)} pruned: {100 * sum(pruned) / len(pruned):.1f} % of their 4x1 blocks are zero")
+    options = report["options"]
+    if options["calibration_sequences"] is not None:
+        lines.append(f"  scales from {options['calibration_sequences']} sequences, observer {options['observer']}")
+    lines += [f"  {name} stays f32: {reason}" for name, reason in report["kept_f32"].items()]
+    if count := len(report["not_fused"]):
+        lines.append(f"  not fused: {count} place{'s' if count > 1 else ''}; `fastcpu doctor {out}` says why")
+    return "\n".join(lines)
