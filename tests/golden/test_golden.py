@@ -27,4 +27,4 @@ def test_golden_model(directory: Path, threads: int, each_isa: str) -> None:
 
 
 def test_there_are_golden_models() -> None:
-    assert len(MODELS) >= 3
+    assert len(MODELS) >= 4

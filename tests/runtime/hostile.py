@@ -117,8 +117,33 @@ def weights_file(header: Header, data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 
 
+def every_other_op() -> Graph:
+    """The ops that the encoders lack, one after the other."""
+    b = graphs.Builder("tiny-ops")
+    h = b.layernorm("norm", b.embedding(b.unpad(), [50, 24, 2], 8))
+    points = {"q": (0.02, 120), "k": (0.02, 131), "v": (0.03, 128), "score": (0.05, 110), "probability": (1 / 255, 0)}
+    grid = {f"{name}_scale": scale for name, (scale, _) in points.items()}
+    grid |= {f"{name}_zero_point": zero_point for name, (_, zero_point) in points.items()}
+    q, k, v = (b.linear(role, h, 8) for role in "qkv")
+    y = b.value("attention.out", 8)
+    b.node(
+        "attention_qdq", "attention", [q, k, v], [y], heads=2, kv_heads=2, head_dim=4, scale=0.7, q_factor=0.6,
+        k_factor=0.8, q_offset=0, k_offset=0, v_offset=0, **grid,
+    )  # fmt: skip
+    x = b.unary("fake_quant", "points", y, scale=0.03, zero_point=121, tensors={"bias": b.tensor("bias", b.random(8))})
+    total = b.value("add.out", 8)
+    b.node("add", "add", [b.unary("pointwise", "gelu", x, function="gelu"), h], [total])
+    for mode in ("cls", "mean", "max"):
+        pooled = b.unary("pool", mode, total, "sequences", mode=mode)
+        b.output(f"{mode}_embedding", b.unary("l2norm", f"{mode}.norm", pooled))
+    b.output("hidden", total, 1, 4)
+    return b.graph
+
+
 def seed_graph(kind: str) -> Graph:
-    """A tiny encoder: `f32`; `static`, int8 with 4x1 blocks, merged q, k, v and tables; or `dynamic`."""
+    """A tiny encoder: `f32`; `static`, int8 with 4x1 blocks, merged q, k, v and tables; or `dynamic`. Or `ops`."""
+    if kind == "ops":
+        return every_other_op()
     graph = graphs.encoder(layers=1, head="qa")
     if kind == "f32":
         return graph
