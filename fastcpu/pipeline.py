@@ -78,6 +78,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     """
     from fastcpu import frontend
     from fastcpu.export.writer import write_model
+    from fastcpu.graph.passes import merge_qkv
     from fastcpu.graph.trace import Trace
 
     began = time.perf_counter()
@@ -95,6 +96,9 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     pruned = _prune(graph, sparsity, pattern, only, ignore)
     batches = None if calibration is None else list(calibration_batches(calibration, graph, source, max_length))
     graph, record = _quantize(graph, quantize, batches, observer, only, ignore, threads)
+    layers = _layers(graph, pruned)
+    if record is not None:
+        merge_qkv.run(graph, trace)
     report = {
         "source": str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         "options": {
@@ -106,7 +110,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             "only": list(only),
             "ignore": list(ignore),
         },
-        "layers": _layers(graph, pruned),
+        "layers": layers,
         "ranges": {} if record is None else record.ranges,
         "kept_f32": {} if record is None else record.kept_f32,
         "not_fused": [str(miss) for miss in trace.misses],

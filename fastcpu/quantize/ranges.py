@@ -36,7 +36,7 @@ def quantization(low: float, high: float, is_symmetric: bool) -> Quantization:
 
 def to_u8(x: NDArray[Any], q: Quantization) -> NDArray[np.float64]:
     """Levels as floats, rounded and clamped."""
-    return np.asarray(np.clip(np.rint(x / q.scale + q.zero_point), 0, 255))
+    return np.asarray(np.clip(np.rint(x / q.scale) + q.zero_point, 0, 255))
 
 
 def round_trip(x: NDArray[Any], q: Quantization) -> NDArray[np.float64]:

@@ -267,3 +267,7 @@ def test_merging_says_why_not() -> None:
     mixed = quantized(graphs.encoder(layers=1), "dynamic", Selection(ignore=["*.q"]))
     assert merge_qkv.run(mixed, trace) == 0
     assert "different values" in str(trace.misses[1])
+    pruned = graphs.encoder(layers=1)
+    prune_graph(pruned, 0.8, only=["*.q"])
+    assert merge_qkv.run(quantized(pruned, "static"), trace) == 0
+    assert "some weights are stored as blocks" in str(trace.misses[2])

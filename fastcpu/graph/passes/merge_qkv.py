@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
 from fastcpu.graph.trace import Trace
-from fastcpu.quantize.weights import encoded
 
 
 def run(graph: Graph, trace: Trace) -> int:
     """Every channel keeps its weights, constants and quantization, so that this changes no bit.
 
-    Runs after quantization: the merged weight is stored in whichever encoding is the smaller one for the whole.
+    Runs after quantization. Linears of different encodings stay apart, so that each keeps the one that suits it.
     """
     merged = 0
     for node in [node for node in graph.nodes if node.op == "attention"]:
@@ -46,6 +45,8 @@ def _obstacle(graph: Graph, attention: Node) -> str | None:
         return "q, k and v are computed from different values"
     if graph.values[next(iter(sources))[0]].dtype != "u8":
         return "the linears read f32"
+    if len({graph.tensors[linear.tensors["weight"]].encoding for linear in linears if linear is not None}) != 1:
+        return "some weights are stored as blocks and some dense"
     return None
 
 
@@ -57,8 +58,8 @@ def _merge(graph: Graph, attention: Node) -> None:
 
     weights = [graph.tensors[linear.tensors["weight"]] for linear in linears]
     scales = [weight.scale for weight in weights if weight.scale is not None]
-    stacked = Tensor(f"{name}.weight", np.concatenate([w.data for w in weights]), np.concatenate(scales))
-    tensors = {"weight": graph.add_tensor(encoded(stacked))}
+    stacked, encoding = np.concatenate([weight.data for weight in weights]), weights[0].encoding
+    tensors = {"weight": graph.add_tensor(Tensor(f"{name}.weight", stacked, np.concatenate(scales), encoding))}
     for role, dtype in (("bias", np.float32), ("bias_s32", np.int32)):
         parts = [_vector(graph, linear, role, np.dtype(dtype)) for linear in linears]
         if role == "bias" or any(role in linear.tensors for linear in linears):
