@@ -1,0 +1,57 @@
+"""`fastcpu bench`: engines in turns, peers that are missing or fail, and errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fastcpu import peers
+from fastcpu.cli.main import main
+from tests.cli.conftest import Failure
+
+
+def test_beside_onnxruntime(static_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "bench.json"
+    options = ["--against", "onnxruntime", "--batch", "2", "--seq", "9", "--threads", "1", "--rounds", "1"]
+    assert main(["bench", str(static_model), *options, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert (result["batch"], result["sequence"], result["threads"]) == (2, 9, 1)
+    rows = {row["engine"]: row for row in result["engines"]}
+    assert list(rows) == ["fastcpu", "onnxruntime fp32", "onnxruntime int8"]
+    for name, row in rows.items():
+        assert f"\n{name} " in printed
+        assert row["problem"] is None
+        assert len(row["rounds"]) == 1
+        assert row["cosine_to_fastcpu"] > 0.99
+    assert rows["fastcpu"]["fastcpu_is_faster_by"] == 1
+
+
+def test_peers_that_are_not_installed(
+    static_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "missing", list)
+    monkeypatch.setattr(peers, "compare", lambda *_args: [{"engine": "fastcpu", "problem": "not run in this test"}])
+    assert main(["bench", str(static_model), "--rounds", "1"]) == 0
+    assert "openvino is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--against", "abacus"], "unknown engine 'abacus'"),
+        (["--batch", "0"], "--batch must be at least 1, not 0"),
+        (["--rounds", "0"], "--rounds must be at least 1, not 0"),
+        (["--threads", "-1"], "--threads must not be negative, but is -1"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, static_model: Path, failure: Failure) -> None:
+    assert message in failure(["bench", str(static_model), *options])
+
+
+def test_models_that_are_none(tmp_path: Path, failure: Failure) -> None:
+    assert "graph.json" in failure(["bench", str(tmp_path), "--against", ""])

@@ -1,0 +1,136 @@
+"""`fastcpu compile`: options, summary and errors, on a tiny random BERT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcpu
+from fastcpu.cli.main import main
+from tests.cli.conftest import Failure
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tests.frontend import tiny
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face directory with a tokenizer that knows the words a to z."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    path = tmp_path_factory.mktemp("bert") / "model"
+    tiny.model("BertForSequenceClassification").save_pretrained(path)
+    words = {"[UNK]": 0} | {chr(ord("a") + i): i + 1 for i in range(26)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("a b c d e\n\nf g h\nx y z a b c\n", encoding="utf-8")
+    return path
+
+
+def test_f32(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["compile", str(bert), "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{out}: ")
+    assert " MB of weights, written in " in printed
+    assert "14 linears: 14 f32" in printed
+    assert (out / "tokenizer.json").is_file()
+    logits = fastcpu.Session(out).run({"input_ids": [np.array([1, 2, 3])]})["logits"]
+    assert logits.shape == (1, 3)
+
+
+def test_pruned_and_static(bert: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, result = tmp_path / "out", tmp_path / "result.json"
+    options = ["--quantize", "static", "--calibration", str(texts), "--observer", "minmax", "--sparsity", "0.75"]
+    options += ["--ignore", "*.layer.1.output.*", "--ignore", "*pooler*", "--max-length", "4", "--threads", "1"]
+    assert main(["compile", str(bert), "-o", str(out), *options, "--json", str(result)]) == 0
+    printed = capsys.readouterr().out
+    assert "4x1 block-sparse int8" in printed
+    assert "75.0 % of their 4x1 blocks are zero" in printed
+    assert "scales from 3 sequences, observer minmax" in printed
+
+    written = json.loads(result.read_text(encoding="utf-8"))
+    assert written["directory"] == str(out)
+    assert written["files"]["weights.safetensors"] == (out / "weights.safetensors").stat().st_size
+    assert written["options"]["sparsity"] == 0.75
+    assert written["options"]["ignore"] == ["*.layer.1.output.*", "*pooler*"]
+    layers = {row["name"]: row for row in written["layers"]}
+    ignored = next(row for name, row in layers.items() if "layer.1.output" in name)
+    assert (ignored["storage"], ignored["pruned"]) == ("f32", False)
+    pruned = next(row for name, row in layers.items() if "layer.0.output" in name)
+    assert (pruned["storage"], pruned["encoding"], pruned["pruned"]) == ("s8", "block", True)
+    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["layers"] == written["layers"]
+
+
+def test_dynamic_and_only(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["compile", str(bert), "-o", str(out), "--quantize", "dynamic", "--only", "*intermediate*"]) == 0
+    assert "14 linears: 12 f32, 2 dense int8" in capsys.readouterr().out
+
+
+def test_overwrite_replaces_a_model(bert: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["compile", str(bert), "-o", str(out)]) == 0
+    f32_size = (out / "weights.safetensors").stat().st_size
+    assert main(["compile", str(bert), "-o", str(out), "--quantize", "dynamic", "--overwrite"]) == 0
+    assert (out / "weights.safetensors").stat().st_size < f32_size
+
+
+def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work", encoding="utf-8")
+    command = ["compile", str(bert), "-o", str(precious)]
+    assert failure(command) == f"{precious}: exists already; --overwrite replaces a model"
+    assert failure([*command, "--overwrite"]).startswith(f"{precious}: exists and is not a fastcpu model")
+    assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
+    assert list(tmp_path.iterdir()) == [precious], "nothing half-written stays"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantize", "static"], "static quantization needs calibration data"),
+        (["--calibration", "texts.txt"], "calibration data is only used with quantize='static'"),
+        (["--quantize", "static", "--calibration", "nowhere.txt"], "nowhere.txt: cannot read calibration texts"),
+        (["--sparsity", "1.5"], "sparsity must be from 0 to 1, not 1.5"),
+        (["--sparsity", "0.5", "--pattern", "2:4"], "2:4"),
+        (["--quantize", "dynamic", "--only", "no such layer"], "no linear to quantize"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, bert: Path, tmp_path: Path, failure: Failure) -> None:
+    assert message in failure(["compile", str(bert), "-o", str(tmp_path / "out"), *options])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "no such file or directory"), ("empty", "no config.json")])
+def test_models_that_are_none(name: str, message: str, tmp_path: Path, failure: Failure) -> None:
+    (tmp_path / "empty").mkdir()
+    assert message in failure(["compile", str(tmp_path / name), "-o", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_under_a_file(bert: Path, tmp_path: Path, failure: Failure) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert "cannot write the model" in failure(["compile", str(bert), "-o", str(tmp_path / "file" / "out")])
+
+
+@pytest.mark.parametrize("options", [["--quantize", "int4"], ["--sparsity", "half"], ["--max-length", "long"], []])
+def test_arguments_that_do_not_parse(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["-o", "out"] if options else []
+    with pytest.raises(SystemExit) as status:
+        main(["compile", "model", *out, *options])
+    assert status.value.code == 2
+    assert "fastcpu compile: error: " in capsys.readouterr().err

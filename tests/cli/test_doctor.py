@@ -1,0 +1,48 @@
+"""`fastcpu doctor`: what it prints and writes, and errors; tests/test_doctor.py has the numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fastcpu import _core
+from fastcpu.cli.main import main
+from fastcpu.report.machine import cpu_name
+from tests.cli.conftest import Failure
+
+
+def test_text_and_json(static_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "doctor.json"
+    options = ["--batch", "2", "--seq", "9", "--threads", "1", "--json", str(out)]
+    assert main(["doctor", str(static_model), *options]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(cpu_name())
+    assert _core.isa_title(_core.selected_isa()) in printed
+    assert "measured peak of 1 threads: int8 " in printed
+    assert f"{static_model}: batch 2, 9 tokens" in printed
+    for name in ("linear int8", "attention int8", "layernorm", "layer0.fc1", "embeddings.norm"):
+        assert f"\n{name} " in printed, name
+    assert "dense: qa: 2 output channels are not a multiple of 4" in printed
+
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert (found["batch"], found["sequence"], found["machine"]["threads"]) == (2, 9, 1)
+    assert all(f"* {verdict}" in printed for verdict in found["verdicts"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch", "0"], "batch and sequence must be at least 1"),
+        (["--seq", "25"], "the model has 24 positions"),
+        (["--threads", "-1"], "threads must be from 1 to"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, static_model: Path, failure: Failure) -> None:
+    assert message in failure(["doctor", str(static_model), *options])
+
+
+def test_models_that_are_none(tmp_path: Path, failure: Failure) -> None:
+    assert "graph.json" in failure(["doctor", str(tmp_path)])
+    assert "nowhere" in failure(["doctor", str(tmp_path / "nowhere")])
