@@ -142,6 +142,7 @@ def _machine(session: Session) -> Json:
         "isa": session.isa,
         "isa_title": _core.isa_title(session.isa),
         "best_isa": _core.supported_isas()[0],
+        "tiers": _core.supported_isas(),
         "threads": session.threads,
         "cpus": os.cpu_count(),
         "cpus_in_affinity": affinity,
@@ -289,9 +290,9 @@ def _about_sparsity(result: Json) -> list[str]:
     sparse = [row for row in linears if row["sparse"]]
     found = []
     if sparse:
-        density = float(np.mean([row["density"] for row in sparse]))
+        density = 100 * float(np.mean([row["density"] for row in sparse]))
         found.append(
-            f"{len(sparse)} of {len(linears)} linears run sparse, with {100 * density:.0f} % of their blocks on average."
+            f"{len(sparse)} of {len(linears)} linears run sparse, with {density:.0f} % of their blocks on average."
         )
     elif linears:
         found.append("No linear runs sparse: the weights hold too few zero 4x1 blocks, or are f32.")

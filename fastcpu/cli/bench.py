@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--threads must not be negative, but is {args.threads}")
     names = [name.strip() for name in args.against.split(",") if name.strip()]
     absent = peers.missing(names)
+    if absent and len(absent) == len(names):
+        raise InputError(f"none of the engines to compare with is installed: {', '.join(absent)}")
     for name in absent:
         print(f"fastcpu: {name} is not installed (pip install {name}); going on without it", file=sys.stderr)
     names = [name for name in names if name not in absent]
@@ -95,4 +97,5 @@ def _text(result: dict[str, Any]) -> str:
     header = ("engine", "ms", "sequences/s", "fastcpu is faster by", "cosine of answers")
     where = f"{result['machine']['CPU']}, {result['threads']} threads"
     shape = f"batch {result['batch']}, {result['sequence']} tokens"
-    return "\n".join([f"{where}, {shape}", text_table(header, rows), *problems])
+    note = "An orientation; `python -m bench` in the repository is the measurement that fastcpu is held to."
+    return "\n".join([f"{where}, {shape}", text_table(header, rows), *problems, note])

@@ -40,8 +40,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--pattern", default="4x1", help="block of --sparsity: 4x1 or unstructured (default: %(default)s)"
     )
-    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="prune and quantize these linears")
-    parser.add_argument("--ignore", action="append", default=[], metavar="GLOB", help="leave these linears alone")
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="GLOB", help="prune and quantize these linears"
+    )
+    parser.add_argument(
+        "--ignore", action="extend", nargs="+", default=[], metavar="GLOB", help="leave these linears alone"
+    )
     parser.add_argument(
         "--max-length", type=int, default=128, metavar="N", help="cut calibration texts to N tokens (default: 128)"
     )
@@ -53,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     import fastcpu
     from fastcpu.report.files import write_json
 
+    if args.max_length < 1:
+        raise fastcpu.InputError(f"--max-length must be at least 1, not {args.max_length}")
+    if args.threads < 0:
+        raise fastcpu.InputError(f"--threads must not be negative, but is {args.threads}")
     if args.out.exists() and not args.overwrite:
         raise fastcpu.OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     compiled = fastcpu.compile(

@@ -68,7 +68,8 @@ def _head(machine: dict[str, Any], peak: dict[str, Any]) -> list[str]:
     cpus = f"{machine['cpus_available']} CPUs available, {machine['cpus_in_affinity']} in the affinity mask"
     return [
         machine["cpu"],
-        f"  kernels use {machine['isa_title']}; the CPU has {', '.join(machine['flags']) or 'unknown extensions'}",
+        f"  kernels use {machine['isa_title']}; tiers of this CPU: {', '.join(machine['tiers'])}",
+        f"  the CPU has {', '.join(machine['flags']) or 'unknown extensions'}",
         f"  {machine['threads']} threads; {cpus}, {machine['cpus']} in the machine",
         f"  measured peak of {peak['threads']} threads: {int8}, {f32},",
         f"  reads from L2 {peak['l2_gbps']:.0f} GB/s, from memory {peak['memory_gbps']:.0f} GB/s",

@@ -34,10 +34,19 @@ def test_beside_onnxruntime(static_model: Path, tmp_path: Path, capsys: pytest.C
 def test_peers_that_are_not_installed(
     static_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peers, "missing", list)
+    monkeypatch.setattr(peers, "missing", lambda names: [name for name in names if name == "openvino"])
+    monkeypatch.setattr(peers, "write_files", lambda *_args: {})
     monkeypatch.setattr(peers, "compare", lambda *_args: [{"engine": "fastcpu", "problem": "not run in this test"}])
     assert main(["bench", str(static_model), "--rounds", "1"]) == 0
-    assert "openvino is not installed" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "openvino is not installed" in captured.err
+    assert "`python -m bench`" in captured.out
+
+
+def test_no_peer_is_installed(static_model: Path, monkeypatch: pytest.MonkeyPatch, failure: Failure) -> None:
+    monkeypatch.setattr(peers, "missing", list)
+    message = "none of the engines to compare with is installed: onnxruntime, openvino"
+    assert failure(["bench", str(static_model)]) == message
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_f32(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_pruned_and_static(bert: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, result = tmp_path / "out", tmp_path / "result.json"
     options = ["--quantize", "static", "--calibration", str(texts), "--observer", "minmax", "--sparsity", "0.75"]
-    options += ["--ignore", "*.layer.1.output.*", "--ignore", "*pooler*", "--max-length", "4", "--threads", "1"]
+    options += ["--ignore", "*.layer.1.output.*", "*pooler*", "--max-length", "4", "--threads", "1"]
     assert main(["compile", str(bert), "-o", str(out), *options, "--json", str(result)]) == 0
     printed = capsys.readouterr().out
     assert "4x1 block-sparse int8" in printed
@@ -107,6 +107,8 @@ def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
         (["--quantize", "static", "--calibration", "nowhere.txt"], "nowhere.txt: cannot read calibration texts"),
         (["--sparsity", "1.5"], "sparsity must be from 0 to 1, not 1.5"),
         (["--sparsity", "0.5", "--pattern", "2:4"], "2:4"),
+        (["--max-length", "0"], "--max-length must be at least 1, not 0"),
+        (["--threads", "-2"], "--threads must not be negative, but is -2"),
         (["--quantize", "dynamic", "--only", "no such layer"], "no linear to quantize"),
     ],
 )

@@ -19,7 +19,8 @@ def test_text_and_json(static_model: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(["doctor", str(static_model), *options]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(cpu_name())
-    assert _core.isa_title(_core.selected_isa()) in printed
+    title, tiers = _core.isa_title(_core.selected_isa()), ", ".join(_core.supported_isas())
+    assert f"kernels use {title}; tiers of this CPU: {tiers}\n" in printed
     assert "measured peak of 1 threads: int8 " in printed
     assert f"{static_model}: batch 2, 9 tokens" in printed
     for name in ("linear int8", "attention int8", "layernorm", "layer0.fc1", "embeddings.norm"):
