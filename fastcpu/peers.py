@@ -74,11 +74,11 @@ def _open_openvino(path: str, threads: int, precision: str) -> Run:
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # it would take bf16 where the CPU has it
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     request = compiled.create_infer_request()
-    names = [port.any_name for port in compiled.outputs]
 
     def run(feeds: Arrays) -> Arrays:
         request.infer(feeds, share_inputs=True)
-        return {name: request.get_tensor(name).data.copy() for name in names}
+        arrays = [(port.names, request.get_tensor(port).data.copy()) for port in compiled.outputs]
+        return {name: array for names, array in arrays for name in names}  # an output may have several names
 
     return run
 
@@ -216,6 +216,9 @@ def compare(
 
 
 def _row(process: _Process, ours: _Process, batch: int) -> dict[str, Any]:
+    absent = set(ours.answers) - set(process.answers)
+    if absent and not process.problem:
+        process.problem = f"it has no output named {min(absent)}"
     row: dict[str, Any] = {
         "engine": process.engine.name,
         "precision": process.engine.precision,

@@ -6,8 +6,10 @@ qdq            every static quantization point of the graph as QuantizeLinear an
 matmulinteger  QuantizeLinear, MatMulInteger, Add, Cast, Mul for linears and f32 for the rest: what DeepSparse runs
                fastest. Takes dynamic quantization too.
 
-Batch and sequence are dynamic. The answers are those of the runtime, up to rounding, on real tokens; what stands on
-padding differs, since the runtime never computes it.
+Batch and sequence are dynamic. On real tokens the answers are those of the runtime up to rounding; what stands on
+padding differs, since the runtime never computes it. In int8 models softmax is plain f32, as other engines expect it,
+so that a few codes of each layer round the other way; a deep model can turn these into differences as large as those
+that quantization itself made.
 """
 
 from __future__ import annotations
