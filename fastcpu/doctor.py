@@ -269,11 +269,12 @@ def _about_machine(machine: Json) -> list[str]:
 
 def _about_time(result: Json) -> list[str]:
     found = []
+    tier = result["machine"]["isa_title"]
     kinds = sorted(result["kinds"], key=lambda kind: -kind["share"])
     for kind in kinds[:2]:
         text = f"{kind['name']} takes {100 * kind['share']:.0f} % of the time"
         if kind["peak_share"] is not None:
-            text += f" and runs at {100 * kind['peak_share']:.0f} % of this CPU's measured peak"
+            text += f" and runs at {100 * kind['peak_share']:.0f} % of the {tier} peak measured on this CPU"
         found.append(f"{text}.")
     idle = 1 - result["busy_seconds"] / result["thread_seconds"]
     if idle > 0.1:
