@@ -21,11 +21,32 @@ def case_key(result: Mapping[str, Any]) -> tuple[str, float, str]:
     return result["model"], result["sparsity"], result["shape"]
 
 
+def format_json(value: Any, indent: str = "") -> str:
+    """JSON with six significant digits; what contains no other container is on one line."""
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if not any(isinstance(child, (dict, list)) and child for child in children):
+        return json.dumps(_rounded(value))
+    inner = indent + " "
+    texts = [format_json(child, inner) for child in children]
+    if isinstance(value, dict):
+        texts = [f"{json.dumps(key)}: {text}" for key, text in zip(value, texts, strict=True)]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{inner}" + f",\n{inner}".join(texts) + f"\n{indent}{closing}"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(child) for key, child in value.items()}
+    return [_rounded(child) for child in value] if isinstance(value, list) else value
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Writes `document` so that `path` is never half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1) + "\n")
+    partial.write_text(format_json(document) + "\n")
     partial.replace(path)
 
 

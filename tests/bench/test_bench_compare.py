@@ -250,6 +250,13 @@ def test_a_peer_below_its_known_figure_is_noticed(tmp_path: Path) -> None:
     assert report.known_peers(machine | {"cpu_model": "3"}, 2, [tmp_path / "peers.json"]) == {}
 
 
+def test_result_files_keep_everything_to_six_digits(tmp_path: Path) -> None:
+    document = {"a": {}, "list": [], "x": [{"b": [1, {"c": None}], "d": "t\n"}, [[1.23456789e-7]]], "flag": True}
+    report.write_json(tmp_path / "file.json", document)
+    document["x"] = [{"b": [1, {"c": None}], "d": "t\n"}, [[1.23457e-7]]]
+    assert json.loads((tmp_path / "file.json").read_text()) == document
+
+
 def test_cases_are_appended_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     report.write_json(path, _document(1.0))
