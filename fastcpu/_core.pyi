@@ -1,5 +1,3 @@
-"""The extension module: private; the public classes are written on top of it."""
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 from fastcpu.demo.measure import Log, Measurement, measure
 from fastcpu.demo.packages import PACKAGES
@@ -129,9 +130,15 @@ def _build_models(options: Options, calibration: list[str], step: StepTimer) -> 
         optimize_for_ort(exported, optimized, source)
         quantize_for_ort(optimized, quantized)
         exported.unlink()
+    settings: dict[str, Any] = {
+        "quantize": "static",
+        "calibration": calibration,
+        "max_length": MAX_LENGTH,
+        "threads": options.threads,
+    }
     dense, sparse = models / "fastcpu-int8", models / "fastcpu-int8-4x1"
     with step("fastcpu int8, dense"):
-        fastcpu.compile(source, dense, quantize="static", calibration=calibration)
+        fastcpu.compile(source, dense, **settings)
     with step(f"fastcpu int8, {PRUNED:.0%} of the 4x1 blocks pruned"):
         fastcpu.compile(source, sparse, quantize="static", calibration=calibration, sparsity=PRUNED)
     return [

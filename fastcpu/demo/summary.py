@@ -145,7 +145,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
     training = (
         f"Nothing was trained. Activation ranges come from {report['task']['calibration_texts']} calibration texts; "
         f"{report['pruned']:.0%} of the 4x1 weight blocks of every encoder linear were set to zero by magnitude. "
-        "Pruning without training costs quality; a training run wins most of it back and allows more sparsity."
+        "Pruning without training costs quality, as the table shows; winning it back takes a training run."
     )
     length = (
         f"This is a quick run: {LATENCY_ROUNDS} rounds of {LATENCY_QUERIES} single queries, and one pass over the "

@@ -16,6 +16,7 @@ from fastcpu.errors import FastcpuError
 from fastcpu.eval.engine import EmbeddingEngine, FloatArray
 
 _STOP_SECONDS = 10.0
+_SETTLE_SECONDS = 0.05  # waiting threads of the engine before stop spinning
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class EngineProcess:
         return seconds
 
     def _request(self, command: str, texts: Sequence[str]) -> Any:
+        time.sleep(_SETTLE_SECONDS)
         self._connection.send((command, list(texts)))
         return self._receive()
 
