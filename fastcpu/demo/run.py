@@ -140,7 +140,7 @@ def _build_models(options: Options, calibration: list[str], step: StepTimer) -> 
     with step("fastcpu int8, dense"):
         fastcpu.compile(source, dense, **settings)
     with step(f"fastcpu int8, {PRUNED:.0%} of the 4x1 blocks pruned"):
-        fastcpu.compile(source, sparse, quantize="static", calibration=calibration, sparsity=PRUNED)
+        fastcpu.compile(source, sparse, **settings, sparsity=PRUNED)
     return [
         EngineSpec(TEACHER, "ONNX Runtime fp32 (teacher)", "onnxruntime", optimized, source),
         EngineSpec(PEER, "ONNX Runtime int8", "onnxruntime", quantized, source),

@@ -1,0 +1,52 @@
+"""The embedder against ONNX Runtime on a real sentence encoder, and its independence of batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcpu
+from fastcpu import InputError
+from fastcpu.eval.engine import open_engine
+from fastcpu.tasks.embed import Embedder
+
+TEXTS = ["A man is playing a guitar.", "rain", "Two dogs run along the beach while the sun goes down. " * 20, "Why?"]
+
+
+@pytest.fixture(scope="session")
+def compiled_minilm(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    out = tmp_path_factory.mktemp("embed") / "minilm"
+    fastcpu.compile(minilm_dir, out, quantize="none")
+    return out
+
+
+def test_same_vectors_as_onnx_runtime(compiled_minilm: Path, minilm_dir: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    embedder = open_engine(compiled_minilm, 2, 128)
+    assert isinstance(embedder, Embedder)
+    vectors = embedder.embed(TEXTS)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, open_engine(minilm_dir, 2, 128).embed(TEXTS), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_vectors_do_not_depend_on_the_batch(compiled_minilm: Path) -> None:
+    embedder = Embedder(compiled_minilm, threads=2, max_length=64)
+    alone = np.concatenate([embedder.embed([text]) for text in TEXTS])
+    np.testing.assert_array_equal(embedder.embed(TEXTS * 80)[: len(TEXTS)], alone)
+
+
+def test_nothing_to_embed(compiled_minilm: Path) -> None:
+    with pytest.raises(InputError, match="no text to embed"):
+        Embedder(compiled_minilm).embed([])
+
+
+def test_other_models_are_refused(quire_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    fastcpu.compile(quire_dir / "tagger.onnx", tmp_path / "tagger")
+    (tmp_path / "tagger" / "tokenizer.json").write_bytes((quire_dir / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match="is not a sentence encoder"):
+        Embedder(tmp_path / "tagger")
