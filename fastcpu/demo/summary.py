@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -107,6 +108,11 @@ _HEADER = (
 )
 
 
+# The page shows them in two tables, each as wide as a screen.
+_QUALITY_COLUMNS = (0, 1, 2, 3, 4, 10)
+_SPEED_COLUMNS = (0, 5, 6, 7, 8, 9)
+
+
 def _rows(report: dict[str, Any]) -> list[list[str]]:
     rows = []
     for engine in report["engines"]:
@@ -137,6 +143,12 @@ def _rows(report: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _columns(chosen: Sequence[int], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of some columns."""
+    header, *body = ([line[column] for column in chosen] for line in (_HEADER, *rows))
+    return header, body
+
+
 def _signed(interval: dict[str, float]) -> str:
     return f"{interval['value']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
 
@@ -149,7 +161,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
     )
     length = (
         f"This is a quick run: {LATENCY_ROUNDS} rounds of {LATENCY_QUERIES} single queries, and one pass over the "
-        f"corpus in {CORPUS_ROUNDS} rounds. `fastcpu bench` measures longer."
+        f"corpus in {CORPUS_ROUNDS} rounds. fastcpu bench measures longer."
     )
     timing = (
         "Times are from text to vector, tokenization included; each engine has a process of its own and one works at a "
@@ -209,10 +221,13 @@ def html(report: dict[str, Any]) -> str:
         "documents per package": sources,
         "fingerprint (SHA-256)": task["fingerprint"],
     }
+    rows = _rows(report)
     parts = [
         page.notes(_notes(report)),
-        page.heading("Results"),
-        page.table(_HEADER, _rows(report)),
+        page.heading("Quality"),
+        page.table(*_columns(_QUALITY_COLUMNS, rows)),
+        page.heading("Speed and size"),
+        page.table(*_columns(_SPEED_COLUMNS, rows[: len(measured)])),
         page.heading("Quality against latency"),
         svg.scatter(
             "Quality against latency",
