@@ -11,7 +11,7 @@
 #include "tiny_model.h"
 
 // The child of a fork uses threads on purpose.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() { return "die_after_fork=0"; }
 
 namespace fastcpu::test {
 namespace {

@@ -12,7 +12,7 @@
 #include "runtime/planner.h"
 
 // The child of a fork uses threads on purpose.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() { return "die_after_fork=0"; }
 
 namespace fastcpu::test {
 namespace {
