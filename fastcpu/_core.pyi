@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ def op_table() -> list[dict[str, Any]]: ...
 def available_cpus() -> int: ...
 def crc32c(array: NDArray[Any]) -> int: ...
 def measure_peak(threads: int = 0) -> dict[str, Any]: ...
-def read_model(path: str | bytes, *, data: bool = False) -> dict[str, Any]: ...
+def read_model(path: str | bytes | PathLike[str], *, data: bool = False) -> dict[str, Any]: ...
 
 class Session:
     def __init__(
         self,
-        path: str | bytes,
+        path: str | bytes | PathLike[str],
         *,
         threads: int = 0,
         execution: str = "auto",

@@ -60,7 +60,7 @@ class Session:
         profile: bool = False,
     ) -> None:
         self._session = _core.Session(
-            os.fsencode(path), threads=threads, execution=execution, keep=list(keep), profile=profile
+            os.fspath(path), threads=threads, execution=execution, keep=list(keep), profile=profile
         )
         self.path = os.fsdecode(path)
         self.inputs = [InputSpec(name, role, optional) for name, role, optional in self._session.inputs]

@@ -103,8 +103,9 @@ py::dict describe_node(const ModelFile& model, const NodeInfo& node) {
   return row;
 }
 
-py::dict read_model(const std::string& path, bool data) {
+py::dict read_model(const py::object& path_like, bool data) {
   std::unique_ptr<ModelFile> file;
+  const std::string path = path_bytes(path_like);
   {
     const py::gil_scoped_release release;
     file = std::make_unique<ModelFile>(path);

@@ -236,8 +236,9 @@ void register_session(py::module_& module) {
   module.def("op_table", &op_table_rows, "The runtime ops and their traits, one dict per op.");
   module.def("available_cpus", &available_cpus, "CPUs that this process may use (affinity and cgroup quota).");
   py::class_<Session>(module, "Session")
-      .def(py::init([](const std::string& path, int threads, const std::string& execution,
+      .def(py::init([](const py::object& path_like, int threads, const std::string& execution,
                        const std::vector<std::string>& keep, bool profile) {
+             const std::string path = path_bytes(path_like);
              SessionOptions options;
              options.threads = threads;
              options.keep = keep;
