@@ -87,7 +87,9 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise InputError(f"sparsity must be from 0 to 1, not {sparsity}")
     if quantize == "static" and calibration is None:
-        raise QuantizationError("static quantization needs calibration data: texts, a text file or batches of inputs")
+        raise QuantizationError(
+            "static quantization needs calibration data (--calibration): texts, a text file or batches of inputs"
+        )
     if quantize != "static" and calibration is not None:
         raise InputError(f"calibration data is only used with quantize='static', not {quantize!r}")
     source = _source_directory(model)

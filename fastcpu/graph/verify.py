@@ -151,8 +151,8 @@ def _layernorm(c: _Check) -> None:
     c.tensors(("gamma", "beta"))
     c.tensor("gamma", ("f32",), (channels,))
     c.tensor("beta", ("f32",), (channels,))
-    if c.attr("epsilon", float) < 0:
-        c.fail("epsilon is negative")
+    if c.attr("epsilon", float) <= 0:
+        c.fail("epsilon is not positive")
 
 
 def _linear(c: _Check) -> None:

@@ -5,7 +5,7 @@
 // tokens [t0, t0 + width) and is stored channel-major: element (c, t) lies at
 //     base[t0 * channel_stride(C) + c * width + (t - t0)].
 // channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist and are written
-// by kernels, but carry no meaning (always finite in f32 buffers). Buffers are 64-byte aligned, hence so is every row
+// by kernels, but carry no meaning. Buffers are 64-byte aligned, hence so is every row
 // of a 64-wide tile.
 #pragma once
 #include <cstdint>
