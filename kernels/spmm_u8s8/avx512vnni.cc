@@ -4,10 +4,12 @@
 // The inner loops are assembly because compilers lose a fifth of the speed here: GCC 12 spills or copies accumulators.
 // On Zen 5, which finishes 2 vpdpbusd per cycle and runs the byte interleaving on pipes that they leave free:
 // - 64-wide tiles: 8.1 cycles per quad of 16 vpdpbusd. A tile is as large as L1 from K = 768 on, so rows are prefetched
-//   8 quads ahead; without that a quad takes 9.2 cycles at K = 3072. What remains is 35 to 40 cycles per group for the
-//   epilogue and the unpredictable end of the loop, of which 8 are multiplications on the vpdpbusd pipes: a tenth of
-//   the time at K = 768 and 80 % zeros. Deferring or interleaving the epilogue of the group before costs about as many
-//   cycles, for storing 16 accumulators.
+//   8 quads ahead; without that a quad takes 9.2 cycles at K = 3072. Between two groups, the epilogue of one waits for
+//   its last products, and its 120 instructions fill the schedulers, so that the products of the next group start late:
+//   27 cycles per group. Therefore the first three quads of the next group are interleaved before the epilogue and
+//   multiplied row by row within it. What remains is 15 to 20 cycles, of which 8 are multiplications on the vpdpbusd
+//   pipes, and 10 for the end of the loop, unpredictable where groups have uneven numbers of blocks.
+//   Deferring the epilogue through memory is slower: each store of a fresh accumulator costs two vpdpbusd slots.
 // - 32- and 16-wide tiles are bound by loads: 8 vectors per quad, 2 per cycle, for 8 or 4 vpdpbusd.
 #include <immintrin.h>
 
@@ -21,9 +23,11 @@ namespace {
 // The row of index i lies at i * width / 8, which is i * 8, i * 4 or i * 2: an x86 address.
 constexpr int kSegment = 8192;
 constexpr int kPrefetchQuads = 8;
-using Quad = avx512vnni::Chunk<4, int8_t, kSegment, 8, kPrefetchQuads>;
+constexpr int kFirstQuads = 3;
+using Quad = avx512vnni::Chunk<4, int8_t, kSegment, 8, kPrefetchQuads, kFirstQuads>;
 
-static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192, "the assembly below knows the layout");
+static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFirstQuads == 3,
+              "the assembly below knows the layout");
 // clang-format off
 #define QUAD_BYTES "24"
 #define PREFETCH_BYTES "192"
@@ -50,57 +54,221 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192, "the a
   "jne 1b\n"                           \
   "2:"
 
-#define INIT_ROW4(row, a, b, c, d)                  \
-  "vpbroadcastd 4 * " row "(%[init]), %" a "\n\t" \
-  "vmovdqa64 %" a ", %" b "\n\t"                  \
-  "vmovdqa64 %" a ", %" c "\n\t"                  \
-  "vmovdqa64 %" a ", %" d "\n\t"
+// ---- 64-wide tiles: row r of a group has its sums in zmm(4 r) .. zmm(4 r + 3) ----
 
-#define DOT_ROW4(row, a, b, c, d)                          \
-  "vpbroadcastd 8 + 4 * " row "(%[quad]), %%zmm24\n\t" \
-  "vpdpbusd %%zmm24, %%zmm16, %" a "\n\t"              \
-  "vpdpbusd %%zmm24, %%zmm17, %" b "\n\t"              \
-  "vpdpbusd %%zmm24, %%zmm18, %" c "\n\t"              \
-  "vpdpbusd %%zmm24, %%zmm19, %" d "\n\t"
+#define EACH_ROW(step)              \
+  step("0", "0", "1", "2", "3")     \
+  step("1", "4", "5", "6", "7")     \
+  step("2", "8", "9", "10", "11")   \
+  step("3", "12", "13", "14", "15")
+
+#define INIT_ROW(row, a, b, c, d)                     \
+  "vpbroadcastd 4 * " row "(%[init]), %%zmm" a "\n\t" \
+  "vmovdqa64 %%zmm" a ", %%zmm" b "\n\t"              \
+  "vmovdqa64 %%zmm" a ", %%zmm" c "\n\t"              \
+  "vmovdqa64 %%zmm" a ", %%zmm" d "\n\t"
+
+// zmm(a) .. zmm(d) = the quad at `displacement`, 4 k x 64 tokens; p .. s are overwritten.
+#define LOAD_QUAD(displacement, a, b, c, d, p, q, r, s) \
+  ROW_INDICES(displacement)                             \
+  "vmovdqu64 (%[x], %%r8, 8), %%zmm" a "\n\t"           \
+  "vmovdqu64 (%[x], %%r9, 8), %%zmm" b "\n\t"           \
+  "vmovdqu64 (%[x], %%r10, 8), %%zmm" c "\n\t"          \
+  "vmovdqu64 (%[x], %%r11, 8), %%zmm" d "\n\t"          \
+  "vpunpcklbw %%zmm" b ", %%zmm" a ", %%zmm" p "\n\t"   \
+  "vpunpcklbw %%zmm" d ", %%zmm" c ", %%zmm" q "\n\t"   \
+  "vpunpckhbw %%zmm" b ", %%zmm" a ", %%zmm" r "\n\t"   \
+  "vpunpckhbw %%zmm" d ", %%zmm" c ", %%zmm" s "\n\t"   \
+  "vpunpcklwd %%zmm" q ", %%zmm" p ", %%zmm" a "\n\t"   \
+  "vpunpckhwd %%zmm" q ", %%zmm" p ", %%zmm" b "\n\t"   \
+  "vpunpcklwd %%zmm" s ", %%zmm" r ", %%zmm" c "\n\t"   \
+  "vpunpckhwd %%zmm" s ", %%zmm" r ", %%zmm" d "\n\t"   \
+  ROW_INDICES(displacement " + " PREFETCH_BYTES)        \
+  "prefetcht0 (%[x], %%r8, 8)\n\t"                      \
+  "prefetcht0 (%[x], %%r9, 8)\n\t"                      \
+  "prefetcht0 (%[x], %%r10, 8)\n\t"                     \
+  "prefetcht0 (%[x], %%r11, 8)\n\t"
+
+// Adds the products of the quad at `displacement`, whose inputs are zmm(i) .. zmm(l), with weights for one row.
+#define DOT_ROW(displacement, row, a, b, c, d, i, j, k, l, weight)                       \
+  "vpbroadcastd " displacement " + 8 + 4 * " row "(%[quad]), %%zmm" weight "\n\t"        \
+  "vpdpbusd %%zmm" weight ", %%zmm" i ", %%zmm" a "\n\t"                                 \
+  "vpdpbusd %%zmm" weight ", %%zmm" j ", %%zmm" b "\n\t"                                 \
+  "vpdpbusd %%zmm" weight ", %%zmm" k ", %%zmm" c "\n\t"                                 \
+  "vpdpbusd %%zmm" weight ", %%zmm" l ", %%zmm" d "\n\t"
+
+#define DOT_ROW_OF_QUAD(row, a, b, c, d) DOT_ROW("0", row, a, b, c, d, "16", "17", "18", "19", "24")
+#define QUAD_64                                                         \
+  LOAD_QUAD("0", "16", "17", "18", "19", "20", "21", "22", "23")        \
+  EACH_ROW(DOT_ROW_OF_QUAD)
+
+#define LOAD_FIRST_QUADS                                                \
+  LOAD_QUAD("0", "16", "17", "18", "19", "20", "21", "22", "23")        \
+  LOAD_QUAD("24", "20", "21", "22", "23", "24", "25", "26", "27")       \
+  LOAD_QUAD("48", "24", "25", "26", "27", "28", "29", "30", "31")
+
+#define FIRST_QUADS_OF_ROW(row, a, b, c, d)                             \
+  INIT_ROW(row, a, b, c, d)                                             \
+  DOT_ROW("0", row, a, b, c, d, "16", "17", "18", "19", "28")           \
+  DOT_ROW("24", row, a, b, c, d, "20", "21", "22", "23", "28")          \
+  DOT_ROW("48", row, a, b, c, d, "24", "25", "26", "27", "28")
+
+#define FOUR(op, a, b, c, d) op(a) op(b) op(c) op(d)
+#define TO_F32(a) "vcvtdq2ps %%zmm" a ", %%zmm" a "\n\t"
+#define TIMES_MUL(a) "vmulps %%zmm28, %%zmm" a ", %%zmm" a "\n\t"
+#define PLUS_ADD(a) "vaddps %%zmm30, %%zmm" a ", %%zmm" a "\n\t"
+#define CLAMPED(a) "vpminsd %%zmm29, %%zmm" a ", %%zmm" a "\n\t"
+#define TO_S32(a) "vcvtps2dq %%zmm" a ", %%zmm" a "\n\t"
+#define LOAD_MUL(row) "vpbroadcastd 4 * " row "(%[mul]), %%zmm28\n\t"
+#define LOAD_ADD(row) "vpbroadcastd 4 * " row "(%[add]), %%zmm30\n\t"
+
+// The stores of gemm_u8s8/epilogue_avx512vnni.h. zmm29 = 255.0f, of which a minimum as integers is one as floats; the
+// operand `extra` is the table or the token scales.
+#define QUANTIZE_ROW(row, a, b, c, d)                     \
+  FOUR(TO_F32, a, b, c, d)                                \
+  LOAD_MUL(row)                                           \
+  LOAD_ADD(row)                                           \
+  FOUR(TIMES_MUL, a, b, c, d)                             \
+  FOUR(PLUS_ADD, a, b, c, d)                              \
+  FOUR(CLAMPED, a, b, c, d)                               \
+  FOUR(TO_S32, a, b, c, d)                                \
+  "vpackssdw %%zmm" b ", %%zmm" a ", %%zmm" a "\n\t"      \
+  "vpackssdw %%zmm" d ", %%zmm" c ", %%zmm" c "\n\t"      \
+  "vpackuswb %%zmm" c ", %%zmm" a ", %%zmm" a "\n\t"
+
+#define STORE_ROW_U8(row, a, b, c, d)                     \
+  QUANTIZE_ROW(row, a, b, c, d)                           \
+  "vmovdqu64 %%zmm" a ", 64 * " row "(%[out])\n\t"
+
+#define STORE_ROW_TABLE(row, a, b, c, d)                  \
+  QUANTIZE_ROW(row, a, b, c, d)                           \
+  "vmovdqu64 (%[extra]), %%zmm" b "\n\t"                  \
+  "vmovdqu64 128(%[extra]), %%zmm" c "\n\t"               \
+  "vpmovb2m %%zmm" a ", %%k1\n\t"                         \
+  "vpermt2b 64(%[extra]), %%zmm" a ", %%zmm" b "\n\t"     \
+  "vpermt2b 192(%[extra]), %%zmm" a ", %%zmm" c "\n\t"    \
+  "vmovdqu8 %%zmm" c ", %%zmm" b "%{%%k1%}\n\t"           \
+  "vmovdqu64 %%zmm" b ", 64 * " row "(%[out])\n\t"
+
+#define SCALE_ROW(row, a, b, c, d)                        \
+  "vshufi64x2 $0x44, %%zmm" b ", %%zmm" a ", %%zmm28\n\t" \
+  "vshufi64x2 $0x44, %%zmm" d ", %%zmm" c ", %%zmm29\n\t" \
+  "vshufi64x2 $0xEE, %%zmm" b ", %%zmm" a ", %%zmm30\n\t" \
+  "vshufi64x2 $0xEE, %%zmm" d ", %%zmm" c ", %%zmm31\n\t" \
+  "vshufi64x2 $0x88, %%zmm29, %%zmm28, %%zmm" a "\n\t"    \
+  "vshufi64x2 $0xDD, %%zmm29, %%zmm28, %%zmm" b "\n\t"    \
+  "vshufi64x2 $0x88, %%zmm31, %%zmm30, %%zmm" c "\n\t"    \
+  "vshufi64x2 $0xDD, %%zmm31, %%zmm30, %%zmm" d "\n\t"    \
+  FOUR(TO_F32, a, b, c, d)                                \
+  LOAD_MUL(row)                                           \
+  LOAD_ADD(row)                                           \
+  FOUR(TIMES_MUL, a, b, c, d)
+
+#define ADD_AND_STORE_ROW(row, a, b, c, d)                \
+  FOUR(PLUS_ADD, a, b, c, d)                              \
+  "vmovups %%zmm" a ", 256 * " row "(%[out])\n\t"         \
+  "vmovups %%zmm" b ", 256 * " row " + 64(%[out])\n\t"    \
+  "vmovups %%zmm" c ", 256 * " row " + 128(%[out])\n\t"   \
+  "vmovups %%zmm" d ", 256 * " row " + 192(%[out])\n\t"
+
+#define STORE_ROW_F32(row, a, b, c, d)                    \
+  SCALE_ROW(row, a, b, c, d)                              \
+  ADD_AND_STORE_ROW(row, a, b, c, d)
+
+#define STORE_ROW_DYNAMIC(row, a, b, c, d)                \
+  SCALE_ROW(row, a, b, c, d)                              \
+  "vmulps (%[extra]), %%zmm" a ", %%zmm" a "\n\t"         \
+  "vmulps 64(%[extra]), %%zmm" b ", %%zmm" b "\n\t"       \
+  "vmulps 128(%[extra]), %%zmm" c ", %%zmm" c "\n\t"      \
+  "vmulps 192(%[extra]), %%zmm" d ", %%zmm" d "\n\t"      \
+  ADD_AND_STORE_ROW(row, a, b, c, d)
+
+#define LOAD_LIMIT "vpbroadcastd %[limit], %%zmm29\n\t"
+
+// end = quad + the number of quads of the group.
+#define FIND_END                        \
+  "movl 4(%[begin]), %%r8d\n\t"         \
+  "subl (%[begin]), %%r8d\n\t"          \
+  "leaq (%%r8, %%r8, 2), %%r8\n\t"      \
+  "leaq (%[quad], %%r8, 8), %[end]\n\t"
+
+// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to `last`, all of one segment.
+#define DEFINE_RUN_64(name, STORE_ROW, group_bytes)                                                                  \
+  void name(const uint8_t* x, const Quad* quad, const uint32_t* begin, const uint32_t* last, const QuantEpilogue& e, \
+            int n, const void* extra, void* out) {                                                                   \
+    static constexpr float limit = 255;                                                                              \
+    const int32_t* init = e.init + n;                                                                                \
+    const float* mul = e.mul + n;                                                                                    \
+    const float* add = e.add + n;                                                                                    \
+    const Quad* end;                                                                                                 \
+    asm volatile(EACH_ROW(INIT_ROW)                                                                                  \
+                 FIND_END                                                                                            \
+                 "jmp 1f\n\t"                                                                                        \
+                 "3:\n\t"                                                                                            \
+                 LOAD_FIRST_QUADS                                                                                    \
+                 FIND_END                                                                                            \
+                 "addq $16, %[init]\n\t"                                                                             \
+                 LOAD_LIMIT                                                                                          \
+                 STORE_ROW("0", "0", "1", "2", "3")                                                                  \
+                 FIRST_QUADS_OF_ROW("0", "0", "1", "2", "3")                                                         \
+                 STORE_ROW("1", "4", "5", "6", "7")                                                                  \
+                 FIRST_QUADS_OF_ROW("1", "4", "5", "6", "7")                                                         \
+                 STORE_ROW("2", "8", "9", "10", "11")                                                                \
+                 FIRST_QUADS_OF_ROW("2", "8", "9", "10", "11")                                                       \
+                 STORE_ROW("3", "12", "13", "14", "15")                                                              \
+                 FIRST_QUADS_OF_ROW("3", "12", "13", "14", "15")                                                     \
+                 "addq $3 * " QUAD_BYTES ", %[quad]\n\t"                                                             \
+                 "addq $16, %[mul]\n\t"                                                                              \
+                 "addq $16, %[add]\n\t"                                                                              \
+                 "addq $" group_bytes ", %[out]\n\t"                                                                 \
+                 "cmpq %[end], %[quad]\n\t"                                                                          \
+                 "je 2f\n\t"                                                                                         \
+                 ".p2align 5\n"                                                                                      \
+                 "1:\n\t"                                                                                            \
+                 QUAD_64                                                                                             \
+                 "addq $" QUAD_BYTES ", %[quad]\n\t"                                                                 \
+                 "cmpq %[end], %[quad]\n\t"                                                                          \
+                 "jne 1b\n"                                                                                          \
+                 "2:\n\t"                                                                                            \
+                 "addq $4, %[begin]\n\t"                                                                             \
+                 "cmpq %[begin], %[last]\n\t"                                                                        \
+                 "jne 3b\n\t"                                                                                        \
+                 LOAD_LIMIT                                                                                          \
+                 EACH_ROW(STORE_ROW)                                                                                 \
+                 : [quad] "+&r"(quad), [end] "=&r"(end), [begin] "+&r"(begin), [init] "+&r"(init), [mul] "+&r"(mul), \
+                   [add] "+&r"(add), [out] "+&r"(out)                                                                \
+                 : [x] "r"(x), [last] "r"(last), [extra] "r"(extra), [limit] "m"(limit)                              \
+                 : "r8", "r9", "r10", "r11", "k1", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",   \
+                   "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",    \
+                   "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26",         \
+                   "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");                                                     \
+  }
 // clang-format on
+
+DEFINE_RUN_64(run_u8, STORE_ROW_U8, "256")
+DEFINE_RUN_64(run_table, STORE_ROW_TABLE, "256")
+DEFINE_RUN_64(run_f32, STORE_ROW_F32, "1024")
+DEFINE_RUN_64(run_dynamic, STORE_ROW_DYNAMIC, "1024")
 
 // acc = init + the products of the quads [quad, end).
 inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, const int32_t* init, __m512i (&acc)[4][4]) {
-  asm(INIT_ROW4("0", "0", "1", "2", "3")
-      INIT_ROW4("1", "4", "5", "6", "7")
-      INIT_ROW4("2", "8", "9", "10", "11")
-      INIT_ROW4("3", "12", "13", "14", "15")
-      LOOP_BEGIN
-      ROW_INDICES("0")
-      "vmovdqu64 (%[x], %%r8, 8), %%zmm16\n\t"
-      "vmovdqu64 (%[x], %%r9, 8), %%zmm17\n\t"
-      "vmovdqu64 (%[x], %%r10, 8), %%zmm18\n\t"
-      "vmovdqu64 (%[x], %%r11, 8), %%zmm19\n\t"
-      "vpunpcklbw %%zmm17, %%zmm16, %%zmm20\n\t"
-      "vpunpcklbw %%zmm19, %%zmm18, %%zmm21\n\t"
-      "vpunpckhbw %%zmm17, %%zmm16, %%zmm22\n\t"
-      "vpunpckhbw %%zmm19, %%zmm18, %%zmm23\n\t"
-      "vpunpcklwd %%zmm21, %%zmm20, %%zmm16\n\t"
-      "vpunpckhwd %%zmm21, %%zmm20, %%zmm17\n\t"
-      "vpunpcklwd %%zmm23, %%zmm22, %%zmm18\n\t"
-      "vpunpckhwd %%zmm23, %%zmm22, %%zmm19\n\t"
-      ROW_INDICES(PREFETCH_BYTES)
-      "prefetcht0 (%[x], %%r8, 8)\n\t"
-      "prefetcht0 (%[x], %%r9, 8)\n\t"
-      "prefetcht0 (%[x], %%r10, 8)\n\t"
-      "prefetcht0 (%[x], %%r11, 8)\n\t"
-      DOT_ROW4("0", "0", "1", "2", "3")
-      DOT_ROW4("1", "4", "5", "6", "7")
-      DOT_ROW4("2", "8", "9", "10", "11")
-      DOT_ROW4("3", "12", "13", "14", "15")
-      LOOP_END
-      : "=&v"(acc[0][0]), "=&v"(acc[0][1]), "=&v"(acc[0][2]), "=&v"(acc[0][3]), "=&v"(acc[1][0]), "=&v"(acc[1][1]),
-        "=&v"(acc[1][2]), "=&v"(acc[1][3]), "=&v"(acc[2][0]), "=&v"(acc[2][1]), "=&v"(acc[2][2]), "=&v"(acc[2][3]),
-        "=&v"(acc[3][0]), "=&v"(acc[3][1]), "=&v"(acc[3][2]), "=&v"(acc[3][3]), [quad] "+&r"(quad)
-      : [x] "r"(x), [end] "r"(end), [init] "r"(init)
-      : "r8", "r9", "r10", "r11", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "cc",
-        "memory");
+#define SAVE_ROW(row, a, b, c, d)    \
+  "vmovdqa64 %%zmm" a ", 256 * " row \
+  "(%[acc])\n\t"                     \
+  "vmovdqa64 %%zmm" b ", 256 * " row \
+  " + 64(%[acc])\n\t"                \
+  "vmovdqa64 %%zmm" c ", 256 * " row \
+  " + 128(%[acc])\n\t"               \
+  "vmovdqa64 %%zmm" d ", 256 * " row " + 192(%[acc])\n\t"
+  asm volatile(EACH_ROW(INIT_ROW) LOOP_BEGIN QUAD_64 LOOP_END "\n\t" EACH_ROW(SAVE_ROW)
+               : [quad] "+&r"(quad)
+               : [x] "r"(x), [end] "r"(end), [init] "r"(init), [acc] "r"(acc)
+               : "r8", "r9", "r10", "r11", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+                 "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17",
+                 "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24");
 }
+
+// ---- narrower tiles ----
 
 inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, const int32_t* init, __m512i (&acc)[4][2]) {
   // Byte i of a result is byte index[i] of 4 rows x 32 tokens.
@@ -170,15 +338,38 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       : "r8", "r9", "r10", "r11", "xmm12", "xmm13", "cc", "memory");
 }
 
+void run_64(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights) {
+  const QuantEpilogue& e = args.epilogue;
+  const int n = args.n_begin;
+  const uint32_t* begin = weights.begin + n / 4;
+  const uint32_t* last = weights.begin + args.n_end / 4;
+  const Quad* quad = weights.chunks + *begin;
+  if (begin == last) return;
+  if (e.store == Store::f32) {
+    float* out = static_cast<float*>(args.out) + int64_t{n} * 64;
+    if (e.token_scale != nullptr) {
+      run_dynamic(args.x, quad, begin, last, e, n, e.token_scale, out);
+    } else {
+      run_f32(args.x, quad, begin, last, e, n, nullptr, out);
+    }
+  } else {
+    uint8_t* out = static_cast<uint8_t*>(args.out) + int64_t{n} * 64;
+    if (e.store == Store::table) {
+      run_table(args.x, quad, begin, last, e, n, e.table, out);
+    } else {
+      run_u8(args.x, quad, begin, last, e, n, nullptr, out);
+    }
+  }
+}
+
 template <int kWidth>
 void run_width(const GemmU8S8Args& args) {
   constexpr int32_t zeros[4] = {};
-  constexpr int kManyRows = 256;
-  // A tile that has left L2 comes back a sixth faster in order than gathered; one that is there costs a percent.
-  if (args.n_end - args.n_begin >= kManyRows)
-    for (int64_t i = 0; i < static_cast<int64_t>(args.k) * kWidth; i += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(args.x + i), _MM_HINT_T0);
   const avx512vnni::PackedBlocks<Quad> weights(args.weights);
+  if (kWidth == 64 && weights.segments == 1) {
+    run_64(args, weights);
+    return;
+  }
   for (int n = args.n_begin; n < args.n_end; n += 4) {
     const uint32_t* begin = weights.begin + static_cast<int64_t>(n / 4) * weights.segments;
     __m512i acc[4][kWidth / 16];

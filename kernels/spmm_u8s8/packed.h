@@ -5,7 +5,8 @@
 //     Chunk chunk[begin[groups * segments] + Chunk::lookahead]
 // A chunk holds up to Chunk::blocks blocks of one group, ascending in k, all from one segment of Chunk::segment input
 // channels: index = (k % segment) * Chunk::scale. A chunk that is not full is filled up with zero weights on an input
-// channel that it reads anyway; the chunks of zeros at the end let a kernel prefetch past the last group.
+// channel that it reads anyway, and a group has at least Chunk::minimum chunks per segment, of zeros where it has no
+// more blocks; the chunks of zeros at the end let a kernel prefetch past the last group.
 #pragma once
 #include <cstring>
 
@@ -13,12 +14,13 @@
 
 namespace fastcpu::FASTCPU_ISA_NAME {
 
-template <int kBlocks, class Value, int kSegment = 65536, int kScale = 1, int kLookahead = 0>
+template <int kBlocks, class Value, int kSegment = 65536, int kScale = 1, int kLookahead = 0, int kMinimum = 0>
 struct Chunk {
   static constexpr int blocks = kBlocks;
   static constexpr int segment = kSegment;
   static constexpr int scale = kScale;
   static constexpr int lookahead = kLookahead;
+  static constexpr int minimum = kMinimum;
 
   uint16_t index[kBlocks];
   Value value[4][kBlocks];
@@ -74,6 +76,7 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
       const int base = static_cast<int>(s) * Chunk::segment;
       uint32_t end = b;
       while (end < w.offsets[g + 1] && w.index[end] - base < Chunk::segment) ++end;
+      const size_t enough = chunks + Chunk::minimum;
       for (; b < end; ++chunks) {
         const uint32_t filled = end - b < Chunk::blocks ? end - b : Chunk::blocks;
         if (chunk != nullptr) {
@@ -86,6 +89,8 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
         }
         b += filled;
       }
+      for (; chunks < enough; ++chunks)
+        if (chunk != nullptr) chunk[chunks] = Chunk{};
     }
   }
   if (packed != nullptr) {
