@@ -72,3 +72,20 @@ def minilm_int8(
         calibration=sentences[:32] if kind == "static" else None,
         sparsity=0.5 if sparse else None,
     ).directory
+
+
+@pytest.fixture(scope="session")
+def distilbert_int8(sentences: list[str], minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DistilBERT-base for question answering, random weights, every encoder linear at 80 % zero blocks, static int8."""
+    torch = pytest.importorskip("torch")
+    from transformers import DistilBertConfig, DistilBertForQuestionAnswering
+
+    torch.manual_seed(0)
+    encoded = [e.ids for e in tokenizer(minilm_dir, 32).encode_batch(sentences[:8])]
+    return fastcpu.compile(
+        DistilBertForQuestionAnswering(DistilBertConfig()).eval(),
+        tmp_path_factory.mktemp("distilbert") / "int8",
+        quantize="static",
+        calibration=[padded([np.array(ids) for ids in encoded])],
+        sparsity=0.8,
+    ).directory

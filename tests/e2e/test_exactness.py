@@ -15,28 +15,43 @@ from tests.e2e.conftest import padded
 from tests.reference import executor
 
 
-def test_int8_is_equal_everywhere(minilm_int8: Path, minilm_rows: list[NDArray[np.int64]]) -> None:
-    rows = sorted(minilm_rows[:40], key=len)[::5]
+def assert_equal_everywhere(
+    directory: Path, rows: list[NDArray[np.int64]], expected: dict[str, NDArray[np.float32]]
+) -> None:
+    """On every tier, with 1 to 3 threads, sparse and dense, padded, ragged and alone."""
     feeds = padded(rows)
-    expected = executor.run(read_graph(minilm_int8), feeds)
-    assert set(expected) == {"last_hidden_state", "sentence_embedding"}
+    last = len(rows) - 1
     before = _core.selected_isa()
     try:
         for isa in _core.supported_isas():
             _core.force_isa_for_testing(isa)
             for threads, execution in [(1, "sparse"), (2, "dense"), (2, "auto"), (3, "sparse")]:
-                session = fastcpu.Session(minilm_int8, threads=threads, execution=execution)  # type: ignore[arg-type]
+                session = fastcpu.Session(directory, threads=threads, execution=execution)  # type: ignore[arg-type]
                 where = f"{isa}, {threads} threads, {execution}"
                 for name, array in session.run(feeds).items():
                     np.testing.assert_array_equal(array, expected[name], err_msg=f"{name}, padded, {where}")
-                ragged = session.run({"input_ids": rows})
-                for name, array in ragged.items():
+                for name, array in session.run({"input_ids": rows}).items():
                     np.testing.assert_array_equal(array, expected[name], err_msg=f"{name}, ragged, {where}")
-                alone = session.run(padded(rows[3:4]))["sentence_embedding"]
-                np.testing.assert_array_equal(alone[0], expected["sentence_embedding"][3], err_msg=f"alone, {where}")
+                for name, array in session.run(padded(rows[last:])).items():
+                    whole = expected[name][last]
+                    np.testing.assert_array_equal(array[0], whole[: len(array[0])], err_msg=f"{name}, alone, {where}")
     finally:
         _core.force_isa_for_testing(before)
     print(hashlib.sha256(b"".join(expected[name].tobytes() for name in sorted(expected))).hexdigest())
+
+
+def test_minilm_is_equal_everywhere(minilm_int8: Path, minilm_rows: list[NDArray[np.int64]]) -> None:
+    rows = sorted(minilm_rows[:40], key=len)[::5]
+    expected = executor.run(read_graph(minilm_int8), padded(rows))
+    assert set(expected) == {"last_hidden_state", "sentence_embedding"}
+    assert_equal_everywhere(minilm_int8, rows, expected)
+
+
+def test_distilbert_is_equal_everywhere(distilbert_int8: Path, minilm_rows: list[NDArray[np.int64]]) -> None:
+    rows = sorted(minilm_rows[:40], key=len)[::9]
+    expected = executor.run(read_graph(distilbert_int8), padded(rows))
+    assert set(expected) == {"start_logits", "end_logits"}
+    assert_equal_everywhere(distilbert_int8, rows, expected)
 
 
 def test_the_order_of_a_batch_does_not_matter(
