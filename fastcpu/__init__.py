@@ -16,6 +16,7 @@ from fastcpu.errors import (
     IsaError,
     OutputError,
     QuantizationError,
+    ResourceError,
     UnsupportedOpError,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "IsaError",
     "OutputError",
     "QuantizationError",
+    "ResourceError",
     "Session",
     "UnsupportedOpError",
     "__version__",

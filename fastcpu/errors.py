@@ -50,4 +50,8 @@ class QuantizationError(FastcpuError):
 
 
 class OutputError(FastcpuError, OSError):
-    """The operating system refused to read or write a file."""
+    """A file or directory cannot be written: the operating system refuses, or what is there must not be replaced."""
+
+
+class ResourceError(FastcpuError, OSError):
+    """The operating system refused what the runtime needs: to open or read a file of a model, or to start a thread."""

@@ -47,7 +47,7 @@ class Session:
     Raises:
         fastcpu.errors.FileFormatError: the directory is damaged, hostile or of an unknown version.
         fastcpu.errors.GraphError: the graph is inconsistent or has an unknown op.
-        fastcpu.errors.OutputError: a file cannot be read.
+        fastcpu.errors.ResourceError: a file cannot be opened or read.
     """
 
     def __init__(

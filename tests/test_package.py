@@ -72,6 +72,7 @@ def test_every_error_is_a_fastcpu_error() -> None:
     assert all(issubclass(cls, fastcpu.FastcpuError) for cls in classes)
     assert issubclass(fastcpu.InputError, ValueError)
     assert issubclass(fastcpu.OutputError, OSError)
+    assert issubclass(fastcpu.ResourceError, OSError)
 
 
 def test_unsupported_op_error_says_which_and_survives_pickling() -> None:

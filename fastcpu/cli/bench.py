@@ -40,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastcpu import InputError, _core, peers
     from fastcpu.doctor import random_feeds
-    from fastcpu.report.files import write_json
+    from fastcpu.files import write_json
     from fastcpu.report.machine import machine, versions
 
     for name in ("batch", "rounds"):

@@ -55,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import fastcpu
-    from fastcpu.report.files import write_json
+    from fastcpu.files import write_json
 
     if args.max_length < 1:
         raise fastcpu.InputError(f"--max-length must be at least 1, not {args.max_length}")

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.demo import summary
     from fastcpu.demo.run import MODEL_NAME, Options, packaged_model, run_demo
     from fastcpu.demo.task import Sizes
-    from fastcpu.report.files import write_json, write_text
+    from fastcpu.files import write_json, write_text
 
     if args.threads is not None and args.threads < 1:
         raise InputError(f"--threads must be at least 1, not {args.threads}")

@@ -29,7 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastcpu.doctor import diagnose
-    from fastcpu.report.files import write_json
+    from fastcpu.files import write_json
 
     found = diagnose(args.model, batch=args.batch, sequence=args.seq, threads=args.threads)
     print(_text(found))

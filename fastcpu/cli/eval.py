@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fastcpu import InputError, _core
     from fastcpu.eval.engine import open_engine
-    from fastcpu.report.files import write_json
+    from fastcpu.files import write_json
 
     for name in ("threads", "max_length"):
         value = getattr(args, name)

@@ -22,7 +22,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastcpu.report.files import write_json
+    from fastcpu.files import write_json
 
     described = describe(args.model)
     print(_text(described))

@@ -21,7 +21,7 @@ const char* python_class(Error::Kind kind) noexcept {
     case Error::Kind::isa:
       return "IsaError";
     case Error::Kind::io:
-      return "OutputError";
+      return "ResourceError";
     case Error::Kind::internal:
       break;
   }

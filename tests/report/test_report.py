@@ -12,7 +12,7 @@ import pytest
 
 from fastcpu import OutputError
 from fastcpu.report import page, svg
-from fastcpu.report.files import write_json, write_text
+from fastcpu.files import write_json, write_text
 from fastcpu.report.machine import machine, versions
 from fastcpu.report.table import text_table
 

@@ -94,7 +94,7 @@ def test_a_model_without_permission(seeds: dict[str, Model], name: str, open_dir
     (model / name).chmod(0)
     code = "import fastcpu, sys\nSession = fastcpu.Session\n" + DROP_RIGHTS + "Session(sys.argv[1])\n"
     try:
-        expect_error(python(code, model), "OutputError", f"{name or 'graph.json'}: Permission denied")
+        expect_error(python(code, model), "ResourceError", f"{name or 'graph.json'}: Permission denied")
     finally:
         (model / name).chmod(0o755)
 
@@ -184,7 +184,7 @@ def test_threads_that_do_not_start(seeds: dict[str, Model], tmp_path: Path) -> N
         "session.run({'input_ids': np.ones((2, 20), int)})\n"
     )
     done = python(code, seeds["f32"].write(tmp_path / "m"))
-    expect_error(done, "OutputError", "cannot start thread 2 of 4: Resource temporarily unavailable")
+    expect_error(done, "ResourceError", "cannot start thread 2 of 4: Resource temporarily unavailable")
 
 
 # ---- the command line ----

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastcpu
-from fastcpu import FileFormatError, GraphError, OutputError
+from fastcpu import FileFormatError, GraphError, ResourceError
 from tests.runtime.hostile import FEEDS, KINDS, Answers, Model, outcome, refuse, same
 
 # ---- files ----
@@ -36,7 +36,7 @@ def test_what_is_not_a_file(
     model = seeds["f32"].write(tmp_path / "m")
     (model / name).unlink()
     make(model / name)
-    refuse(model, OutputError, message.format(name=name))
+    refuse(model, ResourceError, message.format(name=name))
 
 
 @pytest.mark.parametrize("name", ["graph.json", "weights.safetensors"])
@@ -50,14 +50,14 @@ def test_empty_file(seeds: dict[str, Model], name: str, tmp_path: Path) -> None:
 def test_unreadable_file(seeds: dict[str, Model], tmp_path: Path) -> None:
     model = seeds["f32"].write(tmp_path / "m")
     (model / "graph.json").chmod(0)
-    refuse(model, OutputError, "cannot open .*graph.json: Permission denied")
+    refuse(model, ResourceError, "cannot open .*graph.json: Permission denied")
 
 
 @pytest.mark.parametrize("path", ["nowhere", "file", "nul\0byte", b"\xff\xfe", os.fsdecode(b"\xff")])
 def test_bad_directory(path: str | bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("x")
-    with pytest.raises(OutputError, match=r"graph\.json|NUL in the path"):
+    with pytest.raises(ResourceError, match=r"graph\.json|NUL in the path"):
         fastcpu.Session(path)  # type: ignore[arg-type]
 
 
