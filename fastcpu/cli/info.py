@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
 def describe(path: Path) -> dict[str, Any]:
     """What graph.json says and what lies on disk, after the reader has checked both."""
     from fastcpu import _core
+    from fastcpu.export.reader import read_header
 
     model = _core.read_model(str(path))
-    document = json.loads((path / "graph.json").read_text(encoding="utf-8"))
+    header = read_header(path)
     tensors = model["tensors"]
     producers = {value: node["name"] for node in model["nodes"] for value in node["outputs"]}
     layers = [
@@ -54,8 +54,8 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "directory": str(path),
         "name": model["name"],
-        "producer": document.get("producer"),
-        "version": document["version"],
+        "producer": header.producer,
+        "version": header.version,
         "inputs": [dict(zip(("name", "role", "optional"), row, strict=True)) for row in model["inputs"]],
         "outputs": [{"name": name, "dims": dims} for name, _, dims in model["outputs"]],
         "files": {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()},

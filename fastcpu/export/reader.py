@@ -1,17 +1,58 @@
-"""Model directory -> Graph. Every check is made by the C++ reader, which also hands over the bytes."""
+"""Model directory -> Graph. The C++ reader checks the model and hands over the bytes; the header is read here too."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu import _core
+from fastcpu.errors import FileFormatError, ResourceError
 from fastcpu.export import blocks
 from fastcpu.graph.ir import Graph, GraphInput, GraphOutput, Node, Quantization, Tensor, Value
+
+GRAPH_FILE = "graph.json"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What graph.json says about itself.
+
+    Attributes:
+        version: of the format.
+        producer: what wrote it, if it says so.
+    """
+
+    version: int
+    producer: str | None
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """The header of a model directory, of whatever version and whether or not the rest of it is in order.
+
+    Raises:
+        FileFormatError: its graph.json is not that of a fastcpu model.
+        ResourceError: there is no graph.json, or it cannot be read.
+    """
+    file = Path(path) / GRAPH_FILE
+    try:
+        document = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ResourceError(f"cannot open {file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{file}: not JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != "fastcpu":
+        raise FileFormatError(f"{file}: not a fastcpu model")
+    version, producer = document.get("version"), document.get("producer")
+    if not isinstance(version, int) or not isinstance(producer, str | None):
+        raise FileFormatError(f"{file}: version must be an integer, and producer a string")
+    return Header(version, producer)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

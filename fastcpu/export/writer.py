@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu import _core
-from fastcpu.errors import GraphError, InputError, OutputError
+from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError, ResourceError
 from fastcpu.export import blocks, weights
+from fastcpu.export.directory import replacing_directory
+from fastcpu.export.reader import GRAPH_FILE, read_header
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Node, Tensor, Value
 
 FORMAT_VERSION = 1
-GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
+REPORT_FILE = "report.json"
 
 # What travels with a model so that tokenizers, pipelines and sentence-transformers find it. Weights do not.
 _COPIED = (
@@ -48,28 +49,41 @@ def write_model(
     source_dir: str | os.PathLike[str] | None = None,
     side_files: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write ``graph`` to ``out_dir``, with the configuration and tokenizer files of ``source_dir``.
+    """Write ``graph`` as a model directory that the runtime opens.
 
-    ``side_files`` maps names of further files to their text.
+    Args:
+        graph: what to write.
+        out_dir: the directory. A model that is there is replaced once the new one is complete; a directory that holds
+            anything else is left alone.
+        source_dir: where configuration and tokenizer files are copied from.
+        side_files: names of further files and their text.
 
-    A model directory that is there already is replaced once the new one is complete; any other directory that is not
-    empty is left alone. OutputError names the path that the system refused.
+    Returns:
+        ``out_dir``.
+
+    Raises:
+        fastcpu.errors.GraphError: the graph is inconsistent, or the runtime does not open what was written.
+        fastcpu.errors.InputError: ``source_dir`` is no directory.
+        fastcpu.errors.OutputError: names the path that the system refused, or the file that fastcpu did not write.
     """
     verify.check(graph)
-    out = Path(out_dir)
+    out = Path(os.path.realpath(out_dir))  # a symbolic link stays, and what it points to is replaced
+    side_files = side_files or {}
     source = None if source_dir is None else Path(source_dir)
     if source is not None and not source.is_dir():
         raise InputError(f"{source}: no such directory")
     document, entries = _document(graph)
     text = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    with _replacing(out) as partial:
+    written = (GRAPH_FILE, WEIGHTS_FILE, REPORT_FILE, *_COPIED, *side_files)
+    with replacing_directory(out, lambda path: _check_replaceable(path, written)) as partial:
         weights.write(partial / WEIGHTS_FILE, entries, {"graph": _checksum(np.frombuffer(text, np.uint8))})
         (partial / GRAPH_FILE).write_bytes(text)
         if source is not None:
             _copy_side_files(source, partial)
-        for name, content in (side_files or {}).items():
+        for name, content in side_files.items():
             (partial / name).write_text(content, encoding="utf-8")
-    return out
+        _check_opens(partial, out)
+    return Path(out_dir)
 
 
 # ---- the document ----
@@ -179,62 +193,32 @@ def _copy_side_files(source: Path, partial: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _is_replaceable(out: Path) -> bool:
-    return not out.exists() or (out.is_dir() and ((out / GRAPH_FILE).is_file() or not any(out.iterdir())))
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new directory next to ``out`` that takes its place at the end, or disappears when something goes wrong."""
-    partial: Path | None = None
-    try:
-        if not _is_replaceable(out):
-            raise OutputError(f"{out}: exists and is not a fastcpu model; remove it or choose another directory")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        for path in (*partial.rglob("*"), partial):
-            _flush(path)
-        _swap(partial, out)
-        _flush(out.parent)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{error.filename or out}: cannot write the model: {error.strerror or error}") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The permissions that new files do not get; mkdtemp gives none to others."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _swap(partial: Path, out: Path) -> None:
-    """Rename ``partial`` to ``out``; a model that was there is moved aside first and comes back if that fails."""
-    if not out.exists():
-        partial.rename(out)
+def _check_replaceable(out: Path, written: Iterable[str]) -> None:
+    """OutputError unless ``out`` is absent, empty, or a model with none but files of the patterns ``written``."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    old = aside / out.name
     try:
-        out.rename(old)
-        partial.rename(out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        read_header(out)
+    except (FileFormatError, ResourceError):
+        raise OutputError(f"{out}: exists and is not a fastcpu model; remove it or choose another directory") from None
+    patterns = [PurePath(pattern).parts for pattern in written]
+    for path in sorted(out.rglob("*")):
+        parts = path.relative_to(out).parts
+        is_known = any(
+            len(parts) <= len(pattern)
+            and all(map(fnmatchcase, parts, pattern))
+            and (len(parts) == len(pattern) or path.is_dir())
+            for pattern in patterns
+        )
+        if not is_known:
+            raise OutputError(
+                f"{path}: not a file that fastcpu writes; move it away, or choose another directory than {out}"
+            )
+
+
+def _check_opens(partial: Path, out: Path) -> None:
+    """GraphError, in the words of the runtime, if it refuses the model that is written to ``partial`` for ``out``."""
+    try:
+        _core.Session(os.fspath(partial), threads=1)
+    except (FileFormatError, GraphError) as error:
+        raise GraphError(str(error).replace(os.fspath(partial), os.fspath(out))) from error

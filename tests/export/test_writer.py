@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import stat
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +26,8 @@ from safetensors.numpy import load_file
 import fastcpu
 from fastcpu import _core
 from fastcpu.errors import GraphError, InputError, OutputError
-from fastcpu.export import blocks, weights, write_model
+from fastcpu.export import blocks, directory, weights, write_model
+from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Quantization, Tensor
 from tests.reference import executor, graphs
 
@@ -201,26 +207,109 @@ def test_leaves_other_directories_alone(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine", "photos"]
 
 
-@pytest.mark.parametrize("step", ["weights.write", "Path.write_bytes", "_flush", "Path.rename"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "text", ['{"nodes": [1, 2], "edges": []}', '["fastcpu"]', '{"format": "fastcpu"', "[" * 100_000]
+)
+def test_a_graph_json_of_somebody_else_makes_no_model(text: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "graph.json").write_text(text)
+    with pytest.raises(OutputError, match="out: exists and is not a fastcpu model"):
+        write_model(graphs.encoder(), out)
+    assert _state(out) == {"graph.json": text.encode()}
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("thesis.txt", "thesis.txt"),
+        ("config.json.orig", "config.json.orig"),
+        ("1_Pooling/thesis.txt", "1_Pooling/thesis.txt"),
+        ("photos/cat.jpg", "photos"),
+        ("deep/config.json", "deep"),
+    ],
+)
+def test_files_of_others_in_a_model_are_not_lost(name: str, named: str, tmp_path: Path) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("years of work")
+    before = _state(out)
+    with pytest.raises(OutputError, match=f"out/{named}: not a file that fastcpu writes; move it away"):
+        write_model(graphs.encoder(seed=2), out)
+    assert _state(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_comes_while_the_model_is_written_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    write = weights.write
+
+    def write_and_add(*args: Any) -> None:
+        write(*args)
+        (out / "thesis.txt").write_text("years of work")
+
+    monkeypatch.setattr(weights, "write", write_and_add)
+    with pytest.raises(OutputError, match=r"thesis\.txt: not a file that fastcpu writes"):
+        write_model(graphs.encoder(seed=2), out)
+    assert (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_whatever_was_written_can_be_replaced(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "1_Pooling").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "1_Pooling/config.json"):
+        (source / name).write_text(name)
+    out = write_model(graphs.encoder(), tmp_path / "out", source, {"report.json": "{}"})
+    assert set(_state(write_model(graphs.encoder(), out))) == {"graph.json", "weights.safetensors"}
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    target = write_model(graphs.encoder(seed=1), tmp_path / "models" / "target")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    before = _state(target)
+    assert write_model(graphs.encoder(seed=2), link) == link
+    assert link.is_symlink()
+    assert _state(target) != before
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir() and not path.is_symlink()) == [
+        "models",
+        "target",
+    ]
+
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+@pytest.fixture(params=["at once", "in two steps"])
+def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the new directory takes the place of the old one."""
+    if request.param == "in two steps":
+        monkeypatch.setattr(directory, "_exchange", lambda *_: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("step", ["weights.write", "Path.write_bytes", "_flush", "swap"])
+@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()])
 def test_interrupted_write_changes_nothing(
-    step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, error: BaseException, swap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = write_model(graphs.encoder(seed=1), tmp_path / "out")
     before = _state(out)
     rename = Path.rename
 
-    def fail(*args: Any, **kwargs: Any) -> Any:
+    def fail(*args: Any) -> Any:
         # The old model is moved aside by a first rename; the second one, of the new model, is what fails.
-        if step == "Path.rename" and args[0] != args[1] and ".partial" not in str(args[0]):
-            return rename(*args, **kwargs)
+        if step == "swap" and swap == "in two steps" and ".partial" not in str(args[0]):
+            return rename(*args)
         raise error
 
     target = {
         "weights.write": "fastcpu.export.weights.write",
         "Path.write_bytes": "pathlib.Path.write_bytes",
-        "_flush": "fastcpu.export.writer._flush",
-        "Path.rename": "pathlib.Path.rename",
+        "_flush": "fastcpu.export.directory._flush",
+        "swap": "pathlib.Path.rename" if swap == "in two steps" else "fastcpu.export.directory._exchange",
     }[step]
     with monkeypatch.context() as patch:
         patch.setattr(target, fail)
@@ -232,6 +321,87 @@ def test_interrupted_write_changes_nothing(
                 write_model(graphs.encoder(seed=2), out)
     assert _state(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_replaces_in_either_way(swap: str, tmp_path: Path) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    before = _state(out)
+    write_model(graphs.encoder(seed=2), out)
+    assert _state(out) != before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_directories_exchange_their_names_at_once(tmp_path: Path) -> None:
+    """Nothing but the one system call, so that a process that is killed leaves the old model or the new one."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    for path in (a, b):
+        path.mkdir()
+        (path / "name").write_text(path.name)
+    if not directory._exchange(a, b):
+        pytest.skip("this system cannot exchange names")
+    assert (a / "name").read_text() == "b"
+    assert (b / "name").read_text() == "a"
+    with pytest.raises(OSError, match="No such file"):
+        directory._exchange(a, tmp_path / "absent")
+
+
+@pytest.mark.parametrize("error", [NO_SPACE, KeyboardInterrupt()])
+@pytest.mark.parametrize("again", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_the_old_model_is_kept_when_it_cannot_be_put_back(
+    error: BaseException, again: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    before = _state(out)
+    rename = Path.rename
+
+    def fail(source: Path, target: Path) -> Path:
+        if source.name.endswith(".partial"):
+            raise error
+        if source.name.endswith(".old"):
+            raise again
+        return rename(source, target)
+
+    monkeypatch.setattr(directory, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
+        write_model(graphs.encoder(seed=2), out)
+    (old,) = tmp_path.iterdir()
+    assert _state(old) == before
+    if isinstance(again, OSError):
+        assert isinstance(caught.value, OutputError)
+        assert str(caught.value).endswith(f"; the model that was there is now {old}")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_process_leaves_a_whole_model(seed: int, tmp_path: Path) -> None:
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    if not directory._exchange(out, Path(shutil.copytree(out, tmp_path / "copy"))):
+        pytest.skip("this system cannot exchange names")
+    code = (
+        "import itertools, sys\nfrom tests.reference import graphs\nfrom fastcpu.export import write_model\n"
+        "for seed in itertools.count():\n    write_model(graphs.encoder(layers=1, seed=seed), sys.argv[1])\n"
+        "    print(seed, flush=True)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)], cwd=root, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    time.sleep(random.Random(seed).random() * 0.02)
+    process.kill()
+    process.communicate()
+    assert fastcpu.Session(out).outputs
+
+
+def test_permissions_are_those_of_any_new_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the umask, which belongs to all threads of the process, is left alone."""
+    before = os.umask(0o027)
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "umask")
+        out = write_model(graphs.encoder(), tmp_path / "out")
+    assert os.umask(before) == 0o027
+    assert stat.S_IMODE(out.stat().st_mode) == 0o750
+    assert stat.S_IMODE((out / "graph.json").stat().st_mode) == 0o640
 
 
 def test_target_that_cannot_be_written(tmp_path: Path) -> None:
@@ -264,3 +434,19 @@ def test_invalid_graphs_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"part '_pad\.0' has a name that is taken"):
         write_model(graph, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_runtime_refuses_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the checks of Python are blind; the message is the runtime's and names no temporary directory."""
+    graph = graphs.encoder()
+    next(node for node in graph.nodes if node.op == "layernorm").attrs["epsilon"] = -1.0
+    monkeypatch.setattr(verify, "check", lambda _: None)
+    out = write_model(graphs.encoder(seed=1), tmp_path / "out")
+    before = _state(out)
+    with pytest.raises(GraphError, match=r"node 'embeddings\.norm' \(layernorm\): epsilon must be positive"):
+        write_model(graph, out)
+    graph.nodes.append(graph.nodes[-1])
+    with pytest.raises(GraphError, match=f"{out}/graph.json: .*two nodes are named"):
+        write_model(graph, out)
+    assert _state(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
