@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastcpu.errors import InputError, OutputError
+from fastcpu.errors import FileFormatError, InputError
+from fastcpu.files import replacing_file
+from fastcpu.frontend.sentence_transformers import read_json, read_pooling
 
 SENTENCE_OUTPUT = "sentence_embedding"
 _OPSET = 17
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block has ended well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        try:
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path}: {error.strerror}") from error
 
 
 @contextmanager
@@ -42,25 +29,21 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def pooling_mode(model_dir: Path) -> str:
-    """`mean` or `cls`, as 1_Pooling/config.json of sentence-transformers says; `mean` without that file."""
-    path = model_dir / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return "mean"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    enabled = [
-        key.removeprefix("pooling_mode_")
-        for key, value in config.items()
-        if key.startswith("pooling_mode_") and value is True
-    ]
-    modes = {"mean_tokens": "mean", "cls_token": "cls"}
-    if len(enabled) != 1 or enabled[0] not in modes:
-        raise InputError(f"{path}: pooling by {enabled} is not supported, only one of {sorted(modes)}")
-    return modes[enabled[0]]
+def _transformer(model_dir: Path) -> tuple[str, Path]:
+    """The pooling and the folder of the transformer; plain transformers get the mean, as in sentence-transformers."""
+    found = read_pooling(model_dir)
+    return ("mean", model_dir) if found is None else (found[0].mode, found[1])
 
 
 def export_encoder(model_dir: Path, path: Path) -> None:
-    """Writes the fp32 encoder with its pooling: outputs last_hidden_state and sentence_embedding (not normalized)."""
+    """Writes the fp32 encoder with its pooling: outputs last_hidden_state and sentence_embedding (not normalized).
+
+    Raises:
+        FileFormatError: the directory holds no model that transformers can load.
+        GraphError: its modules or its pooling are not supported.
+        InputError: torch or transformers is not installed.
+        OutputError: `path` cannot be written.
+    """
     try:
         import torch
         from transformers import AutoModel
@@ -69,14 +52,12 @@ def export_encoder(model_dir: Path, path: Path) -> None:
         raise InputError(
             f"exporting {str(model_dir)!r} needs torch and transformers (pip install fastcpu[compress])"
         ) from error
-    pooling = pooling_mode(model_dir)
+    pooling, folder = _transformer(model_dir)
 
     class Encoder(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, model: torch.nn.Module) -> None:
             super().__init__()
-            self.model = (
-                AutoModel.from_pretrained(model_dir, local_files_only=True, attn_implementation="eager").float().eval()
-            )
+            self.model = model
 
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -86,17 +67,24 @@ def export_encoder(model_dir: Path, path: Path) -> None:
             ).last_hidden_state
             if pooling == "cls":
                 return hidden, hidden[:, 0]
+            if pooling == "max":
+                return hidden, hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf")).amax(1)
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
             return hidden, (hidden * weights).sum(1) / weights.sum(1)
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with _quiet():
+            model = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FileFormatError(f"{folder}: the model cannot be loaded: {error}") from error
     names = ["input_ids", "attention_mask", "token_type_ids"]
     ids = torch.ones((2, 8), dtype=torch.int64)
     tokens = {0: "batch", 1: "sequence"}
-    with _written_whole(path) as temporary, _quiet(), torch.no_grad():
+    with replacing_file(path, parents=True) as temporary, _quiet(), torch.no_grad():
         # The TorchScript exporter: the transformer optimizer below recognizes the graphs that it writes.
         torch.onnx.export(
-            Encoder(),
+            Encoder(model.float().eval()),
             (ids, ids, torch.zeros_like(ids)),
             str(temporary),
             dynamo=False,
@@ -111,9 +99,9 @@ def optimize_for_ort(source: Path, path: Path, model_dir: Path) -> None:
     """Fuses attention, LayerNorm and GELU of an exported encoder with ONNX Runtime's transformer optimizer."""
     from onnxruntime.transformers import optimizer
 
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    config = read_json(_transformer(model_dir)[1] / "config.json")
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
-    with _written_whole(path) as temporary, _quiet():
+    with replacing_file(path, parents=True) as temporary, _quiet():
         model = optimizer.optimize_model(
             str(source), model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=1
         )
@@ -125,7 +113,7 @@ def quantize_for_ort(source: Path, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _written_whole(path) as temporary, _quiet():
+    with replacing_file(path, parents=True) as temporary, _quiet():
         quantize_dynamic(
             str(source),
             str(temporary),

@@ -15,6 +15,7 @@ from fastcpu.eval.bootstrap import Interval, mean_interval
 from fastcpu.eval.data import data_folder, read_lines
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation, FloatArray
 from fastcpu.eval.metrics import rank_metrics
+from fastcpu.files import write_text
 
 DEPTH = 10
 METRICS = (f"ndcg@{DEPTH}", f"mrr@{DEPTH}")
@@ -70,20 +71,19 @@ def load(path: Path | None, split: str) -> RetrievalData:
 
 
 def save(data: RetrievalData, folder: Path, split: str) -> None:
-    """Writes `data` in the layout that `load` reads."""
-    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    """Writes `data` in the layout that `load` reads; OutputError names what cannot be written."""
     for name, prefix, texts in (("corpus.jsonl", "d", data.documents), ("queries.jsonl", "q", data.queries)):
         lines = (
             json.dumps({"_id": f"{prefix}{index}", "text": text}, ensure_ascii=False)
             for index, text in enumerate(texts)
         )
-        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_text(folder / name, "".join(f"{line}\n" for line in lines))
     rows = [
         f"q{query}\td{document}\t{gain:g}\n"
         for query, gains in enumerate(data.relevant)
         for document, gain in gains.items()
     ]
-    (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows), encoding="utf-8")
+    write_text(folder / "qrels" / f"{split}.tsv", "query-id\tcorpus-id\tscore\n" + "".join(rows))
 
 
 def _read_texts(path: Path) -> dict[str, str]:

@@ -15,21 +15,20 @@ that quantization itself made.
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
-from typing import get_args
 
 import onnx
 from onnx import helper
 
 from fastcpu.errors import GraphError, InputError, OutputError
-from fastcpu.export.onnx_emit import Emitter, Form
+from fastcpu.export.forms import FORMS, Form
+from fastcpu.export.onnx_emit import Emitter
 from fastcpu.export.onnx_ops import OPS
 from fastcpu.export.onnx_split import split_qkv
 from fastcpu.export.reader import read_graph
+from fastcpu.files import replacing_file
 from fastcpu.graph.ir import Graph
 
-FORMS: tuple[Form, ...] = get_args(Form)
 OPSET = 17
 IR_VERSION = 8
 """The oldest that has opset 17, so that older readers take the file."""
@@ -78,11 +77,6 @@ def export_onnx(model: Graph | str | os.PathLike[str], out: str | os.PathLike[st
     path = Path(out)
     if proto.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
         raise OutputError(f"{path}: {proto.ByteSize() / 1e9:.1f} GB do not fit into one ONNX file (2 GB)")
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            partial = Path(folder) / path.name
-            partial.write_bytes(proto.SerializeToString())
-            partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from error
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
     return path

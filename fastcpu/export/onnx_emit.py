@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from fastcpu.errors import GraphError
+from fastcpu.export.forms import Form
 from fastcpu.graph.ir import Graph, Node, Tensor
 
-Form = Literal["fp32", "qdq", "matmulinteger"]
 Array = NDArray[Any]
 
 MASKED = -1e4

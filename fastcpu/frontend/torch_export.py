@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from fastcpu.errors import FileFormatError, GraphError
 from fastcpu.frontend import onnx_import
 from fastcpu.frontend.builder import Builder
+from fastcpu.frontend.sentence_transformers import Pooling, read_json, read_pooling
 from fastcpu.frontend.symbols import Activation
 from fastcpu.graph.ir import Graph
 
@@ -44,14 +43,6 @@ _UNUSED_WEIGHTS = ("pooler.",)
 """Parts that a checkpoint may lack: only a sequence classification head reads them."""
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """What sentence-transformers does with the token embeddings."""
-
-    mode: Literal["cls", "mean", "max"]
-    normalize: bool
-
-
 def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
     """The graph of a BERT or DistilBERT module."""
     name = getattr(getattr(module, "config", None), "model_type", None) or type(module).__name__
@@ -60,7 +51,7 @@ def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
 
 def load_directory(path: Path, trace: Trace | None = None) -> Graph:
     """The graph of a directory of transformers (config.json, weights) or of sentence-transformers (modules.json)."""
-    pooling, folder = _sentence_transformer(path) if (path / "modules.json").is_file() else (None, path)
+    pooling, folder = read_pooling(path) or (None, path)
     graph = load_module(_from_directory(folder, bare=pooling is not None), trace)
     graph.name = path.resolve().name
     if pooling is not None:
@@ -69,13 +60,6 @@ def load_directory(path: Path, trace: Trace | None = None) -> Graph:
 
 
 # ---- directories ----
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: {error}") from error
 
 
 def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
@@ -113,7 +97,7 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
 
     if not (path / "config.json").is_file():
         raise FileFormatError(f"{path}: no config.json; a model directory needs one")
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json")
     kind = getattr(transformers, architecture(config, str(path), bare))
     try:
         with _quiet():
@@ -127,29 +111,6 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
     if missing:
         raise GraphError(f"{path}: the weights lack {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}")
     return cast("torch.nn.Module", model.eval())
-
-
-def _sentence_transformer(path: Path) -> tuple[Pooling, Path]:
-    """The pooling of a sentence-transformers directory, and the folder with its transformer."""
-    modules_path = path / "modules.json"
-    try:
-        modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in _json(modules_path)]
-    except (TypeError, KeyError) as error:
-        raise FileFormatError(f"{modules_path}: not a list of modules with a type and a path") from error
-    kinds = [kind for kind, _ in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise GraphError(f"{modules_path}: {', '.join(kinds)}: only Transformer, Pooling, Normalize are supported")
-    config_path = path / modules[1][1] / "config.json"
-    config = _json(config_path)
-    flags = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
-    modes = {flags.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True}
-    if isinstance(config.get("pooling_mode"), str):
-        modes.add(config["pooling_mode"])
-    if len(modes) != 1 or not modes <= set(flags.values()):
-        found = ", ".join(sorted(modes)) or "none"
-        raise GraphError(f"{config_path}: pooling {found} is not supported; one of {', '.join(flags.values())} is")
-    mode = cast('Literal["cls", "mean", "max"]', modes.pop())
-    return Pooling(mode, "Normalize" in kinds), path / modules[0][1]
 
 
 def append_pooling(graph: Graph, pooling: Pooling) -> None:

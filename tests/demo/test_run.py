@@ -129,3 +129,14 @@ def test_errors_of_a_process_reach_the_caller(tmp_path: Path) -> None:
 def test_command_line_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", *arguments]) == 2
     assert capsys.readouterr().err == f"fastcpu: error: {message}\n"
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = retrieval.RetrievalData(["a"], ["b"], [{0: 1.0}])
+    monkeypatch.setattr(run, "build_task", lambda *_: DemoTask(data, [], 1, 1, [], "f" * 64))
+    (tmp_path / "config.json").write_text("{}")
+    out = tmp_path / "config.json" / "out"
+    assert main(["demo", "--model", str(tmp_path), "-o", str(out)]) == 2
+    assert capsys.readouterr().err == f"fastcpu: error: {out}/task/corpus.jsonl: Not a directory\n"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fastcpu import FileFormatError, InputError
+from fastcpu import FileFormatError, GraphError, InputError, OutputError
 from fastcpu.eval.engine import open_engine
+from fastcpu.eval.onnx_export import export_encoder
 from fastcpu.tasks.tokenizer import Tokenizer, length_limit
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "small", "large")
@@ -93,6 +97,51 @@ def test_reference_engine_equals_transformers(encoder_dir: Path) -> None:
             hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
             expected.append(hidden / np.linalg.norm(hidden))
     np.testing.assert_allclose(open_engine(encoder_dir, 1, 128).embed(texts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode": "max"}, "max"),
+    ],
+)
+def test_reference_engine_pools_as_sentence_transformers(
+    encoder_dir: Path, config: dict[str, Any], mode: str, tmp_path: Path
+) -> None:
+    """The folders have the names that modules.json gives them."""
+    pytest.importorskip("onnxruntime")
+    import torch
+    from transformers import BertModel
+
+    folder = Path(shutil.copytree(encoder_dir, tmp_path / "encoder"))
+    kinds = {"": "Transformer", "2_Pool": "Pooling"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "2_Pool").mkdir()
+    (folder / "2_Pool" / "config.json").write_text(json.dumps(config))
+    texts = ["red", "small blue green large red", "green blue"]
+    expected = []
+    with torch.no_grad():
+        for encoded in Tokenizer(folder).encode(texts):
+            hidden = BertModel.from_pretrained(folder).eval()(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0]
+            pooled = {"cls": hidden[0], "mean": hidden.mean(0), "max": hidden.amax(0)}[mode].numpy()
+            expected.append(pooled / np.linalg.norm(pooled))
+    np.testing.assert_allclose(open_engine(folder, 1, 128).embed(texts), expected, atol=1e-5)
+
+    (folder / "2_Pool" / "config.json").write_text(json.dumps({"pooling_mode": "weightedmean"}))
+    with pytest.raises(GraphError, match="pooling weightedmean is not supported"):
+        open_engine(folder, 1, 128)
+
+
+def test_encoders_that_cannot_be_loaded_or_written(encoder_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((encoder_dir / "config.json").read_bytes())
+    with pytest.raises(FileFormatError, match="the model cannot be loaded"):
+        export_encoder(tmp_path, tmp_path / "model.onnx")
+    with pytest.raises(OutputError, match=r"config\.json/model\.onnx: "):
+        export_encoder(encoder_dir, tmp_path / "config.json" / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_broken_onnx_file_is_named(encoder_dir: Path, tmp_path: Path) -> None:

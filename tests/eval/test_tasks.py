@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcpu import InputError
+from fastcpu import InputError, OutputError
 from fastcpu.eval import retrieval, sts
 from fastcpu.eval.engine import open_engine
 
@@ -91,6 +91,12 @@ def test_retrieval_round_trip_and_metrics(tmp_path: Path) -> None:
     assert result.values["mrr@10"].value == pytest.approx(1.0)
     worse = retrieval.evaluate(WordEngine("b"), data)
     assert retrieval.compare(worse, result)["mrr@10"].value < 0
+
+
+def test_a_task_that_cannot_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"corpus\.jsonl: "):
+        retrieval.save(DATA, tmp_path / "file" / "task", "test")
 
 
 def test_titles_are_part_of_documents(tmp_path: Path) -> None:

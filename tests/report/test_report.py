@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from fastcpu import OutputError
+from fastcpu import InputError, OutputError
+from fastcpu.files import replacing_file, write_json, write_text
 from fastcpu.report import page, svg
-from fastcpu.files import write_json, write_text
 from fastcpu.report.machine import machine, versions
 from fastcpu.report.table import text_table
 
@@ -127,3 +127,31 @@ def test_unwritable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"report\.html"):
         write_text(tmp_path / "file" / "report.html", "x")
+
+
+def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_text("old")
+
+    def write(error: BaseException) -> None:
+        with replacing_file(path) as temporary:
+            temporary.write_text("new")
+            raise error
+
+    for raised, caught in (
+        (OSError(28, "No space left on device"), OutputError),
+        (InputError("mine"), InputError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        with pytest.raises(caught):
+            write(raised)
+        assert path.read_text() == "old"
+    with (
+        pytest.raises(OutputError, match=r"nowhere/model: No such file"),
+        replacing_file(tmp_path / "nowhere" / "model"),
+    ):
+        pass
+    with replacing_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
