@@ -26,14 +26,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
-    import onnxruntime
-
     import fastcpu
+    from bench.e2e.onnxruntime_fp32 import open_session
     from fastcpu.tasks.tokenizer import Tokenizer
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    peer = onnxruntime.InferenceSession(str(args.model), options, providers=["CPUExecutionProvider"])
+    peer = open_session(args.model, args.threads)
     lines = args.text.read_text(encoding="utf-8").splitlines()[: args.lines]
     texts = [line for line in lines if line.strip()]
     same = total = 0

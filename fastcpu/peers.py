@@ -8,26 +8,23 @@ benchmark that also checks for other load and tunes each peer.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.errors import FastcpuError, InputError
+from fastcpu.worker import Worker
 
 ROUNDS = 7
 ROUND_SECONDS = 0.4
-_SETTLE_SECONDS = 0.05  # threads of the engine before stop spinning
-_START_SECONDS = 300.0
+_ANSWER_SECONDS = 300.0
 
 Precision = Literal["fp32", "int8"]
 Arrays = dict[str, NDArray[Any]]
@@ -55,13 +52,9 @@ def _open_fastcpu(path: str, threads: int, _precision: str) -> Run:
 
 
 def _open_onnxruntime(path: str, threads: int, _precision: str) -> Run:
-    import onnxruntime
+    from fastcpu.eval.ort import open_ort
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = open_ort(path, threads)
     names = [output.name for output in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
 
@@ -87,76 +80,51 @@ _OPENERS = {"fastcpu": _open_fastcpu, "onnxruntime": _open_onnxruntime, "openvin
 PEERS = tuple(name for name in _OPENERS if name != "fastcpu")
 
 
-def _serve(connection: Connection, engine: Engine, threads: int, feeds: Arrays) -> None:
-    """Main function of an engine's process: sends its answers, then the rate of each round it is asked for."""
-    try:
-        run = _OPENERS[engine.package](engine.path, threads, engine.precision)
-        answers = {name: np.array(array, np.float32) for name, array in run(feeds).items()}
-    except Exception as error:  # noqa: BLE001  (any failure of a peer is its result)
-        connection.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
-        return
-    connection.send(answers)
-    with suppress(EOFError, KeyboardInterrupt):
-        while (seconds := connection.recv()) is not None:
-            run(feeds)
-            runs, begin = 0, time.perf_counter()
-            while runs == 0 or time.perf_counter() - begin < seconds:
-                run(feeds)
-                runs += 1
-            connection.send(runs / (time.perf_counter() - begin))
-
-
-class _Process:
-    """A running engine. ``problem`` says why it has no answers."""
+class _Runner:
+    """What runs in the process of an engine."""
 
     def __init__(self, engine: Engine, threads: int, feeds: Arrays) -> None:
-        context = multiprocessing.get_context("spawn")
+        self._run = _OPENERS[engine.package](engine.path, threads, engine.precision)
+        self._feeds = feeds
+
+    def answers(self) -> Arrays:
+        return {name: np.array(array, np.float32) for name, array in self._run(self._feeds).items()}
+
+    def rate(self, seconds: float) -> float:
+        """Runs per second, over at least ``seconds`` after a run for warming up."""
+        self._run(self._feeds)
+        runs, begin = 0, time.perf_counter()
+        while runs == 0 or time.perf_counter() - begin < seconds:
+            self._run(self._feeds)
+            runs += 1
+        return runs / (time.perf_counter() - begin)
+
+
+class _Contestant:
+    """An engine, its answers and the rate of each round; or the ``problem`` that it has instead."""
+
+    def __init__(self, engine: Engine, threads: int, feeds: Arrays) -> None:
         self.engine = engine
         self.problem = ""
-        self.answers: Arrays = {}
         self.rates: list[float] = []
-        self._connection, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, engine, threads, feeds), daemon=True)
-        self._process.start()
-        child.close()
-        first = self._receive(_START_SECONDS)
-        if isinstance(first, dict):
-            self.answers = first
-        elif not self.problem:
-            self.problem = str(first)
+        self.worker = Worker(engine.name, _Runner, engine, threads, feeds)
+        self.answers: Arrays = {}
+        with self._noting_problems():
+            self.worker.wait_ready(_ANSWER_SECONDS)
+            self.answers = self.worker.call("answers", timeout=_ANSWER_SECONDS)
 
-    def __enter__(self) -> _Process:  # noqa: PYI034  (typing.Self is newer than Python 3.10)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-
-    def _receive(self, timeout: float) -> Any:
+    @contextmanager
+    def _noting_problems(self) -> Iterator[None]:
         try:
-            if self._connection.poll(timeout):
-                return self._connection.recv()
-            self.problem = f"no answer in {timeout:.0f} s"
-        except EOFError:
-            self._process.join()
-            self.problem = f"its process ended with status {self._process.exitcode}"
-        return None
+            yield
+        except FastcpuError as error:  # whatever happens to a peer is its result
+            self.problem = " ".join(str(error).split()).removeprefix(f"{self.engine.name}: ")
 
     def time(self, seconds: float) -> None:
         """One more round."""
-        if self.problem:
-            return
-        try:
-            self._connection.send(seconds)
-        except OSError:
-            self.problem = "its process ended"
-            return
-        rate = self._receive(_START_SECONDS)
-        if rate is not None:
-            self.rates.append(float(rate))
+        if not self.problem:
+            with self._noting_problems():
+                self.rates.append(self.worker.call("rate", seconds, timeout=_ANSWER_SECONDS))
 
 
 # ---- comparison ----
@@ -205,34 +173,39 @@ def compare(
     ]
     batch = len(next(iter(feeds.values())))
     with ExitStack() as stack:
-        processes = [stack.enter_context(_Process(engine, threads, feeds)) for engine in engines]
-        if processes[0].problem:
-            raise FastcpuError(f"fastcpu cannot run {os.fspath(model)}: {processes[0].problem}")
+        contestants = []
+        for engine in engines:
+            contestants.append(_Contestant(engine, threads, feeds))
+            stack.callback(contestants[-1].worker.close)
+        fastcpu = contestants[0]
         for number in range(rounds):
-            for turn in range(len(processes)):
-                time.sleep(_SETTLE_SECONDS)
-                processes[(number + turn) % len(processes)].time(seconds)
-        return [_row(process, processes[0], batch) for process in processes]
+            if fastcpu.problem:
+                break
+            for turn in range(len(contestants)):
+                contestants[(number + turn) % len(contestants)].time(seconds)
+        if fastcpu.problem:
+            raise FastcpuError(f"fastcpu cannot run {os.fspath(model)}: {fastcpu.problem}")
+        return [_row(contestant, fastcpu, batch) for contestant in contestants]
 
 
-def _row(process: _Process, ours: _Process, batch: int) -> dict[str, Any]:
-    absent = set(ours.answers) - set(process.answers)
-    if absent and not process.problem:
-        process.problem = f"it has no output named {min(absent)}"
+def _row(contestant: _Contestant, ours: _Contestant, batch: int) -> dict[str, Any]:
+    absent = set(ours.answers) - set(contestant.answers)
+    if absent and not contestant.problem:
+        contestant.problem = f"it has no output named {min(absent)}"
     row: dict[str, Any] = {
-        "engine": process.engine.name,
-        "precision": process.engine.precision,
-        "problem": process.problem or None,
+        "engine": contestant.engine.name,
+        "precision": contestant.engine.precision,
+        "problem": contestant.problem or None,
     }
-    if process.problem:
+    if contestant.problem:
         return row
-    ratios = [mine / theirs for mine, theirs in zip(ours.rates, process.rates, strict=True)]
+    ratios = [mine / theirs for mine, theirs in zip(ours.rates, contestant.rates, strict=True)]
     return row | {
-        "sequences_per_second": batch * float(np.median(process.rates)),
-        "milliseconds": 1e3 / float(np.median(process.rates)),
+        "sequences_per_second": batch * float(np.median(contestant.rates)),
+        "milliseconds": 1e3 / float(np.median(contestant.rates)),
         "fastcpu_is_faster_by": float(np.median(ratios)),
-        "rounds": process.rates,
-        "cosine_to_fastcpu": min(_cosine(process.answers[name], array) for name, array in ours.answers.items()),
+        "rounds": contestant.rates,
+        "cosine_to_fastcpu": min(_cosine(contestant.answers[name], array) for name, array in ours.answers.items()),
     }
 
 

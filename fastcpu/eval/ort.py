@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,31 @@ from fastcpu.tasks.tokenizer import Encoded, Tokenizer
 
 _BATCH = 32
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+def open_ort(path: Path | str, threads: int = 0) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU.
+
+    Args:
+        path: ONNX file.
+        threads: of one op, 0 leaves the choice to ONNX Runtime; ops run one after the other.
+
+    Raises:
+        FileFormatError: ONNX Runtime does not take the file.
+        InputError: the package is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("ONNX models run in the package 'onnxruntime' (pip install onnxruntime)") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes have no other common base
+        raise FileFormatError(f"{path}: {error}") from error
 
 
 class OrtEmbedder:
@@ -32,21 +58,8 @@ class OrtEmbedder:
     def __init__(
         self, path: Path, tokenizer_dir: Path, threads: int | None = None, max_length: int | None = None
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError(
-                "ONNX models are evaluated with the package 'onnxruntime' (pip install onnxruntime)"
-            ) from error
         self.tokenizer = Tokenizer(tokenizer_dir, max_length)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exception classes have no other common base
-            raise FileFormatError(f"{path}: {error}") from error
+        self._session = open_ort(path, threads or 0)
         self._inputs = {each.name for each in self._session.get_inputs()}
         if not {"input_ids", "attention_mask"} <= self._inputs <= _INPUTS:
             raise InputError(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fastcpu import peers
+from fastcpu import FastcpuError, peers
 from fastcpu.cli.main import main
 from tests.cli.conftest import Failure
+from tests.reference import graphs
 
 
 def test_beside_onnxruntime(static_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +31,47 @@ def test_beside_onnxruntime(static_model: Path, tmp_path: Path, capsys: pytest.C
         assert len(row["rounds"]) == 1
         assert row["cosine_to_fastcpu"] > 0.99
     assert rows["fastcpu"]["fastcpu_is_faster_by"] == 1
+
+
+def _kill_in_round(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """The process of an engine dies when it is asked for that round."""
+    time = peers._Contestant.time
+
+    def time_or_die(contestant: peers._Contestant, seconds: float) -> None:
+        if contestant.engine.name == name and len(contestant.rates) == number:
+            contestant.worker._process.kill()
+            contestant.worker._process.join()
+        time(contestant, seconds)
+
+    monkeypatch.setattr(peers._Contestant, "time", time_or_die)
+
+
+def _compare(model: Path) -> list[dict[str, Any]]:
+    """With fastcpu itself as the peer."""
+    return peers.compare(model, {"fp32": model}, ["fastcpu"], graphs.batch(2, 9), 1, rounds=3, seconds=0.01)
+
+
+def test_fastcpu_that_dies_between_two_rounds(f32_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _kill_in_round(monkeypatch, "fastcpu", 1)
+    with pytest.raises(FastcpuError, match=r"^fastcpu cannot run .*/model: its process ended with status -9$"):
+        _compare(f32_model)
+
+
+def test_a_peer_that_dies_between_two_rounds(f32_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _kill_in_round(monkeypatch, "fastcpu fp32", 2)
+    ours, theirs = _compare(f32_model)
+    assert ours["problem"] is None
+    assert len(ours["rounds"]) == 3
+    assert theirs == {"engine": "fastcpu fp32", "precision": "fp32", "problem": "its process ended with status -9"}
+
+
+def test_a_peer_that_cannot_open_its_file(f32_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "fp32.onnx").write_bytes(b"no graph")
+    _, theirs = peers.compare(
+        f32_model, {"fp32": tmp_path / "fp32.onnx"}, ["onnxruntime"], graphs.batch(2, 9), 1, rounds=1, seconds=0.01
+    )
+    assert theirs["problem"].startswith(f"{tmp_path / 'fp32.onnx'}: ")
 
 
 def test_peers_that_are_not_installed(
