@@ -9,29 +9,55 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.errors import InputError, QuantizationError
+from fastcpu.graph.ir import Graph
+from fastcpu.prune import PATTERNS, LayerSparsity, prune_graph, sparsity_of
+from fastcpu.quantize import (
+    SCHEMES,
+    Feeds,
+    Record,
+    RuntimeExecutor,
+    Selection,
+    make_observer,
+    observe,
+    stored_bytes,
+)
 
-if TYPE_CHECKING:
-    from fastcpu.graph.ir import Graph
-    from fastcpu.prune import LayerSparsity
-    from fastcpu.quantize import Feeds, Record
-
-Quantize = Literal["none", "static", "dynamic"]
+QUANTIZE = ("none", *SCHEMES)
+OBSERVER = "mse"
+PATTERN = "4x1"
+MAX_LENGTH = 128
 Calibration = Iterable[Mapping[str, NDArray[Any]]] | Sequence[str] | str | os.PathLike[str]
 
 CALIBRATION_TEXTS = 512
 """At most so many texts of a file are used, in their order; the statistics of a linear settle long before."""
 _BATCH_ROWS = 32
+_VERSIONS_OF = ("fastcpu", "numpy", "torch", "transformers", "onnx")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What ``compile`` made: the directory, and the contents of its report.json."""
+    """What ``compile`` made.
+
+    Attributes:
+        directory: the model directory.
+        report: the contents of its report.json:
+            ``source``: the path, or the class of the module.
+            ``options``: those that had an effect, by name, and ``calibration_sequences``, how many were used.
+            ``layers``: a dict per linear with ``name``, ``shape`` [N, K], ``storage`` (f32 or s8), ``encoding`` (dense
+            or block), ``zero_blocks`` (share of its 4x1 blocks that are zero; None where N is no multiple of 4),
+            ``pruned`` (whether it was asked to be) and ``bytes``.
+            ``ranges``: per u8 value its ``scale``, ``zero_point``, ``low`` and ``high``.
+            ``kept_f32``: per linear that was not quantized, why.
+            ``not_fused``: what the importer did not recognize, as text.
+            ``versions``: of Python and of packages.
+            ``seconds``: the time that it took.
+    """
 
     directory: Path
     report: dict[str, Any]
@@ -44,17 +70,19 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     model: Any,
     out: str | os.PathLike[str],
     *,
-    quantize: Quantize = "none",
+    quantize: str = "none",
     calibration: Calibration | None = None,
-    observer: str = "mse",
+    observer: str | None = None,
     sparsity: float | None = None,
-    pattern: str = "4x1",
+    pattern: str | None = None,
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
-    max_length: int = 128,
+    max_length: int | None = None,
     threads: int = 0,
 ) -> Compiled:
     """Compile a model into a directory that ``fastcpu.Session`` runs. Zeros that the weights hold are kept.
+
+    An option that has no effect beside the others is an error.
 
     Args:
         model: a torch module, a local Hugging Face or sentence-transformers directory, or an .onnx file.
@@ -63,41 +91,43 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             ``none`` (f32, or what an imported int8 file holds).
         calibration: for ``static``: batches ``{input name: int array [batch, sequence]}``, texts, or a text file with
             one text per line (texts need the model's tokenizer.json).
-        observer: how a range is chosen from what was seen: ``minmax``, ``percentile`` or ``mse``.
+        observer: for ``static``: how a range is chosen from what was seen: ``minmax``, ``percentile`` or ``mse`` (the
+            default).
         sparsity: prune this share of the blocks of every encoder linear by magnitude, before quantization.
-        pattern: the block of ``sparsity``: ``4x1`` (4 output channels x 1 input channel) or ``unstructured``.
+        pattern: the block of ``sparsity``: ``4x1`` (4 output channels x 1 input channel, the default) or
+            ``unstructured``.
         only, ignore: globs of the names of linears to prune and quantize, or to leave alone.
-        max_length: calibration texts are cut to this many tokens.
+        max_length: calibration texts are cut to this many tokens, 128 by default.
         threads: threads for calibration; 0 uses all CPUs available to this process.
+
+    Returns:
+        The directory and the report, whose keys `Compiled` lists.
 
     Raises:
         fastcpu.errors.InputError: an argument or the calibration data is not usable.
+        fastcpu.errors.FileFormatError: a file of the model is missing, damaged or not what its name says.
         fastcpu.errors.GraphError: the model cannot be imported (UnsupportedOpError names node, op and opset).
-        fastcpu.errors.QuantizationError: nothing can be quantized, or static quantization lacks calibration data.
-        fastcpu.errors.OutputError: ``out`` cannot be written.
+        fastcpu.errors.QuantizationError: nothing can be quantized, there is no such observer, or static quantization
+            lacks calibration data.
+        fastcpu.errors.OutputError: ``out`` cannot be written, or holds files that are not of a model.
     """
     from fastcpu import frontend
-    from fastcpu.export.writer import write_model
+    from fastcpu.export.writer import REPORT_FILE, write_model
     from fastcpu.graph.passes import merge_qkv
     from fastcpu.graph.trace import Trace
+    from fastcpu.report.machine import versions
 
     began = time.perf_counter()
-    if quantize not in get_args(Quantize):
-        raise InputError(f"quantize must be one of {', '.join(get_args(Quantize))}, not {quantize!r}")
-    if sparsity is not None and not 0 <= sparsity <= 1:
-        raise InputError(f"sparsity must be from 0 to 1, not {sparsity}")
-    if quantize == "static" and calibration is None:
-        raise QuantizationError(
-            "static quantization needs calibration data (--calibration): texts, a text file or batches of inputs"
-        )
-    if quantize != "static" and calibration is not None:
-        raise InputError(f"calibration data is only used with quantize='static', not {quantize!r}")
+    _check_numbers(sparsity, max_length, threads)
+    _check_names(quantize, observer, pattern, only, ignore)
+    _check_effects(quantize, calibration, observer, sparsity, pattern, [*only, *ignore], max_length)
+    observer, pattern, max_length = observer or OBSERVER, pattern or PATTERN, max_length or MAX_LENGTH
     source = _source_directory(model)
     trace = Trace()
     graph = frontend.load(model, trace)
-    pruned = _prune(graph, sparsity, pattern, only, ignore)
+    pruned = [] if sparsity is None else prune_graph(graph, sparsity, pattern=pattern, only=only, ignore=ignore)
     batches = None if calibration is None else list(calibration_batches(calibration, graph, source, max_length))
-    graph, record = _quantize(graph, quantize, batches, observer, only, ignore, threads)
+    graph, record = _quantize(graph, quantize, batches, observer, Selection(tuple(only), tuple(ignore)), threads)
     layers = _layers(graph, pruned)
     if record is not None:
         merge_qkv.run(graph, trace)
@@ -105,7 +135,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         "source": str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         "options": {
             "quantize": quantize,
-            "observer": observer if quantize == "static" else None,
+            "observer": None if batches is None else observer,
             "calibration_sequences": None if batches is None else sum(_rows(batch) for batch in batches),
             "sparsity": sparsity,
             "pattern": pattern if sparsity is not None else None,
@@ -116,11 +146,65 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         "ranges": {} if record is None else record.ranges,
         "kept_f32": {} if record is None else record.kept_f32,
         "not_fused": [str(miss) for miss in trace.misses],
-        "versions": _versions(),
+        "versions": {"python": platform.python_version()} | versions(_VERSIONS_OF),
         "seconds": round(time.perf_counter() - began, 3),
     }
-    directory = write_model(graph, out, source, {"report.json": json.dumps(report, indent=1) + "\n"})
+    directory = write_model(graph, out, source, {REPORT_FILE: json.dumps(report, indent=1) + "\n"})
     return Compiled(directory, report)
+
+
+# ---- options ----
+
+
+def _check_numbers(sparsity: float | None, max_length: int | None, threads: int) -> None:
+    if sparsity is not None and not 0 <= sparsity <= 1:
+        raise InputError(f"sparsity must be from 0 to 1, not {sparsity}")
+    if max_length is not None and max_length < 1:
+        raise InputError(f"max_length must be at least 1, not {max_length}")
+    if threads < 0:
+        raise InputError(f"threads must not be negative, but is {threads}")
+
+
+def _check_names(
+    quantize: str, observer: str | None, pattern: str | None, only: Sequence[str], ignore: Sequence[str]
+) -> None:
+    if quantize not in QUANTIZE:
+        raise InputError(f"quantize must be one of {', '.join(QUANTIZE)}, not {quantize!r}")
+    if observer is not None:
+        make_observer(observer)
+    if pattern is not None and pattern not in PATTERNS:
+        raise InputError(f"no pruning pattern {pattern!r}; there are {', '.join(sorted(PATTERNS))}")
+    for name, globs in (("only", only), ("ignore", ignore)):
+        if isinstance(globs, str):
+            raise InputError(f"{name} must be a list of globs, not the string {globs!r}")
+
+
+def _check_effects(
+    quantize: str,
+    calibration: Calibration | None,
+    observer: str | None,
+    sparsity: float | None,
+    pattern: str | None,
+    globs: Sequence[str],
+    max_length: int | None,
+) -> None:
+    """InputError for an option that nothing would look at; QuantizationError for a scheme without calibration data."""
+    if quantize != "none" and SCHEMES[quantize].requires_calibration:
+        if calibration is None:
+            raise QuantizationError(
+                f"{quantize} quantization needs calibration data (--calibration): "
+                "texts, a text file or batches of inputs"
+            )
+    else:
+        users = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.requires_calibration)
+        given = {"calibration data": calibration, "an observer": observer, "max_length": max_length}
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name} is only used with quantize={users}, not {quantize!r}")
+    if sparsity is None and pattern is not None:
+        raise InputError("a pattern is only used with sparsity")
+    if sparsity is None and quantize == "none" and globs:
+        raise InputError("only and ignore choose what to prune or quantize, but neither sparsity nor quantize is given")
 
 
 # ---- steps ----
@@ -134,34 +218,22 @@ def _source_directory(model: Any) -> Path | None:
     return path if path.is_dir() else path.parent if path.is_file() else None
 
 
-def _prune(
-    graph: Graph, sparsity: float | None, pattern: str, only: Sequence[str], ignore: Sequence[str]
-) -> list[LayerSparsity]:
-    from fastcpu.prune import prune_graph
-
-    return [] if sparsity is None else prune_graph(graph, sparsity, pattern=pattern, only=only, ignore=ignore)
-
-
 def _quantize(
     graph: Graph,
-    kind: Quantize,
+    kind: str,
     batches: Sequence[Feeds] | None,
     observer: str,
-    only: Sequence[str],
-    ignore: Sequence[str],
+    selection: Selection,
     threads: int,
 ) -> tuple[Graph, Record | None]:
-    from fastcpu.quantize import Dynamic, RuntimeExecutor, Selection, Static, make_observer, observe
-
-    selection = Selection(tuple(only), tuple(ignore))
     if kind == "none":
         return graph, None
-    if kind == "dynamic":
-        return Dynamic(selection=selection).apply(graph, {})
-    assert batches is not None
-    scheme = Static(make_observer(observer), selection)
-    histograms = observe(graph, batches, RuntimeExecutor(threads), scheme.wanted(graph))
-    return scheme.apply(graph, histograms)
+    options: dict[str, Any] = {"selection": selection}
+    if SCHEMES[kind].requires_calibration:
+        options["observer"] = make_observer(observer)
+    scheme = SCHEMES[kind](**options)
+    observed = {} if batches is None else observe(graph, batches, RuntimeExecutor(threads), scheme.wanted(graph))
+    return scheme.apply(graph, observed)
 
 
 def _rows(batch: Feeds) -> int:
@@ -178,7 +250,12 @@ def calibration_batches(
     if isinstance(calibration, (str, os.PathLike)):
         texts = _lines(Path(calibration))
     else:
-        items = list(calibration)
+        try:
+            items = list(calibration)
+        except TypeError as error:
+            raise InputError(
+                f"calibration data is a file, texts or batches, not {type(calibration).__name__}"
+            ) from error
         if not items:
             raise InputError("the calibration data is empty")
         if all(isinstance(item, Mapping) for item in items):
@@ -210,7 +287,19 @@ def _given(batches: Sequence[Any], graph: Graph) -> Iterable[dict[str, NDArray[A
             raise InputError(
                 f"calibration batch {index}: no input is named {unknown[0]!r}; the model has {sorted(names)}"
             )
-        yield {name: np.asarray(array) for name, array in batch.items()}
+        if not batch:
+            raise InputError(f"calibration batch {index} has no inputs")
+        yield {name: _given_array(array, f"calibration batch {index}, {name!r}") for name, array in batch.items()}
+
+
+def _given_array(array: Any, where: str) -> NDArray[Any]:
+    try:
+        made = np.asarray(array)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{where}: not an array [batch, sequence]: {error}") from error
+    if made.ndim != 2:
+        raise InputError(f"{where}: an array [batch, sequence] is needed, not one of shape {list(made.shape)}")
+    return made
 
 
 def _tokenized(
@@ -237,9 +326,6 @@ def _tokenized(
 
 def _layers(graph: Graph, pruned: Sequence[LayerSparsity]) -> list[dict[str, Any]]:
     """One row per linear: shape, storage, encoding, the share of 4x1 blocks that are zero, and stored bytes."""
-    from fastcpu.prune import sparsity_of
-    from fastcpu.quantize import stored_bytes
-
     asked = {layer.name for layer in pruned}
     rows = []
     for node in graph.nodes:
@@ -259,11 +345,3 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity]) -> list[dict[str, Any
             }
         )
     return rows
-
-
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    installed = {(dist.metadata["Name"] or "").lower(): dist.version for dist in metadata.distributions()}
-    packages = ("fastcpu", "numpy", "torch", "transformers", "onnx")
-    return {"python": platform.python_version()} | {name: installed[name] for name in packages if name in installed}

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.cli.choices import Choices
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
 
@@ -24,21 +26,29 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
     parser.add_argument(
         "--quantize",
-        choices=("none", "dynamic", "static"),
+        choices=Choices("fastcpu.pipeline", "QUANTIZE"),
         default="none",
-        help="int8 with a scale per token, or with fixed scales from calibration data (default: %(default)s)",
+        metavar="SCHEME",
+        help="%(choices)s: int8 with a scale per token is dynamic, with scales from calibration data static "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--calibration", type=Path, metavar="D", help="text file for --quantize static, one text per line"
     )
     parser.add_argument(
-        "--observer", default="mse", help="minmax, percentile or mse: how static scales are chosen (default: mse)"
+        "--observer",
+        choices=Choices("fastcpu.quantize", "OBSERVERS"),
+        metavar="NAME",
+        help="%(choices)s: how static scales are chosen (default: mse)",
     )
     parser.add_argument(
         "--sparsity", type=float, metavar="S", help="share of the weight blocks of each encoder linear to zero, 0 to 1"
     )
     parser.add_argument(
-        "--pattern", default="4x1", help="block of --sparsity: 4x1 or unstructured (default: %(default)s)"
+        "--pattern",
+        choices=Choices("fastcpu.prune", "PATTERNS"),
+        metavar="NAME",
+        help="%(choices)s: block of --sparsity (default: 4x1)",
     )
     parser.add_argument(
         "--only", action="extend", nargs="+", default=[], metavar="GLOB", help="prune and quantize these linears"
@@ -46,9 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--ignore", action="extend", nargs="+", default=[], metavar="GLOB", help="leave these linears alone"
     )
-    parser.add_argument(
-        "--max-length", type=int, default=128, metavar="N", help="cut calibration texts to N tokens (default: 128)"
-    )
+    parser.add_argument("--max-length", type=int, metavar="N", help="cut calibration texts to N tokens (default: 128)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all available CPUs)")
     parser.add_argument("--json", type=Path, metavar="F", help="write what was done to a file")
 
@@ -57,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     import fastcpu
     from fastcpu.files import write_json
 
-    if args.max_length < 1:
+    if args.max_length is not None and args.max_length < 1:
         raise fastcpu.InputError(f"--max-length must be at least 1, not {args.max_length}")
     if args.threads < 0:
         raise fastcpu.InputError(f"--threads must not be negative, but is {args.threads}")

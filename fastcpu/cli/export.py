@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastcpu.cli.choices import Choices
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
 
@@ -21,7 +23,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("model", type=Path, metavar="OUT", help="model directory")
     parser.add_argument("--to", choices=("onnx",), default="onnx", help="kind of file (default: %(default)s)")
     parser.add_argument(
-        "--format", choices=("fp32", "qdq", "matmulinteger"), default="fp32", help="default: %(default)s"
+        "--format",
+        choices=Choices("fastcpu.export.forms", "FORMS"),
+        default="fp32",
+        metavar="FORM",
+        help="%(choices)s (default: %(default)s)",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")

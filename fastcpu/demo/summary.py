@@ -161,7 +161,8 @@ def _notes(report: dict[str, Any]) -> list[str]:
     )
     length = (
         f"This is a quick run: {LATENCY_ROUNDS} rounds of {LATENCY_QUERIES} single queries, and one pass over the "
-        f"corpus in {CORPUS_ROUNDS} rounds. fastcpu bench measures longer."
+        f"corpus in {CORPUS_ROUNDS} rounds. `python -m bench` in the repository is the measurement that fastcpu is "
+        "held to."
     )
     timing = (
         "Times are from text to vector, tokenization included; each engine has a process of its own and one works at a "

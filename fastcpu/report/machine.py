@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 
 def cpu_name() -> str:
-    """The processor as its vendor names it, with family, model and stepping where the name alone is vague."""
+    """The processor as its vendor names it, with family and model, since one name may stand for several."""
     fields: dict[str, str] = {}
     path = Path("/proc/cpuinfo")
     if path.is_file():
@@ -50,6 +51,9 @@ def machine() -> dict[str, str]:
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """The installed version of each distribution (names in lower case); those not installed are left out."""
-    installed = {each.name.lower(): each.version for each in metadata.distributions()}
-    return {name: installed[name] for name in distributions if name in installed}
+    """The installed version of each distribution; those not installed are left out."""
+    found: dict[str, str] = {}
+    for name in distributions:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 import fastcpu
 from fastcpu.cli.main import main
+from fastcpu.prune import PATTERNS
+from fastcpu.quantize import OBSERVERS, SCHEMES
 from tests.cli.conftest import Failure
 
 pytest.importorskip("torch")
@@ -106,7 +110,10 @@ def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
         (["--calibration", "texts.txt"], "calibration data is only used with quantize='static'"),
         (["--quantize", "static", "--calibration", "nowhere.txt"], "nowhere.txt: cannot read calibration texts"),
         (["--sparsity", "1.5"], "sparsity must be from 0 to 1, not 1.5"),
-        (["--sparsity", "0.5", "--pattern", "2:4"], "2:4"),
+        (["--pattern", "4x1"], "a pattern is only used with sparsity"),
+        (["--observer", "minmax"], "an observer is only used with quantize='static', not 'none'"),
+        (["--max-length", "9"], "max_length is only used with quantize='static', not 'none'"),
+        (["--ignore", "*pooler*"], "only and ignore choose what to prune or quantize"),
         (["--max-length", "0"], "--max-length must be at least 1, not 0"),
         (["--threads", "-2"], "--threads must not be negative, but is -2"),
         (["--quantize", "dynamic", "--only", "no such layer"], "no linear to quantize"),
@@ -129,10 +136,40 @@ def test_output_under_a_file(bert: Path, tmp_path: Path, failure: Failure) -> No
     assert "cannot write the model" in failure(["compile", str(bert), "-o", str(tmp_path / "file" / "out")])
 
 
-@pytest.mark.parametrize("options", [["--quantize", "int4"], ["--sparsity", "half"], ["--max-length", "long"], []])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--quantize", "int4"],
+        ["--sparsity", "half"],
+        ["--sparsity", "0.5", "--pattern", "2:4"],
+        ["--observer", "best"],
+        ["--max-length", "long"],
+        [],
+    ],
+)
 def test_arguments_that_do_not_parse(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out = ["-o", "out"] if options else []
     with pytest.raises(SystemExit) as status:
         main(["compile", "model", *out, *options])
     assert status.value.code == 2
     assert "fastcpu compile: error: " in capsys.readouterr().err
+
+
+def test_names_come_from_the_registries(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(["compile", "--help"])
+    assert status.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for registry in (["none", *SCHEMES], OBSERVERS, PATTERNS):
+        assert f"{', '.join(registry)}: " in printed
+
+
+@pytest.mark.parametrize("command", ["compile", "export"])
+def test_help_needs_no_heavy_library(command: str) -> None:
+    code = (
+        "import sys\nfrom fastcpu.cli.main import main\n"
+        f"try: main(['{command}', '--help'])\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "onnx", "onnxruntime"} & set(done.stderr.split())

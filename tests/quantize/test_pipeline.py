@@ -126,7 +126,7 @@ def test_q_k_and_v_are_one_linear(source: Path, texts: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"quantize": "int4"}, InputError, "none, static, dynamic"),
+        ({"quantize": "int4"}, InputError, "none, dynamic, static"),
         ({"quantize": "static"}, QuantizationError, "texts, a text file or batches of inputs"),
         ({"quantize": "static", "calibration": []}, InputError, "empty"),
         ({"quantize": "static", "calibration": [1]}, InputError, "all texts, or all dicts"),
@@ -137,6 +137,36 @@ def test_q_k_and_v_are_one_linear(source: Path, texts: list[str], tmp_path: Path
         ({"quantize": "dynamic", "only": ["nothing"]}, QuantizationError, "no linear to quantize"),
         ({"sparsity": 1.5}, InputError, "from 0 to 1"),
         ({"sparsity": 0.5, "pattern": "2:4"}, InputError, "no pruning pattern '2:4'"),
+        ({"pattern": "2:4"}, InputError, "no pruning pattern '2:4'"),
+        ({"pattern": "4x1"}, InputError, "a pattern is only used with sparsity"),
+        ({"observer": "best"}, QuantizationError, "no observer 'best'"),
+        ({"observer": "mse"}, InputError, "an observer is only used with quantize='static', not 'none'"),
+        ({"quantize": "dynamic", "observer": "mse"}, InputError, "an observer is only used with quantize='static'"),
+        ({"quantize": "dynamic", "max_length": 64}, InputError, "max_length is only used with quantize='static'"),
+        ({"only": ["*"]}, InputError, "only and ignore choose what to prune or quantize, but neither"),
+        ({"ignore": ["*"]}, InputError, "only and ignore choose what to prune or quantize, but neither"),
+        ({"sparsity": 0.5, "ignore": "*pooler"}, InputError, "ignore must be a list of globs, not the string"),
+        ({"max_length": 0}, InputError, "max_length must be at least 1, not 0"),
+        ({"threads": -1}, InputError, "threads must not be negative, but is -1"),
+        ({"quantize": "static", "calibration": 3}, InputError, "a file, texts or batches, not int"),
+        ({"quantize": "static", "calibration": [{}]}, InputError, "calibration batch 0 has no inputs"),
+        (
+            {"quantize": "static", "calibration": [{"input_ids": [[2, 3]]}, {"input_ids": [[2], [2, 3]]}]},
+            InputError,
+            r"calibration batch 1, 'input_ids': not an array \[batch, sequence\]: ",
+        ),
+        ({"quantize": "static", "calibration": [{"input_ids": [2, 3]}]}, InputError, r"not one of shape \[2\]"),
+        ({"quantize": "static", "calibration": [{"input_ids": 2}]}, InputError, r"not one of shape \[\]"),
+        (
+            {"quantize": "static", "calibration": [{"input_ids": [["2"]], "attention_mask": [[1]]}]},
+            InputError,
+            "input_ids",
+        ),
+        (
+            {"quantize": "static", "calibration": [{"input_ids": [[2, 3]], "attention_mask": [[1, 1], [1, 1]]}]},
+            InputError,
+            "attention_mask",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_a_typed_error_and_leaves_nothing(

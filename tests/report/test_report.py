@@ -112,6 +112,13 @@ def test_machine_and_versions() -> None:
     assert list(versions(["numpy", "no-such-package"])) == ["numpy"]
 
 
+def test_a_distribution_without_a_name_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(versions(["numpy"])) == ["numpy"]
+
+
 def test_files_are_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.json"
     write_json(path, {"a": 1})
