@@ -64,8 +64,10 @@ struct LinearCase {
 };
 
 // density: the probability that a 4x1 block is kept, group by group different, so that masks are uneven: groups are
-// empty and full, too. 1 keeps every block, 0 none.
-inline LinearCase make_linear(int n, int k, int width, double density, Fill fill, uint64_t seed) {
+// empty and full, too. 1 keeps every block, 0 none. Where there are block counts, they decide instead: group g keeps
+// exactly block_counts[g % size] blocks, at random places.
+inline LinearCase make_linear(int n, int k, int width, double density, Fill fill, uint64_t seed,
+                              const std::vector<int>& block_counts = {}) {
   LinearCase c(n, k, width);
   Random random(seed + static_cast<uint64_t>(n) * 1000003 + static_cast<uint64_t>(k) * 101 +
                 static_cast<uint64_t>(width));
@@ -73,9 +75,12 @@ inline LinearCase make_linear(int n, int k, int width, double density, Fill fill
   c.offsets.push_back(0);
   for (int g = 0; g < (n + 3) / 4; ++g) {
     const uint64_t uneven = random.below(5);  // 0: an empty group, 4: a full one
-    const double kept = density <= 0 || density >= 1 ? density : uneven == 0 ? 0 : uneven == 4 ? 1 : density;
+    double kept = density <= 0 || density >= 1 ? density : uneven == 0 ? 0 : uneven == 4 ? 1 : density;
+    int missing = block_counts.empty() ? 0 : block_counts[static_cast<size_t>(g) % block_counts.size()];
     for (int i = 0; i < k; ++i) {
+      if (!block_counts.empty()) kept = static_cast<double>(missing) / (k - i);
       if (random.real(0, 1) >= kept) continue;
+      --missing;
       c.index.push_back(static_cast<uint16_t>(i));
       for (int r = 4 * g; r < 4 * g + 4; ++r) {
         const int value = fill == Fill::random ? random.integer(-127, 127) : r % 2 == 0 ? 127 : -127;
@@ -128,6 +133,8 @@ void check_linear(const LinearCase& c, const char* kernel, Report& report, Diges
   const int rows = static_cast<int>(c.rows);
   std::vector<std::pair<int, int>> ranges = {{0, rows}};
   if (rows > 4) ranges.insert(ranges.end(), {{4, rows}, {0, rows - 4}, {rows / 8 * 4, rows / 8 * 4 + 4}, {4, 4}});
+  // Five groups in the middle, from every ninth group: they begin and end on groups of all kinds.
+  for (int begin = 12; begin + 20 < rows; begin += 36) ranges.emplace_back(begin, begin + 20);
   for (const Output output : kOutputs) {
     const QuantEpilogue epilogue = c.epilogue(output);
     const bool is_f32 = epilogue.store == Store::f32;

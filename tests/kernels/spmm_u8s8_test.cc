@@ -22,6 +22,18 @@ constexpr Shape kShapes[] = {
     {16, 3072, 1.0, Fill::extreme}, {8, 32768, 0.5, Fill::random}, {8, 32768, 1.0, Fill::extreme},
 };
 
+// Kernels treat the first and the last blocks of a group in their own ways, and overlap a group with the next: counts
+// of blocks around those limits, each followed by each.
+constexpr int kBlockCounts[] = {0, 1, 4, 11, 12, 13, 60};
+constexpr int kUnevenK[] = {64, 768, 9000};  // 9000: more than a segment of the packed weights (packed.h)
+
+std::vector<int> uneven_block_counts() {
+  std::vector<int> counts;
+  for (const int first : kBlockCounts)
+    for (const int second : kBlockCounts) counts.insert(counts.end(), {first, second});
+  return counts;
+}
+
 void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& report, Digest& digest) {
   Guarded<uint8_t> packed(kernel.packed_bytes(c.blocks()));
   kernel.pack(c.blocks(), packed.data());
@@ -51,20 +63,23 @@ int run_tests(uint64_t seed) {
   const std::vector<const SpmmU8S8Kernel*> kernels = runnable(spmm_u8s8_manifest());
   const GemmU8S8Kernel& dense = *runnable(gemm_u8s8_manifest()).front();
   std::vector<Digest> digests(kernels.size());
-  for (const Shape& shape : kShapes) {
-    for (const int width : {16, 32, 64}) {
-      const LinearCase c = make_linear(shape.n, shape.k, width, shape.density, shape.fill, seed);
-      const Digest from_dense = dense_digest(dense, c, report);
-      for (size_t i = 0; i < kernels.size(); ++i) {
-        Digest digest;
-        check_variant(*kernels[i], c, report, digest);
-        report.check(digest.value() == from_dense.value(), "%s, N %d, K %d, width %d: differs from %s",
-                     kernels[i]->name, c.n, c.k, width, dense.name);
-        const uint64_t value = digest.value();
-        digests[i].add(&value, sizeof value);
-      }
+  const auto check = [&](const LinearCase& c) {
+    const Digest from_dense = dense_digest(dense, c, report);
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      Digest digest;
+      check_variant(*kernels[i], c, report, digest);
+      report.check(digest.value() == from_dense.value(), "%s, N %d, K %d, width %d: differs from %s", kernels[i]->name,
+                   c.n, c.k, c.width, dense.name);
+      const uint64_t value = digest.value();
+      digests[i].add(&value, sizeof value);
     }
-  }
+  };
+  const std::vector<int> uneven = uneven_block_counts();
+  for (const Shape& shape : kShapes)
+    for (const int width : {16, 32, 64}) check(make_linear(shape.n, shape.k, width, shape.density, shape.fill, seed));
+  for (const int k : kUnevenK)
+    for (const int width : {16, 32, 64})
+      check(make_linear(4 * static_cast<int>(uneven.size()), k, width, 0, Fill::random, seed, uneven));
   for (size_t i = 0; i < kernels.size(); ++i) {
     std::printf("%-24s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
     report.check(digests[i].value() == digests[0].value(), "%s: its digest differs from that of %s", kernels[i]->name,
