@@ -1,12 +1,20 @@
 // How kernels are found. A kernel folder has a manifest `kernels.inc` with one row per variant, best first:
 //     FASTCPU_KERNEL(<kernel>_<isa>, <isa>)
-// It is included to declare the variants, to build the list behind all_<kernel>() and, through that list, by tests and
-// benchmarks: nobody keeps a second list. A variant is a constant object whose first members are `const char* name` and
-// `Isa isa`; rows of tiers that are not built are left out by FASTCPU_IF_<isa>.
+// <kernel>.cc makes the list behind <kernel>_manifest() of it; dispatch, tests and benchmarks read that list, and
+// nobody keeps a second one. A variant is a constant object in namespace fastcpu whose first members are `const char*
+// name` and `Isa isa`. scripts/check_manifests.py compares the rows with the files of the folder.
 #pragma once
 #include <vector>
 
 #include "base/isa.h"
+
+// A row as an element of an initializer list, inside a function of namespace fastcpu (an unnamed namespace would keep
+// the declaration to itself) that calls the type of its variants Kernel. Nothing if the tier is not built.
+#define FASTCPU_KERNEL(kernel, isa) \
+  FASTCPU_IF_##isa([] {             \
+    extern const Kernel kernel;     \
+    return &kernel;                 \
+  }(), )
 
 namespace fastcpu {
 

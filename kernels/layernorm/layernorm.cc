@@ -1,16 +1,13 @@
 #include "layernorm/layernorm.h"
 
+#include "base/manifest.h"
+
 namespace fastcpu {
 
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(extern const LayernormKernel kernel;)
-#include "layernorm/kernels.inc"
-#undef FASTCPU_KERNEL
-
 const std::vector<const LayernormKernel*>& layernorm_manifest() {
-  static const std::vector<const LayernormKernel*> manifest = {
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(&kernel, )
+  using Kernel = LayernormKernel;
+  static const std::vector<const Kernel*> manifest = {
 #include "layernorm/kernels.inc"
-#undef FASTCPU_KERNEL
   };
   return manifest;
 }

@@ -1,16 +1,13 @@
 #include "peak/peak.h"
 
+#include "base/manifest.h"
+
 namespace fastcpu {
 
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(extern const PeakKernel kernel;)
-#include "peak/kernels.inc"
-#undef FASTCPU_KERNEL
-
 const std::vector<const PeakKernel*>& peak_manifest() {
-  static const std::vector<const PeakKernel*> manifest = {
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(&kernel, )
+  using Kernel = PeakKernel;
+  static const std::vector<const Kernel*> manifest = {
 #include "peak/kernels.inc"
-#undef FASTCPU_KERNEL
   };
   return manifest;
 }

@@ -1,16 +1,13 @@
 #include "pointwise/pointwise.h"
 
+#include "base/manifest.h"
+
 namespace fastcpu {
 
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(extern const PointwiseKernel kernel;)
-#include "pointwise/kernels.inc"
-#undef FASTCPU_KERNEL
-
 const std::vector<const PointwiseKernel*>& pointwise_manifest() {
-  static const std::vector<const PointwiseKernel*> manifest = {
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(&kernel, )
+  using Kernel = PointwiseKernel;
+  static const std::vector<const Kernel*> manifest = {
 #include "pointwise/kernels.inc"
-#undef FASTCPU_KERNEL
   };
   return manifest;
 }

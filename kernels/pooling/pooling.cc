@@ -1,16 +1,13 @@
 #include "pooling/pooling.h"
 
+#include "base/manifest.h"
+
 namespace fastcpu {
 
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(extern const PoolingKernel kernel;)
-#include "pooling/kernels.inc"
-#undef FASTCPU_KERNEL
-
 const std::vector<const PoolingKernel*>& pooling_manifest() {
-  static const std::vector<const PoolingKernel*> manifest = {
-#define FASTCPU_KERNEL(kernel, isa) FASTCPU_IF_##isa(&kernel, )
+  using Kernel = PoolingKernel;
+  static const std::vector<const Kernel*> manifest = {
 #include "pooling/kernels.inc"
-#undef FASTCPU_KERNEL
   };
   return manifest;
 }
