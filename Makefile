@@ -64,7 +64,7 @@ test: build
 	python scripts/check_isa_isolation.py build/dev
 	python -m pytest
 
-CXX_SOURCES = $(shell find kernels $(wildcard tests/kernels) -name '*.h' -o -name '*.cc' -o -name '*.cpp')
+CXX_SOURCES = $(shell find kernels $(wildcard bench/kernels tests/kernels) -name '*.h' -o -name '*.cc' -o -name '*.cpp')
 # check_isa_isolation.py looks at object files and is part of `make test`.
 SOURCE_CHECKS = $(filter-out scripts/check_isa_isolation.py,$(sort $(wildcard scripts/check_*.py)))
 

@@ -1,5 +1,6 @@
-// Times every variant of gemm_u8s8 and spmm_u8s8 that this CPU runs, on one core, and compares it with the peak of the
-// same core in the same run. The answers of all variants of a case are compared before anything is timed.
+// Times every variant of gemm_u8s8, spmm_u8s8 and gemm_f32 that this CPU runs, on one core, and compares it with the
+// peak of the same core and tier (kernels/peak) in the same run. The answers of all variants of a case are compared
+// before anything is timed: those of the two u8s8 kernels with each other, those of gemm_f32 among themselves.
 //
 //   fastcpu_bench_kernels SHAPES.txt... [--tokens 8,128] [--sparsity 80] [--kernel NAME] [--store u8|f32|table]
 //                         [--milliseconds 100] [--json FILE]
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -22,28 +24,18 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/manifest.h"
 #include "base/tile.h"
+#include "gemm_f32/gemm_f32.h"
+#include "gemm_u8s8/gemm_u8s8.h"
+#include "peak/peak.h"
 #include "spmm_u8s8/spmm_u8s8.h"
 
 namespace fastcpu {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-template <class T>
-using Buffer = std::unique_ptr<T[], Free>;
-
-template <class T>
-Buffer<T> allocate(size_t count) {
-  const size_t bytes = (count * sizeof(T) + 63) / 64 * 64 + 64;
-  Buffer<T> buffer(static_cast<T*>(std::aligned_alloc(64, bytes)));
-  std::memset(buffer.get(), 0, bytes);
-  return buffer;
-}
 
 struct Options {
   std::vector<std::string> shape_files;
@@ -82,38 +74,12 @@ double best_seconds(double milliseconds, Work work) {
   return best;
 }
 
-#if defined(__x86_64__)
-#define REPEAT_12(step) \
-  step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-#define CLOBBERS_12 \
-  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm14"
-
-// 12 independent accumulators, registers only.
-void vnni_burst() {
-#define STEP(i) "vpdpbusd %%zmm15, %%zmm14, %%zmm" #i "\n\t"
-  for (int i = 0; i < 2000; ++i) asm volatile(REPEAT_12(STEP) REPEAT_12(STEP)::: CLOBBERS_12, "xmm15");
-#undef STEP
-  asm volatile("vzeroupper");
-}
-
-// What an exact u8 x s8 product costs without VNNI: a multiplication of s16 pairs and an addition.
-void avx2_burst() {
-#define STEP(i) "vpmaddwd %%ymm15, %%ymm15, %%ymm14\n\tvpaddd %%ymm14, %%ymm" #i ", %%ymm" #i "\n\t"
-  for (int i = 0; i < 2000; ++i) asm volatile(REPEAT_12(STEP) REPEAT_12(STEP)::: CLOBBERS_12, "xmm15");
-#undef STEP
-  asm volatile("vzeroupper");
-}
-#endif
-
-// Operations per second that the multiplications of a tier could do; 0 where none is known.
-double peak_of(Isa isa) {
-  constexpr double steps = 2000.0 * 24;
-#if defined(__x86_64__)
-  if (std::strcmp(isa_name(isa), "avx512vnni") == 0) return steps * 128 / best_seconds(10, vnni_burst);
-  if (std::strcmp(isa_name(isa), "avx2") == 0) return steps * 32 / best_seconds(10, avx2_burst);
-#endif
-  (void)isa;
-  return 0;
+// Operations per second of one core with the multiplications of a tier.
+double peak_rate(Isa isa, bool f32) {
+  const PeakKernel& kernel = select(peak_manifest(), isa);
+  double operations = 0;
+  const double seconds = best_seconds(10, [&] { operations = f32 ? kernel.f32(2000) : kernel.int8(2000); });
+  return operations / seconds;
 }
 
 // ---- one case ----
@@ -128,14 +94,15 @@ struct Case {
   std::vector<int32_t> init;
   std::vector<float> mul, add;
   std::vector<uint8_t> table;
-  Buffer<uint8_t> x;
+  std::vector<float> weights_f32;  // [n][k]
+  AlignedBuffer x, x_f32;          // u8 and f32 tiles of k channels
 
   Blocks4x1 blocks() const { return {layer.n, layer.k, values.data(), index.data(), offsets.data()}; }
 };
 
 // Exactly `sparsity` percent of all blocks are zero, at random places: groups have uneven numbers of blocks.
 Case make_case(const Layer& layer, int tokens, int sparsity) {
-  Case c{layer, tokens, sparsity, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  Case c{layer, tokens, sparsity, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   std::mt19937 random(1);
   const size_t groups = static_cast<size_t>(layer.n) / 4;
   const size_t k = static_cast<size_t>(layer.k);
@@ -155,9 +122,12 @@ Case make_case(const Layer& layer, int tokens, int sparsity) {
     }
     c.offsets.push_back(static_cast<uint32_t>(c.index.size()));
   }
-  const size_t bytes = static_cast<size_t>(channel_stride(layer.k) * padded_tokens(tokens));
-  c.x = allocate<uint8_t>(bytes);
-  for (size_t i = 0; i < bytes; ++i) c.x[i] = static_cast<uint8_t>(random());
+  const size_t inputs = static_cast<size_t>(channel_stride(layer.k) * padded_tokens(tokens));
+  c.x = AlignedBuffer(inputs);
+  for (size_t i = 0; i < inputs; ++i) c.x.data()[i] = static_cast<uint8_t>(random());
+  c.x_f32 = AlignedBuffer(inputs * sizeof(float));
+  for (size_t i = 0; i < inputs; ++i) c.x_f32.as<float>()[i] = static_cast<float>(c.x.data()[i]) / 128 - 1;
+  c.weights_f32.assign(c.weights.begin(), c.weights.end());
   for (int i = 0; i < layer.n; ++i) {
     c.init.push_back(static_cast<int32_t>(random() % 1000));
     c.mul.push_back(1e-4F);
@@ -168,79 +138,124 @@ Case make_case(const Layer& layer, int tokens, int sparsity) {
 }
 
 // A variant with its packed weights.
-struct Packed {
+struct Variant {
   std::string name;
   Isa isa;
-  double operations;
-  Buffer<uint8_t> weights, scratch;
-  void (*prepare)(const uint8_t*, int, int, void*);
-  void (*run)(const GemmU8S8Args&);
+  bool f32;                                                 // its arithmetic
+  size_t element;                                           // bytes of an output
+  double operations;                                        // of a call for all tiles
+  std::function<void(const Tile& tile, uint8_t* out)> run;  // out: of the first tile
 
   // Computes all tiles and lowers best[i] to the seconds that tile i took, if it took less.
-  void operator()(const Case& c, Store store, uint8_t* out, std::vector<double>& best) const {
-    best.resize(static_cast<size_t>(tile_count(c.tokens)), 1e30);
-    GemmU8S8Args args{};
-    args.k = c.layer.k;
-    args.weights = weights.get();
-    args.n_end = c.layer.n;
-    args.epilogue = {c.init.data(), c.mul.data(), c.add.data(), nullptr, c.table.data(), store};
-    args.scratch = scratch.get();
-    const int64_t element = store == Store::f32 ? 4 : 1;
-    for (int64_t i = 0; i < tile_count(c.tokens); ++i) {
-      const Tile tile = tile_at(c.tokens, i);
-      args.x = c.x.get() + tile.begin * channel_stride(c.layer.k);
-      args.width = tile.width;
-      args.out = out + tile.begin * channel_stride(c.layer.n) * element;
+  void operator()(int tokens, uint8_t* out, std::vector<double>& best) const {
+    best.resize(static_cast<size_t>(tile_count(tokens)), 1e30);
+    for (int64_t i = 0; i < tile_count(tokens); ++i) {
+      const Tile tile = tile_at(tokens, i);
       const Clock::time_point start = Clock::now();
-      if (prepare != nullptr) prepare(args.x, args.k, args.width, scratch.get());
-      run(args);
+      run(tile, out);
       double& seconds = best[static_cast<size_t>(i)];
       seconds = std::min(seconds, std::chrono::duration<double>(Clock::now() - start).count());
     }
   }
 };
 
-std::vector<Packed> pack_all(const Case& c, const std::string& filter) {
-  std::vector<Packed> all;
-  const double dense_operations = 2.0 * c.layer.n * c.layer.k * c.tokens;
+// How a u8s8 kernel runs a tile of a case; `prepare` may be nullptr. The case must outlive the result.
+std::function<void(const Tile&, uint8_t*)> run_u8s8(const Case& c, Store store, AlignedBuffer weights,
+                                                    AlignedBuffer scratch, decltype(GemmU8S8Kernel::prepare) prepare,
+                                                    decltype(GemmU8S8Kernel::run) run) {
+  const auto packed = std::make_shared<AlignedBuffer>(std::move(weights));
+  const auto relaid = std::make_shared<AlignedBuffer>(std::move(scratch));
+  return [&c, store, packed, relaid, prepare, run](const Tile& tile, uint8_t* out) {
+    GemmU8S8Args args{};
+    args.x = c.x.data() + tile.begin * channel_stride(c.layer.k);
+    args.k = c.layer.k;
+    args.width = tile.width;
+    args.weights = packed->data();
+    args.n_end = c.layer.n;
+    args.epilogue = {c.init.data(), c.mul.data(), c.add.data(), nullptr, c.table.data(), store};
+    args.out = out + tile.begin * channel_stride(c.layer.n) * (store == Store::f32 ? 4 : 1);
+    args.scratch = relaid->data();
+    if (prepare != nullptr) prepare(args.x, args.k, args.width, args.scratch);
+    run(args);
+  };
+}
+
+std::function<void(const Tile&, uint8_t*)> run_f32(const Case& c, AlignedBuffer weights,
+                                                   decltype(GemmF32Kernel::run) run) {
+  const auto packed = std::make_shared<AlignedBuffer>(std::move(weights));
+  return [&c, packed, run](const Tile& tile, uint8_t* out) {
+    GemmF32Args args{};
+    args.x = c.x_f32.as<float>() + tile.begin * channel_stride(c.layer.k);
+    args.k = c.layer.k;
+    args.width = tile.width;
+    args.weights = packed->data();
+    args.bias = c.add.data();
+    args.n_end = c.layer.n;
+    args.activation = Activation::none;
+    args.out = reinterpret_cast<float*>(out) + tile.begin * channel_stride(c.layer.n);
+    run(args);
+  };
+}
+
+// The variants whose names contain `filter`; u8s8 first.
+std::vector<Variant> pack_all(const Case& c, Store store, const std::string& filter) {
+  std::vector<Variant> all;
+  const auto wanted = [&](const char* name) { return std::string(name).find(filter) != std::string::npos; };
+  const auto [n, k] = std::make_pair(c.layer.n, c.layer.k);
+  const size_t element = store == Store::f32 ? sizeof(float) : 1;
+  const double dense_operations = 2.0 * n * k * c.tokens;
   for (const GemmU8S8Kernel* kernel : runnable(gemm_u8s8_manifest())) {
-    if (std::string(kernel->name).find(filter) == std::string::npos) continue;
-    Buffer<uint8_t> weights = allocate<uint8_t>(kernel->packed_bytes(c.layer.n, c.layer.k));
-    kernel->pack(c.layer.n, c.layer.k, c.weights.data(), weights.get());
-    Buffer<uint8_t> scratch = allocate<uint8_t>(kernel->scratch_bytes(c.layer.k));
-    all.push_back({kernel->name, kernel->isa, dense_operations, std::move(weights), std::move(scratch), kernel->prepare,
-                   kernel->run});
+    if (!wanted(kernel->name)) continue;
+    AlignedBuffer weights(kernel->packed_bytes(n, k)), scratch(kernel->scratch_bytes(k));
+    kernel->pack(n, k, c.weights.data(), weights.data());
+    all.push_back({kernel->name, kernel->isa, false, element, dense_operations,
+                   run_u8s8(c, store, std::move(weights), std::move(scratch), kernel->prepare, kernel->run)});
   }
   for (const SpmmU8S8Kernel* kernel : runnable(spmm_u8s8_manifest())) {
-    if (std::string(kernel->name).find(filter) == std::string::npos) continue;
-    Buffer<uint8_t> weights = allocate<uint8_t>(kernel->packed_bytes(c.blocks()));
-    kernel->pack(c.blocks(), weights.get());
-    all.push_back({kernel->name, kernel->isa, 2.0 * static_cast<double>(c.values.size()) * c.tokens, std::move(weights),
-                   nullptr, nullptr, kernel->run});
+    if (!wanted(kernel->name)) continue;
+    AlignedBuffer weights(kernel->packed_bytes(c.blocks()));
+    kernel->pack(c.blocks(), weights.data());
+    all.push_back({kernel->name, kernel->isa, false, element, 2.0 * static_cast<double>(c.values.size()) * c.tokens,
+                   run_u8s8(c, store, std::move(weights), AlignedBuffer(), nullptr, kernel->run)});
+  }
+  for (const GemmF32Kernel* kernel : runnable(gemm_f32_manifest())) {
+    if (!wanted(kernel->name)) continue;
+    AlignedBuffer weights(kernel->packed_bytes(n, k));
+    kernel->pack(n, k, c.weights_f32.data(), weights.data());
+    all.push_back({kernel->name, kernel->isa, true, sizeof(float), dense_operations,
+                   run_f32(c, std::move(weights), kernel->run)});
   }
   return all;
 }
 
 std::vector<Result> measure(const Case& c, const Options& options) {
-  const std::vector<Packed> variants = pack_all(c, options.kernel);
-  const size_t out_bytes = static_cast<size_t>(channel_stride(c.layer.n) * padded_tokens(c.tokens)) *
-                           (options.store == Store::f32 ? sizeof(float) : 1);
-  const Buffer<uint8_t> out = allocate<uint8_t>(out_bytes);
-  const Buffer<uint8_t> first = allocate<uint8_t>(out_bytes);
-  std::vector<Result> results;
-  for (const Packed& variant : variants) {
-    std::vector<double> best;
-    variant(c, options.store, results.empty() ? first.get() : out.get(), best);
-    if (!results.empty() && std::memcmp(first.get(), out.get(), out_bytes) != 0) {
-      std::fprintf(stderr, "%s and %s differ on %s\n", variant.name.c_str(), variants.front().name.c_str(),
+  const std::vector<Variant> variants = pack_all(c, options.store, options.kernel);
+  const size_t outputs = static_cast<size_t>(channel_stride(c.layer.n) * padded_tokens(c.tokens));
+  const AlignedBuffer out(outputs * sizeof(float)), expected(outputs * sizeof(float));
+  std::vector<std::vector<double>> best(variants.size());
+  const Variant* reference = nullptr;  // its answers are the expected ones
+  for (size_t i = 0; i < variants.size(); ++i) {
+    const Variant& variant = variants[i];
+    if (reference == nullptr || reference->f32 != variant.f32) {
+      reference = &variant;
+      variant(c.tokens, expected.data(), best[i]);
+      continue;
+    }
+    variant(c.tokens, out.data(), best[i]);
+    if (std::memcmp(expected.data(), out.data(), outputs * variant.element) != 0) {
+      std::fprintf(stderr, "%s and %s differ on %s\n", variant.name.c_str(), reference->name.c_str(),
                    c.layer.name.c_str());
       std::exit(EXIT_FAILURE);
     }
-    results.push_back({variant.name, c.layer, c.tokens, c.sparsity, 0, variant.operations, peak_of(variant.isa)});
-    Result& result = results.back();
-    best_seconds(options.milliseconds, [&] { variant(c, options.store, out.get(), best); });
-    result.seconds = std::accumulate(best.begin(), best.end(), 0.0);
-    result.peak = std::max(result.peak, peak_of(variant.isa));
+  }
+  std::vector<Result> results;
+  for (size_t i = 0; i < variants.size(); ++i) {
+    const Variant& variant = variants[i];
+    const double peak = peak_rate(variant.isa, variant.f32);
+    best_seconds(options.milliseconds, [&] { variant(c.tokens, out.data(), best[i]); });
+    results.push_back({variant.name, c.layer, c.tokens, c.sparsity,
+                       std::accumulate(best[i].begin(), best[i].end(), 0.0), variant.operations,
+                       std::max(peak, peak_rate(variant.isa, variant.f32))});
   }
   return results;
 }
@@ -262,8 +277,9 @@ std::vector<Layer> read_shapes(const std::string& path) {
     Layer layer;
     if (line.rfind('#', 0) != 0 && stream >> layer.name >> layer.n >> layer.k) layers.push_back(layer);
   }
-  if (layers.empty()) {
-    std::fprintf(stderr, "%s: no shapes\n", path.c_str());
+  const bool blocks = std::all_of(layers.begin(), layers.end(), [](const Layer& layer) { return layer.n % 4 == 0; });
+  if (layers.empty() || !blocks) {
+    std::fprintf(stderr, "%s: %s\n", path.c_str(), blocks ? "no shapes" : "an N is not a multiple of 4");
     std::exit(EXIT_FAILURE);
   }
   return layers;
@@ -305,14 +321,9 @@ Options parse(int argc, char** argv) {
 void print(const Result& r) {
   const double rate = r.operations / r.seconds;
   const double dense = 2.0 * r.layer.n * r.layer.k * r.tokens / r.seconds;
-  std::printf("%-22s %-8s %5d %5d %6d %4d%% %10.1f %7.0f ", r.kernel.c_str(), r.layer.name.c_str(), r.layer.n,
-              r.layer.k, r.tokens, r.sparsity, r.seconds * 1e6, rate / 1e9);
-  if (r.peak > 0) {
-    std::printf("%5.1f%%", 100 * rate / r.peak);
-  } else {
-    std::printf("%6s", "-");
-  }
-  std::printf(" %8.0f\n", dense / 1e9);
+  std::printf("%-22s %-8s %5d %5d %6d %4d%% %10.1f %7.0f %5.1f%% %8.0f\n", r.kernel.c_str(), r.layer.name.c_str(),
+              r.layer.n, r.layer.k, r.tokens, r.sparsity, r.seconds * 1e6, rate / 1e9, 100 * rate / r.peak,
+              dense / 1e9);
 }
 
 void write_json(const std::string& path, const std::vector<Result>& results) {
