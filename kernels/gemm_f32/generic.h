@@ -6,7 +6,7 @@
 #pragma once
 #include "base/tile.h"
 #include "gemm_f32/gemm_f32.h"
-#include "simd/math.h"
+#include "pointwise/activate.h"
 
 namespace fastcpu::FASTCPU_ISA_NAME {
 
@@ -50,30 +50,14 @@ void gemm_f32_block(const float* x, int k, int width, const float* w, const floa
   }
 }
 
-template <class V>
-void gemm_f32_activate(Activation activation, float* y, int count) {
-  switch (activation) {
-    case Activation::none:
-      break;
-    case Activation::relu:
-      for (int i = 0; i < count; i += V::lanes) relu(V::load(y + i)).store(y + i);
-      break;
-    case Activation::gelu:
-      for (int i = 0; i < count; i += V::lanes) gelu(V::load(y + i)).store(y + i);
-      break;
-    case Activation::tanh:
-      for (int i = 0; i < count; i += V::lanes) tanh(V::load(y + i)).store(y + i);
-      break;
-  }
-}
-
 template <class V, int kGroups, int kVectors>
 void gemm_f32_rows(const GemmF32Args& args, int n) {
   const float* w = static_cast<const float*>(args.weights) + static_cast<int64_t>(n) * args.k;
   float* out = args.out + static_cast<int64_t>(n) * args.width;
   for (int t = 0; t < args.width; t += kVectors * V::lanes)
     gemm_f32_block<V, kGroups, kVectors>(args.x + t, args.k, args.width, w, args.bias + n, out + t);
-  gemm_f32_activate<V>(args.activation, out, 4 * kGroups * args.width);  // these rows are still in L1
+  if (args.activation != Activation::none)  // these rows are still in L1
+    activate<V>(args.activation, out, out, int64_t{4 * kGroups} * args.width);
 }
 
 template <class V, int kMaxGroups, int kVectors>

@@ -42,23 +42,15 @@ void interleave64(const uint8_t* x, uint8_t* out) {
   _mm512_store_si512(out + 192, _mm512_unpackhi_epi16(high01, high23));
 }
 
-// Byte i of the result is byte index[i] of the 128 bytes of four rows of 32 tokens.
 void interleave32(const uint8_t* x, uint8_t* out) {
   const __m512i rows01 = _mm512_loadu_si512(x);
   const __m512i rows23 = _mm512_loadu_si512(x + 64);
-  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
-  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
-  const __m512i first = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x60402000));
-  const __m512i second = _mm512_add_epi8(first, _mm512_set1_epi8(4));
-  _mm512_store_si512(out, _mm512_permutex2var_epi8(rows01, first, rows23));
-  _mm512_store_si512(out + 64, _mm512_permutex2var_epi8(rows01, second, rows23));
+  for (int c = 0; c < 2; ++c)
+    _mm512_store_si512(out + 64 * c, _mm512_permutex2var_epi8(rows01, avx512vnni::kernel_order<32>(c), rows23));
 }
 
 void interleave16(const uint8_t* x, uint8_t* out) {
-  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
-  const __m512i index = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x30201000));
-  _mm512_store_si512(out, _mm512_permutexvar_epi8(index, _mm512_loadu_si512(x)));
+  _mm512_store_si512(out, _mm512_permutexvar_epi8(avx512vnni::kernel_order<16>(0), _mm512_loadu_si512(x)));
 }
 
 void prepare(const uint8_t* x, int k, int width, void* scratch) {

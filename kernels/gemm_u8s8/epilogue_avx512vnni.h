@@ -13,6 +13,18 @@ namespace fastcpu::avx512vnni {
 template <int kWidth>
 using GroupSums = __m512i[4][kWidth / 16];
 
+// Tiles of 32 and 16 tokens get into kernel order by one permutation of bytes per vector: byte i of vector c is byte
+// kernel_order<kWidth>(c)[i] of four input rows that lie one after the other. Tiles of 64 get there by unpacking.
+template <int kWidth>
+inline __m512i kernel_order(int c) {
+  constexpr int kLane = kWidth / 4;
+  const __m512i token =
+      _mm512_setr_epi32(0, 1, 2, 3, kLane, kLane + 1, kLane + 2, kLane + 3, 2 * kLane, 2 * kLane + 1, 2 * kLane + 2,
+                        2 * kLane + 3, 3 * kLane, 3 * kLane + 1, 3 * kLane + 2, 3 * kLane + 3);
+  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
+  return _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x03020100 * kWidth + 0x04040404 * c));
+}
+
 inline __m512 scaled(__m512i acc, __m512 mul) { return _mm512_mul_ps(_mm512_cvtepi32_ps(acc), mul); }
 
 // From kernel order to ascending tokens.

@@ -24,9 +24,6 @@ struct F32 {
   __m256 v;
 
   static F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
-  static F32 load_u8(const uint8_t* p) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
-  }
   static F32 load_s8(const int8_t* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
   }

@@ -24,9 +24,6 @@ struct F32 {
   __m512 v;
 
   static F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static F32 load_u8(const uint8_t* p) {
-    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
-  }
   static F32 load_s8(const int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
   }

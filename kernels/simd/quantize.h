@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "base/tile.h"
+
 namespace fastcpu::FASTCPU_ISA_NAME {
 
 // quantize(x) as a whole f32, ready for store_u8.
@@ -41,9 +43,8 @@ inline V quantize_dynamic(V x, V inverse) {
 // Rows [channels, channel_stride(channels)) of a u8 tile: no kernel reads a meaning from them, so they get a fixed
 // value.
 inline void clear_padding_rows(uint8_t* tile, int channels, int width) {
-  const int end = (channels + 3) / 4 * 4;
   __builtin_memset(tile + static_cast<int64_t>(channels) * width, 0,
-                   static_cast<size_t>(end - channels) * static_cast<size_t>(width));
+                   static_cast<size_t>((channel_stride(channels) - channels) * width));
 }
 
 }  // namespace fastcpu::FASTCPU_ISA_NAME

@@ -11,7 +11,7 @@
 //   - `pow2(n)`: 2^n of an integer n in [-126, 127]; anything for other values.
 //   - `to_s32`, `store_u8`: round like rint; the value must lie in the range of the target.
 //   - `store_u8(x, p)` of four vectors: their values one after another.
-//   - `load_u8`, `load_s8`: `lanes` bytes, converted exactly.
+//   - `load_s8`: `lanes` bytes, converted exactly.
 // NaN results carry no particular sign or payload. Loads and stores need no alignment.
 // Here a vector is four lanes in the vector extension of GCC and Clang, which any CPU can execute.
 #pragma once
@@ -46,10 +46,6 @@ struct F32 {
     F32 r;
     __builtin_memcpy(&r.v, p, sizeof(r.v));
     return r;
-  }
-  static F32 load_u8(const uint8_t* p) {
-    return {
-        Vector{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])}};
   }
   static F32 load_s8(const int8_t* p) {
     return {

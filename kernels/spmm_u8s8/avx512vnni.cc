@@ -271,11 +271,8 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
 // ---- narrower tiles ----
 
 inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, const int32_t* init, __m512i (&acc)[4][2]) {
-  // Byte i of a result is byte index[i] of 4 rows x 32 tokens.
-  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
-  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
-  const __m512i first = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x60402000));
-  const __m512i second = _mm512_add_epi8(first, _mm512_set1_epi8(4));
+  const __m512i first = avx512vnni::kernel_order<32>(0);
+  const __m512i second = avx512vnni::kernel_order<32>(1);
   asm("vpbroadcastd (%[init]), %0\n\t"
       "vpbroadcastd 4(%[init]), %2\n\t"
       "vpbroadcastd 8(%[init]), %4\n\t"
@@ -313,9 +310,7 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
 }
 
 inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, const int32_t* init, __m512i (&acc)[4][1]) {
-  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
-  const __m512i index = _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x30201000));  // into 4 rows x 16 tokens
+  const __m512i index = avx512vnni::kernel_order<16>(0);
   asm("vpbroadcastd (%[init]), %0\n\t"
       "vpbroadcastd 4(%[init]), %1\n\t"
       "vpbroadcastd 8(%[init]), %2\n\t"
