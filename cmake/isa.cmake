@@ -1,6 +1,6 @@
 # Reads kernels/isa.def. Sets
 #   FASTCPU_ISAS             the tiers that are built, worst first
-#   FASTCPU_ISA_DEFINITIONS  FASTCPU_HAVE_<ISA>=1 for each of them, and for every tier the FASTCPU_IF_<isa>() of base/isa.h
+#   FASTCPU_ISA_DEFINITIONS  for every tier of isa.def the FASTCPU_IF_<isa>() of base/isa.h
 # and defines fastcpu_apply_isa_flags(<variable that lists sources>).
 
 include(CheckCXXSourceCompiles)
@@ -42,7 +42,7 @@ foreach(row IN LISTS isa_rows)
   endif()
   if(built)
     list(APPEND FASTCPU_ISAS ${name})
-    list(APPEND FASTCPU_ISA_DEFINITIONS FASTCPU_HAVE_${upper}=1 FASTCPU_IF_${name}=FASTCPU_KEEP)
+    list(APPEND FASTCPU_ISA_DEFINITIONS FASTCPU_IF_${name}=FASTCPU_KEEP)
     separate_arguments(FASTCPU_ISA_FLAGS_${name} UNIX_COMMAND "${flags}")
   else()
     list(APPEND FASTCPU_ISA_NOT_BUILT ${name})

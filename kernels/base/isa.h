@@ -4,8 +4,7 @@
 #include <vector>
 
 // FASTCPU_IF_<isa>(text) is text if the tier is part of this build and nothing otherwise. The build defines it, for
-// every tier, as one of these two; FASTCPU_HAVE_<ISA> (in capitals) is defined for the tiers that are part of the
-// build.
+// every tier, as one of these two.
 #define FASTCPU_KEEP(...) __VA_ARGS__
 #define FASTCPU_DROP(...)
 

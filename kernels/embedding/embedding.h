@@ -2,7 +2,6 @@
 //   out[c, t] = e_0[row_0(t), c] + e_1[row_1(t), c] + ...
 // Lanes past the last token use row 0 of every table.
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -4,7 +4,6 @@
 // Rows N .. stride(N)-1 of the output are written (as activation(0)).
 #pragma once
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "base/isa.h"

@@ -2,7 +2,6 @@
 //   h = a (+ b);  y = ((h - mean) * r) * gamma + beta;  outputs: f32 y, and u8 quantize(y) or quantize_dynamic(y)
 // The tile is read three times, a fourth time for the dynamic output. Rows C .. stride(C)-1 of the u8 output get 0.
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -1,7 +1,6 @@
 // Element-wise work on f32 tiles (docs/numerics.md, sections 2 and 3). All functions treat a tile as `count` contiguous
 // floats (a multiple of 16), except the dynamic quantization, which reduces along channels with lane = token.
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -1,7 +1,6 @@
 // From tiles to rows: pooling over a sequence, normalization, and the transposition into the caller's arrays
 // (docs/numerics.md, "pool", "l2norm").
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -15,7 +15,6 @@ struct S32 {
   void store(int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 };
 
-inline S32 operator+(S32 a, S32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline S32 operator-(S32 a, S32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 inline S32 max(S32 a, S32 b) { return {_mm256_max_epi32(a.v, b.v)}; }
 

@@ -15,7 +15,6 @@ struct S32 {
   void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
 };
 
-inline S32 operator+(S32 a, S32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline S32 operator-(S32 a, S32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline S32 max(S32 a, S32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 

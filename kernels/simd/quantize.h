@@ -1,5 +1,6 @@
 // quantize and quantize_dynamic of docs/numerics.md on the F32 of a tier. FASTCPU_ISA_NAME is the tier's namespace.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "base/tile.h"

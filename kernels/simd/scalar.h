@@ -33,7 +33,6 @@ struct S32 {
   void store(int32_t* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
 };
 
-inline S32 operator+(S32 a, S32 b) { return {a.v + b.v}; }
 inline S32 operator-(S32 a, S32 b) { return {a.v - b.v}; }
 inline S32 max(S32 a, S32 b) { return {a.v > b.v ? a.v : b.v}; }
 

@@ -13,7 +13,6 @@
 // - 32- and 16-wide tiles are bound by loads: 8 vectors per quad, 2 per cycle, for 8 or 4 vpdpbusd.
 #include <immintrin.h>
 
-#include "base/tile.h"
 #include "gemm_u8s8/epilogue_avx512vnni.h"
 #include "spmm_u8s8/packed.h"
 
