@@ -14,9 +14,7 @@ from fastcpu.quantize.table import ACTIVATIONS, make_table
 
 
 def _unpad(e: Emitter, node: Node) -> None:
-    offset = node.attrs.get("position_offset", 0)
-    positions = e.op("Add", [e.positions(), e.scalar(offset)], "positions.shifted") if offset else e.positions()
-    arrays = [e.inputs["ids"], positions, *([e.inputs["types"]] if "types" in e.inputs else [])]
+    arrays = [e.inputs["ids"], e.positions(), *([e.inputs["types"]] if "types" in e.inputs else [])]
     for value, array in zip(node.outputs, arrays, strict=False):
         e.bind(value, array)
 

@@ -72,14 +72,14 @@ class Builder:
 
     # ---- inputs and outputs ----
 
-    def unpad(self, inputs: Sequence[GraphInput], position_offset: int) -> None:
+    def unpad(self, inputs: Sequence[GraphInput]) -> None:
         """Start the graph: the token values ``ids``, ``positions`` and, where there are types, ``types``."""
         by_role = {graph_input.role: graph_input for graph_input in inputs}
         self.graph.inputs = list(inputs)
         outputs = {"ids": "ids", "positions": "positions"} | ({"types": "types"} if "types" in by_role else {})
         self._unpad = {key: self.value(name, "tokens", 1, "s32") for key, name in outputs.items()}
         sources = [by_role[role].name for role in ("ids", "mask", "types") if role in by_role]
-        self.node("unpad", self.unique("unpad"), sources, list(self._unpad.values()), position_offset=position_offset)
+        self.node("unpad", self.unique("unpad"), sources, list(self._unpad.values()))
 
     def output(self, name: str, source: Activation, begin: int, end: int, squeeze: bool) -> None:
         """Hand channels ``begin`` to ``end`` to the caller under ``name``."""

@@ -42,7 +42,6 @@ class Import:
     trace: Trace
     prefix: str = ""
     probes: tuple[Probe, ...] = PROBES
-    position_offset: int | None = None
     mask_input: str | None = None
     _emitted: dict[int, tuple[Symbol, Activation | None]] = field(default_factory=dict)
 

@@ -63,7 +63,6 @@ def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix:
         _visit(ctx, node, symbols)
     _outputs(ctx, model.graph, symbols)
     graph = ctx.builder.graph
-    graph.nodes[0].attrs["position_offset"] = ctx.position_offset or 0
     verify.check(graph)
     passes.run(graph, trace)
     return graph
@@ -83,7 +82,7 @@ def _inputs(ctx: Import, graph: ir.Graph) -> dict[str, Symbol]:
         ctx.mask_input = masks[0]
     else:
         declared.append(GraphInput("attention_mask", "mask", optional=True))
-    ctx.builder.unpad(declared, 0)
+    ctx.builder.unpad(declared)
     dtypes = {value.name: value.dtype for value in graph.inputs}
     symbols: dict[str, Symbol] = {}
     for name, role in roles.items():

@@ -12,8 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import fastcpu
 from fastcpu import frontend
 from fastcpu.errors import FileFormatError, GraphError, InputError, UnsupportedOpError
+from fastcpu.export import write_model
 from fastcpu.frontend import onnx_import
 from fastcpu.graph.ir import Graph
 from fastcpu.graph.trace import Trace
@@ -74,12 +76,37 @@ def test_forms(forms: dict[str, str], opset: int, rng: np.random.Generator) -> N
     _check(_proto(opset, **forms), rng)
 
 
+def test_positions_that_start_at_an_offset(tmp_path: Path, rng: np.random.Generator) -> None:
+    proto = _proto(positions="offset")
+    path = tmp_path / "offset.onnx"
+    onnx.save(proto, path)
+    graph = frontend.load(path)
+    assert graph.tensors["positions.weight"].data.shape == (22, CHANNELS), "the rows from 2 on of a table of 24"
+    session = fastcpu.Session(write_model(graph, tmp_path / "model"))
+    longest = {"tokens": rng.integers(0, 50, (2, 22)), "keep": np.ones((2, 22), np.int64)}
+    for feeds in (_feeds(rng), longest):
+        tiny.assert_same(session.run(feeds), tiny.run_onnx(proto, feeds), feeds["keep"])
+    with pytest.raises(InputError, match="the model has 22 positions"):
+        session.run({"tokens": [rng.integers(0, 50, 23)]})
+
+
+@pytest.mark.parametrize(("first", "reason"), [(-1, "row -1 of a table of 24"), (24, "row 24 of a table of 24")])
+def test_positions_outside_of_the_table(first: int, reason: str) -> None:
+    proto = _proto(positions="offset")
+    name = next(item.name for item in proto.graph.initializer if item.name == "positions.weight")
+    gather = next(node for node in proto.graph.node if node.op_type == "Gather" and node.input[0] == name)
+    add = next(node for node in proto.graph.node if gather.input[1] in node.output)
+    offset = next(n for n in proto.graph.node if n.op_type == "Constant" and n.output[0] in add.input)
+    offset.attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(first, np.int64)))
+    with pytest.raises(UnsupportedOpError, match=reason):
+        onnx_import.import_proto(proto, "encoder")
+
+
 def test_emitted_ops() -> None:
     merged = onnx_import.import_proto(_proto(qkv="merged"), "merged")
     attention = next(node for node in merged.nodes if node.op == "attention")
     assert len(set(attention.inputs)) == 1
     assert [attention.attrs[f"{role}_offset"] for role in "qkv"] == [0, CHANNELS, 2 * CHANNELS]
-    assert onnx_import.import_proto(_proto(positions="offset"), "offset").nodes[0].attrs["position_offset"] == 2
     pooled = onnx_import.import_proto(_proto(output="mean"), "pooled")
     assert [node.op for node in pooled.nodes[-3:]] == ["pool", "l2norm", "repad"]
     relu = onnx_import.import_proto(_proto(gelu="relu"), "relu")

@@ -78,7 +78,7 @@ class Run:
 def _unpad(run: Run, node: Node) -> list[Array]:
     rows, columns = run.ragged.row, run.ragged.column
     ids = run.ids[rows, columns].astype(np.int32)[None]
-    positions = (columns + node.attrs.get("position_offset", 0)).astype(np.int32)[None]
+    positions = columns.astype(np.int32)[None]
     types = run.types[rows, columns].astype(np.int32)[None]
     return [ids, positions, types][: len(node.outputs)]
 

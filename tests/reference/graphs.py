@@ -34,7 +34,7 @@ class Builder:
     def random(self, *shape: int, spread: float = 1.0) -> NDArray[np.float32]:
         return (self.rng.standard_normal(shape) * spread).astype(np.float32)
 
-    def unpad(self, types: bool = True, position_offset: int = 0) -> list[str]:
+    def unpad(self, types: bool = True) -> list[str]:
         names = ["ids", "positions", *(["types"] if types else [])]
         self.graph.inputs += [GraphInput("input_ids", "ids"), GraphInput("attention_mask", "mask", optional=True)]
         sources = ["input_ids", "attention_mask"]
@@ -42,7 +42,7 @@ class Builder:
             self.graph.inputs.append(GraphInput("token_type_ids", "types", optional=True))
             sources.append("token_type_ids")
         outputs = [self.value(name, 1, dtype="s32") for name in names]
-        self.node("unpad", "unpad", sources, outputs, position_offset=position_offset)
+        self.node("unpad", "unpad", sources, outputs)
         return outputs
 
     def embedding(self, inputs: list[str], rows: list[int], channels: int) -> str:

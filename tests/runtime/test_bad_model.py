@@ -206,7 +206,7 @@ def attr(name: str, key: str, to: Any) -> Callable[[Model], None]:
         if to is ...:
             del found["attrs"][key]
         else:
-            found["attrs"][key] = to
+            found.setdefault("attrs", {})[key] = to
 
     return change
 

@@ -41,17 +41,28 @@ def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | 
     if not (all(batched) or all(shape == (1, p.sequence) for shape, p in zip(shapes, ctx.probes, strict=True))):
         return None
     part = EmbeddingSum((), channels, ctx.path(node), batched=all(batched))
-    first = int(arrays[0].reshape(-1)[0])
-    if all((a == first).all() for a in arrays):
+    first, rows = int(arrays[0].reshape(-1)[0]), table.array.shape[0]
+    constant = all((a == first).all() for a in arrays)
+    if not (-rows if constant else 0) <= first < rows:
+        ctx.miss("embedding", node, f"row {first} of a table of {rows}")
+        return None
+    if constant:
         return [replace(part, row=table.array[first])]
     if not all((a == first + np.arange(a.shape[-1])).all() for a in arrays):
         ctx.miss("embedding", node, "positions are not consecutive numbers")
         return None
-    if ctx.position_offset not in (None, first):
-        ctx.miss("embedding", node, f"positions start at {first}, those of another embedding at {ctx.position_offset}")
-        return None
-    ctx.position_offset = first
-    return [replace(part, terms=(("positions", table),))]
+    # The runtime counts positions from 0: row 0 of its table is the first that the file uses.
+    return [replace(part, terms=(("positions", _from_row(table, first)),))]
+
+
+def _from_row(table: Constant, first: int) -> Constant:
+    """The rows of ``table`` from ``first`` on."""
+    if first == 0:
+        return table
+    quantized = table.quantized
+    if quantized is not None:  # scales per row are of no use to an embedding
+        quantized = replace(quantized, data=quantized.data[first:]) if quantized.axis is None else None
+    return Constant(table.array[first:], table.name, quantized)
 
 
 def _sum(a: EmbeddingSum, b: EmbeddingSum) -> EmbeddingSum:
