@@ -121,7 +121,7 @@ def _matmul_integer(e: Emitter, node: Node, weight: Tensor) -> str:
 
 def _bias(e: Emitter, node: Node, weight: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """The bias in real units, the one in units of the accumulator included."""
-    bias = e.tensor(node, "bias").data.astype(np.float64) if "bias" in node.tensors else np.zeros(len(weight.data))
+    bias = e.tensor(node, "bias").data.astype(np.float64)
     x = e.graph.values[node.inputs[0]].quantization
     if "bias_s32" in node.tensors and weight.scale is not None and x is not None:
         bias = bias + e.tensor(node, "bias_s32").data * (weight.scale.astype(np.float64) * x.scale)
@@ -132,7 +132,7 @@ def _heads(e: Emitter, node: Node, role: str, swapped: bool) -> str:
     """[batch, heads, sequence, head_dim] of q, k or v, or with the last two axes swapped."""
     heads, head_dim = node.attrs["heads"], node.attrs["head_dim"]
     own = heads if role == "q" else node.attrs.get("kv_heads", heads)
-    value = node.inputs["qkv".index(role)] if len(node.inputs) == 3 else node.inputs[0]
+    value = node.inputs["qkv".index(role)]
     first = node.attrs.get(f"{role}_offset", 0)
     name = f"{node.name}.{role}"
     x = e.real(value)
@@ -161,8 +161,7 @@ def _attention(e: Emitter, node: Node) -> None:
 
     q, k, v = (_heads(e, node, role, role == "k") for role in "qkv")
     products = e.op("MatMul", [q, k], f"{node.name}.products")
-    scale = node.attrs.get("scale", node.attrs["head_dim"] ** -0.5)
-    scores = point("score", e.op("Div", [products, e.f32(1 / scale)], f"{node.name}.scores"))
+    scores = point("score", e.op("Div", [products, e.f32(1 / node.attrs["scale"])], f"{node.name}.scores"))
     masked = e.op("Add", [scores, e.attention_bias(node.attrs.get("causal", False))], f"{node.name}.masked")
     probabilities = point("probability", e.op("Softmax", [masked], f"{node.name}.probabilities", axis=-1))
     mixed = e.op("MatMul", [probabilities, v], f"{node.name}.mixed")

@@ -17,8 +17,8 @@ from fastcpu.errors import UnsupportedOpError
 from fastcpu.export import write_model
 from fastcpu.frontend import onnx_import, torch_export
 from fastcpu.graph.ir import Graph
+from fastcpu.graph.rules import GRID_ROLES
 from fastcpu.graph.trace import Trace
-from fastcpu.graph.verify import GRID_ROLES
 from tests.frontend import tiny
 from tests.reference import executor
 

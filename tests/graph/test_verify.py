@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastcpu
 from fastcpu import _core
-from fastcpu.errors import GraphError
+from fastcpu.errors import FileFormatError, GraphError
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
+from fastcpu.graph.rules import RULES, Check
 from tests.reference import graphs
+from tests.runtime.hostile import Model, seed_graph
 
 
 @pytest.mark.parametrize("head", ["hidden", "qa", "classifier", "embedding"])
@@ -23,7 +27,7 @@ def test_valid_graphs(head: Any) -> None:
 
 
 def test_rules_cover_the_runtime() -> None:
-    assert {row["name"] for row in _core.op_table()} <= set(verify.RULES)
+    assert {row["name"] for row in _core.op_table()} == set(RULES)
 
 
 def _node(graph: Graph, op: str) -> Node:
@@ -77,9 +81,9 @@ CASES: list[tuple[Callable[[Graph], Any], str]] = [
     (_attr("layernorm", "epsilon", float("nan")), "'epsilon' is nan"),
     (_attr("layernorm", "residual", 1), "'residual' is 1"),
     (_attr("attention", "head_dim", 12), "channels 0 to 24 of 'layer0.q.out', which has 16"),
-    (_attr("attention", "kv_heads", 0), "2 heads and 0 of keys"),
+    (_attr("attention", "kv_heads", 0), "'kv_heads' is 0; 1 to 2 expected"),
     (_attr("attention", "scale", True), "'scale' is True"),
-    (_attr("repad", "end", 17), "channels 0 to 17 of 'layer1.norm2.out', which has 16"),
+    (_attr("repad", "end", 17), "repad 'last_hidden_state.repad': attribute 'end' is 17; 1 to 16 expected"),
     (_attr("repad", "squeeze", True), "drops the axis of one channel, not of 16"),
     (_value("layer0.q.out", channels=8), "tensor 'weight' has shape [16, 16]; [8, 16] expected"),
     (_value("layer0.q.out", space="sequences"), "in space sequences; tokens expected"),
@@ -109,6 +113,147 @@ def test_invalid_graphs_are_named(spoil: Callable[[Graph], Any], message: str) -
     spoil(graph)
     with pytest.raises(GraphError, match=re.escape(message)):
         verify.check(graph)
+
+
+def _one_input(graph: Graph) -> None:
+    attention = _node(graph, "attention")
+    attention.inputs = attention.inputs[:1]
+
+
+def _tables(graph: Graph) -> None:
+    embedding = _node(graph, "embedding")
+    embedding.inputs = embedding.inputs[:1] * 5
+    embedding.tensors = {f"table{i}": embedding.tensors["table0"] for i in range(5)}
+
+
+def _head_dim(channels: int) -> Callable[[Graph], None]:
+    """q, k and v with one u8 head of ``channels``."""
+
+    def change(graph: Graph) -> None:
+        attention = _node(graph, "attention")
+        linear = graph.producer(attention.inputs[0])
+        assert linear is not None
+        value = graph.values[linear.outputs[0]]
+        value.channels, value.quantization = 3 * channels, Quantization(0.02, 128)
+        rows = {"weight": np.zeros((3 * channels, 16), np.int8), "bias": np.zeros(3 * channels, np.float32)}
+        for role, data in rows.items():
+            tensor = graph.tensors[linear.tensors[role]]
+            tensor.data, tensor.encoding = data, "dense"
+            tensor.scale = np.ones(3 * channels, np.float32) if role == "weight" else None
+        places = {"q_offset": 0, "k_offset": channels, "v_offset": 2 * channels}
+        attention.attrs = {"heads": 1, "head_dim": channels, "scale": 0.5, **places}
+        graph.values[attention.outputs[0]].channels = channels
+
+    return change
+
+
+def _first_u8_linear(graph: Graph) -> Node:
+    return next(n for n in graph.nodes if n.op == "linear" and graph.values[n.inputs[0]].dtype == "u8")
+
+
+def _bias_s32(number: int) -> Callable[[Graph], None]:
+    def change(graph: Graph) -> None:
+        linear = _first_u8_linear(graph)
+        rows = graph.values[linear.outputs[0]].channels
+        linear.tensors["bias_s32"] = graph.add_tensor(Tensor("extra", np.full(rows, number, np.int32)))
+
+    return change
+
+
+def _weight(**changes: Any) -> Callable[[Graph], None]:
+    def change(graph: Graph) -> None:
+        name = _first_u8_linear(graph).tensors["weight"]
+        tensor = graph.tensors[name]
+        made = {key: np.full_like(getattr(tensor, key), number) for key, number in changes.items()}
+        graph.tensors[name] = replace(tensor, **made)
+
+    return change
+
+
+def _u8_scale(scale: float) -> Callable[[Graph], None]:
+    def change(graph: Graph) -> None:
+        value = next(value for value in graph.values.values() if value.quantization is not None)
+        value.quantization = Quantization(scale, 0)
+
+    return change
+
+
+def _output(**changes: Any) -> Callable[[Graph], None]:
+    return lambda graph: graph.outputs.__setitem__(0, replace(graph.outputs[0], **changes))
+
+
+def _output_without_repad(graph: Graph) -> None:
+    graph.nodes.remove(_node(graph, "repad"))
+    del graph.values[graph.outputs[0].value]
+    graph.outputs[0] = replace(graph.outputs[0], value=graph.nodes[-2].outputs[0])
+
+
+def _wide(columns: int) -> Callable[[Graph], None]:
+    """A block weight that nobody reads, with so many columns."""
+    data, scale = np.zeros((4, columns), np.int8), np.ones(4, np.float32)
+    return lambda graph: graph.tensors.update(wide=Tensor("wide", data, scale, "block"))
+
+
+# A seed of tests/runtime/hostile.py, what makes it wrong, and what the verifier says. The runtime refuses it too.
+REFUSED: list[tuple[str, Callable[[Graph], Any], str]] = [
+    ("f32", _one_input, "attention 'layer0.attention': 1 inputs; 3 expected"),
+    ("f32", _tables, "embedding 'embeddings': 5 inputs; 1 or 2 or 3 or 4 expected"),
+    ("f32", _attr("attention", "heads", 1025), "'heads' is 1025; 1 to 1024 expected"),
+    ("f32", _attr("attention", "head_dim", 4097), "'head_dim' is 4097; 1 to 4096 expected"),
+    ("f32", _attr("attention", "scale", -0.5), "scale is negative"),
+    ("f32", _attr("attention", "scale", 3e38), "overflows f32"),
+    ("f32", _attr("layernorm", "epsilon", 1e-46), "epsilon is not positive"),
+    ("f32", _attr("repad", "fill", 1e39), "'fill' is 1e+39; a finite f32 expected"),
+    ("f32", lambda g: g.outputs.append(replace(g.outputs[0], value=g.outputs[1].value)), "two outputs are"),
+    ("f32", lambda g: g.outputs.append(replace(g.outputs[0], name="again")), "two outputs with the value are"),
+    ("f32", lambda g: g.outputs.pop(), "'end_logits' is in space output, but no output names it"),
+    ("f32", _output_without_repad, "which is not a value in space output"),
+    ("f32", _output(dims=("batch", "sequence", 1)), "has dims ['batch', 'sequence', 1]; [a name, a name] expected"),
+    ("f32", _output(dims=("batch", "7")), "[a name, a name] expected"),
+    ("f32", _output(dims=("batch", -1)), "[a name, a name] expected"),
+    ("f32", _output(name="a\0b"), "names hold neither NUL nor surrogates"),
+    ("f32", _output(name="a\ud800"), "names hold neither NUL nor surrogates"),
+    ("f32", lambda g: g.inputs.__setitem__(1, replace(g.inputs[1], name="input_ids")), "two inputs are 'input_ids'"),
+    ("f32", lambda g: _node(g, "unpad").tensors.update(x="layer0.q.bias"), "no tensor 'x' is known"),
+    ("f32", _attr("unpad", "unknown", 0), "no attribute 'unknown' is known"),
+    ("f32", _wide(65536), "blocks need an s8 matrix"),
+    ("static", _head_dim(6), "head_dim 6: u8 attention needs a multiple of 4 up to 256"),
+    ("static", _head_dim(260), "head_dim 260: u8 attention needs a multiple of 4 up to 256"),
+    ("static", _attr("attention", "q_scale", 0.5), "'q_scale' is not"),
+    ("static", lambda g: _node(g, "attention").attrs.pop("v_scale"), "'v_scale' is missing"),
+    ("static", _attr("attention", "q_offset", 8), "lie in several groups"),
+    ("static", _bias_s32(2**31 - 1), "row 0 could overflow 32 bits"),
+    ("static", _weight(data=-128), "row 0 of tensor 'weight' has a value of -128"),
+    ("static", _weight(scale=0), "has a scale that is not a positive number"),
+    ("static", _weight(scale=3e38), "overflow f32"),
+    ("static", _u8_scale(1e-38), "a positive normal f32 and a u8 zero point expected"),
+    ("static", _u8_scale(1e39), "a positive normal f32 and a u8 zero point expected"),
+    ("dynamic", lambda g: _node(g, "layernorm").outputs.pop(), "disagree about a scale per token"),
+    ("ops", _attr("attention_qdq", "kv_heads", 1), "'kv_heads' is 1; 2 to 2 expected"),
+    ("ops", _attr("attention_qdq", "score_scale", 1e-39), "a positive scale whose inverse is a finite f32 expected"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spoil", "message"), REFUSED, ids=[f"{kind}-{what}" for kind, _, what in REFUSED])
+def test_the_runtime_refuses_it_too(kind: str, spoil: Callable[[Graph], Any], message: str, tmp_path: Path) -> None:
+    graph = seed_graph(kind)
+    verify.check(graph)
+    spoil(graph)
+    with pytest.raises(GraphError, match=re.escape(message)):
+        verify.check(graph)
+    with np.errstate(over="ignore"), pytest.raises((GraphError, FileFormatError)):
+        fastcpu.Session(Model.of(graph).write(tmp_path / "m"))
+
+
+def test_a_weight_of_2_to_the_31_elements() -> None:
+    graph = graphs.encoder()
+    linear = _dynamic(graph)
+    graph.values["x"].channels, graph.values[linear.outputs[0]].channels = 32768, 65536
+    data, scale = np.broadcast_to(np.int8(0), (65536, 32768)), np.ones(65536, np.float32)
+    graph.tensors[linear.tensors["weight"]] = Tensor(linear.tensors["weight"], data, scale)
+    node = next(node for node in graph.nodes if node is linear)
+    with pytest.raises(GraphError, match="has 2147483648 elements; at most 2147483647"):
+        RULES["linear"](Check(graph, node, {"x.scale"}))
 
 
 def _dynamic(graph: Graph) -> Node:

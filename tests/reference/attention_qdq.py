@@ -27,7 +27,7 @@ def attention_qdq(run: Run, node: Node) -> list[Array]:
         return n.fake_quant(x, attrs[f"{role}_scale"], attrs[f"{role}_zero_point"], None)
 
     parts = []
-    for name, role in zip(node.inputs if len(node.inputs) == 3 else node.inputs * 3, "qkv", strict=True):
+    for name, role in zip(node.inputs, "qkv", strict=True):
         first = attrs.get(f"{role}_offset", 0)
         x = run.values[name][first : first + heads * head_dim].reshape(heads, head_dim, -1)
         parts.append(on_grid(role, x * np.float32(attrs.get(f"{role}_factor", 1.0))))

@@ -111,9 +111,7 @@ def _per_channel(value: Value) -> tuple[Any, Any]:
 def _linear(run: Run, node: Node) -> list[Array]:
     x, output = run.values[node.inputs[0]], run.value(node.outputs[0])
     weight = run.graph.tensors[node.tensors["weight"]]
-    bias = run.tensor(node, "bias")
-    if bias is None:
-        bias = np.zeros(weight.data.shape[0], np.float32)
+    bias = run.graph.tensors[node.tensors["bias"]].data
     activation = node.attrs.get("activation", "none")
     if run.value(node.inputs[0]).dtype == "f32":
         return [POINTWISE[activation](n.linear_f32(weight.data, x, bias, run.exact))]
@@ -139,9 +137,8 @@ def _linear(run: Run, node: Node) -> list[Array]:
 def _attention(run: Run, node: Node) -> list[Array]:
     attrs = node.attrs
     heads, kv_heads, head_dim = attrs["heads"], attrs.get("kv_heads", attrs["heads"]), attrs["head_dim"]
-    names = node.inputs if len(node.inputs) == 3 else node.inputs * 3
     parts = []
-    for name, role, count in zip(names, "qkv", (heads, kv_heads, kv_heads), strict=True):
+    for name, role, count in zip(node.inputs, "qkv", (heads, kv_heads, kv_heads), strict=True):
         first = attrs.get(f"{role}_offset", 0)
         part = run.values[name][first : first + count * head_dim].reshape(count, head_dim, -1)
         parts.append(np.repeat(part, heads // count, axis=0))
@@ -151,7 +148,7 @@ def _attention(run: Run, node: Node) -> list[Array]:
     for tokens in run.ragged.groups():
         q, k, v = (part[:, :, tokens].transpose(2, 0, 1, 3) for part in parts)
         if q.dtype == np.uint8:
-            scales = [_role_scale(run, node, name, role) for name, role in zip(names, "qkv", strict=True)]
+            scales = [_role_scale(run, node, name, role) for name, role in zip(node.inputs, "qkv", strict=True)]
             c = n.exponent_scale(attrs["scale"], scales[0][0], scales[1][0])
             ov = float(np.float32(scales[2][0]))
             zero_point = None
