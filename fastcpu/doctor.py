@@ -245,7 +245,7 @@ def _why_dense(name: str, tensor: Json, zero_blocks: float | None, report: Json)
 
 def verdicts(result: Json) -> list[str]:
     """What to know, in plain words, most important first."""
-    return [*_about_machine(result["machine"]), *_about_time(result), *_about_sparsity(result)]
+    return [*_about_machine(result["machine"]), *_about_time(result), *_about_sparsity(result), *_about_fusion(result)]
 
 
 def _about_machine(machine: Json) -> list[str]:
@@ -297,6 +297,9 @@ def _about_sparsity(result: Json) -> list[str]:
         )
     elif linears:
         found.append("No linear runs sparse: the weights hold too few zero 4x1 blocks, or are f32.")
-    if count := len(result["not_fused"]):
-        found.append(f"{count} pattern{'s' if count > 1 else ''} did not match when the source graph was imported.")
     return found
+
+
+def _about_fusion(result: Json) -> list[str]:
+    count = len(result["not_fused"])
+    return [f"{count} place{'s' if count > 1 else ''} of the source graph could not be fused."] if count else []

@@ -18,7 +18,7 @@ from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError,
 from fastcpu.export import blocks, weights
 from fastcpu.export.directory import replacing_directory
 from fastcpu.export.reader import GRAPH_FILE, read_header
-from fastcpu.graph import verify
+from fastcpu.graph import rules, verify
 from fastcpu.graph.ir import Graph, Node, Tensor, Value
 
 FORMAT_VERSION = 1
@@ -120,7 +120,7 @@ def _tensor(tensor: Tensor) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     described: dict[str, Any] = {
         "encoding": tensor.encoding,
         "shape": list(tensor.data.shape),
-        "storage": verify.storage(tensor),
+        "storage": rules.storage(tensor),
     }
     if tensor.encoding == "block":
         values, index, offsets = blocks.encode(tensor.data)

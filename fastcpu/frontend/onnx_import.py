@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fastcpu.errors import FileFormatError, GraphError, InputError, UnsupportedOpError
+from fastcpu.errors import FastcpuError, FileFormatError, GraphError, InputError, UnsupportedOpError
 from fastcpu.frontend.builder import Builder
 from fastcpu.graph import passes, verify
 from fastcpu.graph.ir import Graph, GraphInput
@@ -54,8 +54,11 @@ def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix:
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
     if opset is None or opset not in OPSETS:
         raise GraphError(f"the model imports opset {opset} of ONNX; {OPSETS.start} to {OPSETS.stop - 1} are supported")
-    for clean in (InlinePass(), RemoveUnusedNodesPass(), IdentityEliminationPass()):
-        model = clean(model).model
+    try:
+        for clean in (InlinePass(), RemoveUnusedNodesPass(), IdentityEliminationPass()):
+            model = clean(model).model
+    except Exception as error:  # a function that calls itself, an Identity without input
+        raise GraphError(f"the graph is malformed: {error}") from error
     trace = trace or Trace()
     ctx = Import(Builder(name), opset, trace, prefix)
     symbols = _inputs(ctx, model.graph)
@@ -137,31 +140,48 @@ def _symbol(value: ir.Value | None, symbols: dict[str, Symbol]) -> Symbol | None
     if value.name not in symbols:
         if value.const_value is None:
             raise GraphError(f"value '{value.name}' is read before it is written")
-        symbols[value.name] = Constant(value.const_value.numpy(), value.name)
+        try:
+            array = value.const_value.numpy()
+        except Exception as error:  # external data that is missing or too short, a type that NumPy lacks
+            raise FileFormatError(f"initializer '{value.name}' cannot be read ({error})") from error
+        symbols[value.name] = Constant(array, value.name)
     return symbols[value.name]
 
 
 def _visit(ctx: Import, node: ir.Node, symbols: dict[str, Symbol]) -> None:
     """Bind the outputs of ``node``; UnsupportedOpError when no pattern takes it."""
+    inputs = [_symbol(value, symbols) for value in node.inputs]
+    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+    name = node.name or next((value.name for value in node.outputs if value.name), op)
+    try:
+        results = _match(ctx, node, inputs)
+    except FastcpuError:
+        raise
+    except Exception as error:  # inputs or attributes that the operator does not have
+        raise UnsupportedOpError(name, op, ctx.opset, f"{type(error).__name__}: {error}") from error
+    if results is None:
+        operands = ", ".join("nothing" if symbol is None else type(symbol).__name__ for symbol in inputs)
+        detail = ctx.trace.at(node.name or node.op_type) or f"no pattern takes it on {operands}"
+        raise UnsupportedOpError(name, op, ctx.opset, detail)
+    for output, result in zip(node.outputs, results, strict=False):
+        if output.name:
+            symbols[output.name] = result
+
+
+def _match(ctx: Import, node: ir.Node, inputs: list[Symbol | None]) -> list[Symbol] | None:
+    """The answer of the first pattern that takes ``node``; what the others missed at it does not matter then."""
     from fastcpu.frontend.patterns import PATTERNS
 
-    inputs = [_symbol(value, symbols) for value in node.inputs]
-    if node.domain in ("", "ai.onnx"):
-        for pattern in PATTERNS:
-            if pattern.ops is not None and node.op_type not in pattern.ops:
-                continue
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    before = len(ctx.trace.misses)
+    for pattern in PATTERNS:
+        if pattern.ops is None or node.op_type in pattern.ops:
             results = pattern.match(ctx, node, inputs)
             if results is not None:
-                for output, result in zip(node.outputs, results, strict=False):
-                    if output.name:
-                        symbols[output.name] = result
-                return
-    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
-    name = node.name or node.outputs[0].name or op
-    operands = ", ".join("nothing" if symbol is None else type(symbol).__name__ for symbol in inputs)
-    raise UnsupportedOpError(
-        name, op, ctx.opset, ctx.trace.at(node.name or node.op_type) or f"no pattern takes it on {operands}"
-    )
+                ctx.trace.misses[before:] = [m for m in ctx.trace.misses[before:] if m.pattern == pattern.name]
+                return results
+    return None
 
 
 # ---- outputs ----

@@ -7,7 +7,7 @@ pattern (a GELU after its Erf, an attention before its Softmax) is a symbol too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -231,7 +231,8 @@ class Norm(Symbol):
 
 @dataclass(frozen=True)
 class Quantized(Symbol):
-    """The integers of a QuantizeLinear, before its DequantizeLinear."""
+    """The integers of a QuantizeLinear, before its DequantizeLinear; ``dtype`` is what the file stores them in."""
 
     source: Symbol
-    grid: Grid = field(default_factory=lambda: Grid(1.0, 0))
+    grid: Grid
+    dtype: str

@@ -42,6 +42,10 @@ class Trace:
         self.misses.append(found)
         logger.debug("%s", found)
 
+    def note(self, rewrite: str, node: str, what: str) -> None:
+        """Say in the log what ``rewrite`` did at ``node``."""
+        logger.debug("%s at '%s': %s", rewrite, node, what)
+
     def at(self, node: str) -> str:
         """The reasons recorded for ``node``, joined for an error message."""
         return "; ".join(f"{miss.pattern}: {miss.reason}" for miss in self.misses if miss.node == node)

@@ -231,6 +231,68 @@ def test_files(tmp_path: Path, rng: np.random.Generator) -> None:
         frontend.load(tmp_path / "absent.onnx")
 
 
+def _node(proto: onnx.ModelProto, op: str, name: str = "") -> onnx.NodeProto:
+    return next(node for node in proto.graph.node if node.op_type == op and name in node.name)
+
+
+def test_transpose_without_perm_reverses_the_axes(rng: np.random.Generator) -> None:
+    """Key heads as [b, s, h, d] -> [d, h, s, b] -> [b, h, d, s]."""
+    proto = _proto()
+    scores = next(n for n in proto.graph.node if n.op_type == "MatMul" and all("Transpose" in i for i in n.input))
+    second = next(n for n in proto.graph.node if n.output[0] == scores.input[1])
+    (perm,) = second.attribute
+    source = next((n for n in proto.graph.node if n.output[0] == second.input[0] and n.op_type == "Transpose"), None)
+    if source is not None:  # two transposes in a row become two others with the same effect
+        second.input[0], perm.ints[:] = source.input[0], [0, 2, 3, 1]
+    reverse = helper.make_node("Transpose", [second.input[0]], ["reversed"], "reverse")
+    second.input[0], perm.ints[:] = "reversed", [3, 1, 0, 2]
+    proto.graph.node.insert(list(proto.graph.node).index(second), reverse)
+    _check(proto, rng)
+
+
+@pytest.mark.parametrize("index", [2, -3])
+def test_a_channel_that_does_not_exist(index: int) -> None:
+    proto = _proto(output="select")
+    gather = next(n for n in proto.graph.node if n.op_type == "Gather" and n.output[0] == "start")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(index), "beyond"))
+    gather.input[1] = "beyond"
+    with pytest.raises(UnsupportedOpError, match=f"a gather of index {index} from axis 2"):
+        onnx_import.import_proto(proto, "encoder")
+
+
+def test_a_split_that_does_not_fit() -> None:
+    proto = _proto(qkv="merged")
+    split = _node(proto, "Split")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([CHANNELS, CHANNELS, 2 * CHANNELS]), "sizes"))
+    split.input[1] = "sizes"
+    with pytest.raises(UnsupportedOpError, match=r"a split of 48 channels into \[16, 16, 32\]"):
+        onnx_import.import_proto(proto, "encoder")
+
+
+def test_an_unexpected_exception_names_the_node() -> None:
+    proto = _proto()
+    softmax = _node(proto, "Softmax")
+    softmax.attribute[0].CopyFrom(helper.make_attribute("axis", "last"))
+    with pytest.raises(UnsupportedOpError, match=softmax.name) as info:
+        onnx_import.import_proto(proto, "encoder")
+    assert (info.value.node, info.value.op, info.value.opset) == (softmax.name, "Softmax", 17)
+    assert isinstance(info.value.__cause__, TypeError)
+
+
+def test_external_data_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    onnx.save(_proto(), path, save_as_external_data=True, location="tiny.data", size_threshold=64)
+    (tmp_path / "tiny.data").unlink()
+    with pytest.raises(FileFormatError, match=r"initializer '.*' cannot be read"):
+        frontend.load(path)
+
+
+def test_misses_of_nodes_that_another_pattern_takes_are_dropped() -> None:
+    trace = Trace()
+    onnx_import.import_proto(_proto(norm="rsqrt"), "encoder", trace=trace)
+    assert {miss.pattern for miss in trace.misses} <= {"fuse_activation", "fuse_residual", "fuse_quantize"}
+
+
 def test_misses_are_collected_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     trace = Trace()
     with caplog.at_level(logging.DEBUG, "fastcpu.graph"), pytest.raises(UnsupportedOpError) as info:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 import fastcpu
 from fastcpu import frontend
@@ -157,6 +157,67 @@ def test_refused_points(tensor: str, array: Any, message: str, tmp_path: Path) -
         quantize.input[index] = "changed"
     with pytest.raises(UnsupportedOpError, match=message):
         onnx_import.import_proto(proto, "qdq")
+
+
+def _points_proto(tmp_path: Path) -> tuple[onnx.ModelProto, onnx.NodeProto, onnx.NodeProto]:
+    """A signed model of opset 21, and the first QuantizeLinear behind a LayerNorm with its DequantizeLinear."""
+    proto = _quantized("DistilBertModel", tmp_path)
+    proto.opset_import[0].version = 21
+    norm = next(n for n in proto.graph.node if n.op_type == "LayerNormalization")
+    quantize = next(n for n in proto.graph.node if n.op_type == "QuantizeLinear" and norm.output[0] in n.input)
+    return proto, quantize, next(n for n in proto.graph.node if quantize.output[0] in n.input)
+
+
+def test_output_dtype_instead_of_a_zero_point(tmp_path: Path) -> None:
+    proto, quantize, dequantize = _points_proto(tmp_path)
+    zero = numpy_helper.from_array(np.array(0, np.int8), "zero")
+    proto.graph.initializer.append(zero)
+    quantize.input[2] = dequantize.input[2] = "zero"
+    expected = _points(onnx_import.import_proto(proto, "qdq"))
+    assert 128 in {zero_point for _, _, zero_point in expected}
+    del quantize.input[2], dequantize.input[2]
+    quantize.attribute.append(onnx.helper.make_attribute("output_dtype", TensorProto.INT8))
+    assert _points(onnx_import.import_proto(proto, "qdq")) == expected
+    quantize.attribute[-1].i = TensorProto.INT16
+    with pytest.raises(UnsupportedOpError, match="an int8 or uint8 zero point"):
+        onnx_import.import_proto(proto, "qdq")
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.UINT8, TensorProto.FLOAT8E4M3FN])
+def test_output_dtype_that_is_not_that_of_the_zero_point(dtype: int, tmp_path: Path) -> None:
+    proto, quantize, _ = _points_proto(tmp_path)
+    quantize.attribute.append(onnx.helper.make_attribute("output_dtype", dtype))
+    with pytest.raises(UnsupportedOpError, match="an int8 or uint8 zero point"):
+        onnx_import.import_proto(proto, "qdq")
+
+
+def test_a_zero_point_per_channel(tmp_path: Path) -> None:
+    proto, quantize, dequantize = _points_proto(tmp_path)
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.int8), "zeros"))
+    quantize.input[2] = dequantize.input[2] = "zeros"
+    with pytest.raises(UnsupportedOpError, match="an int8 or uint8 zero point"):
+        onnx_import.import_proto(proto, "qdq")
+
+
+@pytest.mark.parametrize(
+    ("data", "scale", "zero_point", "message"),
+    [
+        (np.ones(32, np.int8), np.ones(32, np.float32), None, "32 scales do not fit axis 1 of a constant of shape"),
+        (np.ones((32, 8), np.int8), np.ones(9, np.float32), None, "9 scales do not fit axis 1"),
+        (np.ones((32, 8), np.int8), np.ones(8, np.float32), np.zeros(3, np.int8), "3 zero points beside 8 scales"),
+        (np.ones((32, 8), np.float16), np.float32(1), None, "constants of type float16"),
+    ],
+)
+def test_malformed_dequantized_constants(data: Any, scale: Any, zero_point: Any, message: str, tmp_path: Path) -> None:
+    proto = torch_export.to_onnx(tiny.model("DistilBertModel"))
+    matmul = next(node for node in proto.graph.node if node.op_type == "MatMul")
+    arrays = {"data": data, "scale": np.asarray(scale)} | ({} if zero_point is None else {"zero": zero_point})
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    matmul.input[1] = "weight"
+    proto.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", list(arrays), ["weight"], "dequantize"))
+    with pytest.raises(UnsupportedOpError, match=message) as info:
+        onnx_import.import_proto(proto, "qdq")
+    assert (info.value.node, info.value.op) == ("dequantize", "DequantizeLinear")
 
 
 # ---- a published model ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import numpy as np
 import pytest
@@ -107,6 +108,14 @@ def test_remove_dead_keeps_unpad_whole() -> None:
     assert remove_dead.run(builder.graph, Trace()) == 0
     verify.check(builder.graph)
     assert builder.graph.nodes[0].outputs == ["ids", "positions", "types"]
+
+
+def test_removals_are_logged_but_no_misses(caplog: pytest.LogCaptureFixture) -> None:
+    graph, trace = _written_out().graph, Trace()
+    with caplog.at_level(logging.DEBUG, "fastcpu.graph"):
+        assert remove_dead.run(graph, trace) == 1
+    assert trace.misses == []
+    assert "remove_dead at 'unread': removed, since no output needs it" in caplog.messages
 
 
 def test_a_broken_pass_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

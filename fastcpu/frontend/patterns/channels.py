@@ -27,6 +27,9 @@ def _split(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[Sy
     if sizes is None:
         chunk = -(-x.channels // len(node.outputs))
         sizes = [min(chunk, x.channels - chunk * i) for i in range(len(node.outputs))]
+    if len(sizes) != len(node.outputs) or sum(sizes) != x.channels or min(sizes) < 1:
+        ctx.miss("channels", node, f"a split of {x.channels} channels into {sizes}")
+        return None
     parts: list[Symbol] = []
     begin = 0
     for size in sizes:
@@ -37,15 +40,16 @@ def _split(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[Sy
 
 def _slice(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[Symbol] | None:
     starts, ends = ctx.integers(inputs[1]), ctx.integers(inputs[2])
-    axes = ctx.integers(inputs[3]) if len(inputs) > 3 else None
+    axes = ctx.axes(node, inputs[3] if len(inputs) > 3 else None, _rank(x))
     steps = ctx.integers(inputs[4]) if len(inputs) > 4 and inputs[4] is not None else [1]
     if starts is None or ends is None or axes is None or len(axes) != 1 or steps != [1]:
         ctx.miss("channels", node, "a slice that is not a constant range of one axis")
         return None
-    axis, begin, end = axes[0] % _rank(x), starts[0], ends[0]
+    axis, begin, end = axes[0], starts[0], ends[0]
     if axis == _rank(x) - 1:
         begin, end = (max(0, min(n + x.channels if n < 0 else n, x.channels)) for n in (begin, end))
-        return [Channels(x, begin, end)]
+        if begin < end:
+            return [Channels(x, begin, end)]
     if axis == 1 and (begin, end) == (0, 1):
         return [FirstToken(x)]
     ctx.miss("channels", node, f"a slice of axis {axis}, {begin} to {end}")
@@ -59,7 +63,7 @@ def _gather(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[S
         ctx.miss("channels", node, "a gather with more than one constant index")
         return None
     number = int(index.reshape(()))
-    if axis == _rank(x) - 1:
+    if axis == _rank(x) - 1 and -x.channels <= number < x.channels:
         channel = number % x.channels
         return [Channels(x, channel, channel + 1, squeezed=index.ndim == 0)]
     if axis == 1 and number == 0:

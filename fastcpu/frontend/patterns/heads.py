@@ -75,7 +75,11 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         return _reshape(ctx, node, inputs)
     x = inputs[0]
     if isinstance(x, Heads | Context):
-        permutation = node.attributes["perm"].as_ints()
+        given = node.attributes.get("perm")
+        permutation = list(reversed(range(4))) if given is None else list(given.as_ints())
+        if sorted(permutation) != list(range(4)):
+            ctx.miss("heads", node, f"{permutation} does not permute 4 axes")
+            return None
         return [replace(x, axes="".join(x.axes[i] for i in permutation))]
     return None
 

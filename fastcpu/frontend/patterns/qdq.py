@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
 from fastcpu.frontend.symbols import (
@@ -31,14 +32,31 @@ if TYPE_CHECKING:
 _SHIFT = {"int8": 128, "uint8": 0}
 """What turns a zero point of the type into one of u8."""
 
+_INTEGERS = frozenset({"int4", "uint4", "int8", "uint8", "int16", "uint16", "int32"})
+"""What a DequantizeLinear of a constant may hold; the other types are floating-point ones."""
 
-def _grid(ctx: Import, node: ir.Node, inputs: Inputs) -> Grid | None:
+
+def _dtype(ctx: Import, node: ir.Node, inputs: Inputs) -> str | None:
+    """The type of the integers: that of the zero point, or else what the node or its input says."""
+    if len(inputs) > 2 and inputs[2] is not None:
+        zero_point = ctx.constant(inputs[2])
+        dtype = None if zero_point is None else zero_point.dtype.name
+    else:
+        dtype = inputs[0].dtype if isinstance(inputs[0], Quantized) else "uint8"
+    declared = node.attributes.get("output_dtype")  # QuantizeLinear of opset 21; 0 leaves it to the zero point
+    if node.op_type != "QuantizeLinear" or declared is None or declared.as_int() == 0:
+        return dtype
+    name = np.dtype(onnx_ir.DataType(declared.as_int()).numpy()).name
+    return name if len(inputs) < 3 or inputs[2] is None or name == dtype else None
+
+
+def _grid(ctx: Import, node: ir.Node, inputs: Inputs, dtype: str | None) -> Grid | None:
     scale = ctx.constant(inputs[1])
     zero_point = ctx.constant(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else np.zeros((), np.uint8)
-    if scale is None or zero_point is None or scale.size != 1 or zero_point.dtype.name not in _SHIFT:
+    if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1 or dtype not in _SHIFT:
         ctx.miss("qdq", node, "an activation needs one constant scale and an int8 or uint8 zero point")
         return None
-    return Grid(float(np.float32(scale.reshape(()))), int(zero_point.reshape(())) + _SHIFT[zero_point.dtype.name])
+    return Grid(float(np.float32(scale.reshape(()))), int(zero_point.reshape(())) + _SHIFT[dtype])
 
 
 def _weight(ctx: Import, node: ir.Node, weight: Constant, inputs: Inputs) -> list[Symbol] | None:
@@ -49,8 +67,17 @@ def _weight(ctx: Import, node: ir.Node, weight: Constant, inputs: Inputs) -> lis
         ctx.miss("qdq", node, "a constant needs one scale, or one per index of an axis")
         return None
     data = weight.array
+    if data.dtype.name not in _INTEGERS:
+        ctx.miss("qdq", node, f"constants of type {data.dtype.name} are not supported")
+        return None
     zero = np.zeros((), data.dtype) if zero_point is None else zero_point
     axis = None if scale.size == 1 else ctx.axis(node, data.ndim, 1)
+    if axis is not None and not (0 <= axis < data.ndim and scale.size == data.shape[axis]):
+        ctx.miss("qdq", node, f"{scale.size} scales do not fit axis {axis} of a constant of shape {list(data.shape)}")
+        return None
+    if zero.size not in (1, scale.size):
+        ctx.miss("qdq", node, f"{zero.size} zero points beside {scale.size} scales")
+        return None
     shape = [1] * data.ndim
     if axis is not None:
         shape[axis] = -1
@@ -99,12 +126,13 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         return _weight(ctx, node, x, inputs)
     if x is None or isinstance(x, Constant | Probed):
         return None
-    grid = _grid(ctx, node, inputs)
-    if grid is None:
+    dtype = _dtype(ctx, node, inputs)
+    grid = _grid(ctx, node, inputs, dtype)
+    if grid is None or dtype is None:
         return None
     if node.op_type == "QuantizeLinear":
-        return [Quantized(x, grid)]
-    if not isinstance(x, Quantized) or x.grid != grid:
+        return [Quantized(x, grid, dtype)]
+    if not isinstance(x, Quantized) or (x.grid, x.dtype) != (grid, dtype):
         ctx.miss("qdq", node, "its scale and zero point are not those of a QuantizeLinear before it")
         return None
     result = _on_grid(ctx, node, x.source, grid)

@@ -16,7 +16,7 @@ def run(graph: Graph, trace: Trace) -> int:
             needed.update(node.inputs)
             needed.update(node.outputs)
         else:
-            trace.miss("remove_dead", node.name, "removed: no output needs it")
+            trace.note("remove_dead", node.name, "removed, since no output needs it")
     removed = len(graph.nodes) - len(kept)
     graph.nodes = kept[::-1]
     tensors = {name for node in graph.nodes for name in node.tensors.values()}
