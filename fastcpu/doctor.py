@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fastcpu import _core
 from fastcpu.errors import InputError
+from fastcpu.graph.limits import BLOCK_HEIGHT
 from fastcpu.report.machine import cpu_name
 from fastcpu.runtime import Session
 
@@ -233,8 +234,8 @@ def _why_dense(name: str, tensor: Json, zero_blocks: float | None, report: Json)
         return "f32 weights; only int8 weights run sparse" + (f" (stays f32: {reason})" if reason else "")
     if tensor["encoding"] == "block":
         return "stored as blocks, but the dense kernel was asked for"
-    if tensor["shape"][0] % 4:
-        return f"{tensor['shape'][0]} output channels are not a multiple of 4"
+    if tensor["shape"][0] % BLOCK_HEIGHT:
+        return f"{tensor['shape'][0]} output channels are not a multiple of {BLOCK_HEIGHT}"
     if zero_blocks is None:
         return "stored dense"
     return f"{100 * zero_blocks:.0f} % of its 4x1 blocks are zero: too few"

@@ -113,7 +113,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     """
     from fastcpu import frontend
     from fastcpu.export.writer import REPORT_FILE, write_model
-    from fastcpu.graph.passes import merge_qkv
+    from fastcpu.graph import passes
     from fastcpu.graph.trace import Trace
     from fastcpu.report.machine import versions
 
@@ -130,7 +130,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     graph, record = _quantize(graph, quantize, batches, observer, Selection(tuple(only), tuple(ignore)), threads)
     layers = _layers(graph, pruned)
     if record is not None:
-        merge_qkv.run(graph, trace)
+        passes.run(graph, trace, passes.PASSES_AFTER_QUANTIZATION)
     report = {
         "source": str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         "options": {

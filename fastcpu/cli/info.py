@@ -66,10 +66,12 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _density(tensor: dict[str, Any]) -> float:
     """Stored blocks / all blocks."""
+    from fastcpu.graph.limits import BLOCK_HEIGHT
+
     rows, columns = tensor["shape"]
     if tensor["encoding"] != "block" or rows * columns == 0:
         return 1.0
-    density: float = tensor["blocks"] * 4 / (rows * columns)
+    density: float = tensor["blocks"] * BLOCK_HEIGHT / (rows * columns)
     return density
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HEIGHT = 4
+from fastcpu.graph.limits import BLOCK_HEIGHT
 
 
 def encode(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.uint16], NDArray[np.uint32]]:
     """``values`` [nnzb, 4], ``index`` [nnzb] (input channel) and ``offsets`` [N/4 + 1] of an s8 matrix [N, K]."""
     rows, columns = weight.shape
-    blocks = weight.reshape(rows // HEIGHT, HEIGHT, columns).transpose(0, 2, 1)
+    blocks = weight.reshape(rows // BLOCK_HEIGHT, BLOCK_HEIGHT, columns).transpose(0, 2, 1)
     nonzero = blocks.any(axis=2)
     offsets = np.concatenate([[0], np.cumsum(nonzero.sum(axis=1))]).astype(np.uint32)
     return np.ascontiguousarray(blocks[nonzero], np.int8), np.nonzero(nonzero)[1].astype(np.uint16), offsets

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fastcpu.graph.edit import copy_graph
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
-from fastcpu.quantize.rewrite import copy_graph
 
 _MERGED_ATTRS = ("q_scale", "q_zero_point", "k_scale", "v_scale")
 

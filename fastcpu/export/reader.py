@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fastcpu import _core
 from fastcpu.errors import FileFormatError, ResourceError
-from fastcpu.export import blocks
 from fastcpu.graph.ir import Graph, GraphInput, GraphOutput, Node, Quantization, Tensor, Value
+from fastcpu.graph.limits import BLOCK_HEIGHT
 
 GRAPH_FILE = "graph.json"
 
@@ -84,8 +84,8 @@ def _value(name: str, described: Mapping[str, Any]) -> Value:
 def _dense(shape: tuple[int, int], parts: Mapping[str, NDArray[Any]]) -> NDArray[np.int8]:
     """The s8 matrix of 4x1 blocks."""
     rows, columns = shape
-    dense = np.zeros((rows // blocks.HEIGHT, columns, blocks.HEIGHT), np.int8)
+    dense = np.zeros((rows // BLOCK_HEIGHT, columns, BLOCK_HEIGHT), np.int8)
     offsets = parts["offsets"].astype(np.int64)
-    group = np.repeat(np.arange(rows // blocks.HEIGHT), offsets[1:] - offsets[:-1])
+    group = np.repeat(np.arange(rows // BLOCK_HEIGHT), offsets[1:] - offsets[:-1])
     dense[group, parts["index"]] = parts["values"]
     return np.ascontiguousarray(dense.transpose(0, 2, 1).reshape(rows, columns))

@@ -20,6 +20,7 @@ from fastcpu.export.directory import replacing_directory
 from fastcpu.export.reader import GRAPH_FILE, read_header
 from fastcpu.graph import rules, verify
 from fastcpu.graph.ir import Graph, Node, Tensor, Value
+from fastcpu.graph.limits import BLOCK_HEIGHT
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "weights.safetensors"
@@ -129,7 +130,7 @@ def _tensor(tensor: Tensor) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"{name}.index": index,
             f"{name}.offsets": offsets,
         }
-        described["block"] = [blocks.HEIGHT, 1]
+        described["block"] = [BLOCK_HEIGHT, 1]
         described["parts"] = {part: f"{name}.{part}" for part in ("values", "index", "offsets")}
     else:
         entries = {name: np.ascontiguousarray(tensor.data)}

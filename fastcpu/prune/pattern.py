@@ -13,15 +13,11 @@ from fastcpu.errors import InputError
 
 @dataclass(frozen=True)
 class Pattern:
-    """Blocks of ``rows`` consecutive output channels by ``columns`` consecutive input channels.
-
-    ``kernel`` names the sparse kernel whose encoding leaves the pattern's zeros out of the file, if there is one.
-    """
+    """Blocks of ``rows`` consecutive output channels by ``columns`` consecutive input channels."""
 
     name: str
     rows: int
     columns: int
-    kernel: str | None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """True if a weight of this shape divides into whole blocks."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from fastcpu.errors import QuantizationError
+from fastcpu.graph.edit import copy_graph
 from fastcpu.graph.ir import Graph
 from fastcpu.quantize.executor import Executor, Feeds
 from fastcpu.quantize.histogram import Histogram
-from fastcpu.quantize.rewrite import copy_graph, split_activations
+from fastcpu.quantize.rewrite import split_activations
 from fastcpu.quantize.scheme import Wanted
 
 CHUNK_ROWS = 16

@@ -8,11 +8,9 @@ from typing import Any
 
 from fastcpu.errors import QuantizationError
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor
+from fastcpu.graph.limits import MAX_COLUMNS
 from fastcpu.prune.graph import selected
 from fastcpu.quantize.weights import encoded, quantize_tensor
-
-MAX_INPUT_CHANNELS = 32768
-"""docs/numerics.md: no sum of K products can overflow s32."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def quantizable_linears(graph: Graph, selection: Selection, record: Record) -> l
         weight = graph.tensors[node.tensors["weight"]]
         if node.name not in selection:
             record.kept_f32[node.name] = "excluded"
-        elif weight.data.shape[1] > MAX_INPUT_CHANNELS:
-            record.kept_f32[node.name] = f"more than {MAX_INPUT_CHANNELS} input channels"
+        elif weight.data.shape[1] > MAX_COLUMNS:
+            record.kept_f32[node.name] = f"more than {MAX_COLUMNS} input channels"
         else:
             chosen.append(node)
     if not chosen:

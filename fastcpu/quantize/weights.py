@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from fastcpu.errors import QuantizationError
 from fastcpu.graph.ir import Tensor
+from fastcpu.graph.limits import BLOCK_HEIGHT, MAX_BLOCK_COLUMNS
 
-BLOCK_ROWS = 4
-MAX_BLOCK_COLUMNS = 65535
-"""Input channels are u16 in the block encoding."""
 VALUE_BYTES, INDEX_BYTES, OFFSET_BYTES = 1, 2, 4
 
 
@@ -40,7 +38,7 @@ def quantize_tensor(tensor: Tensor) -> Tensor:
 
 def nonzero_blocks(data: NDArray[np.int8]) -> int:
     """How many 4x1 blocks the block encoding stores; the row count must be a multiple of 4."""
-    return int(data.reshape(-1, BLOCK_ROWS, data.shape[1]).any(axis=1).sum())
+    return int(data.reshape(-1, BLOCK_HEIGHT, data.shape[1]).any(axis=1).sum())
 
 
 def dense_bytes(shape: tuple[int, int]) -> int:
@@ -48,13 +46,13 @@ def dense_bytes(shape: tuple[int, int]) -> int:
 
 
 def block_bytes(shape: tuple[int, int], blocks: int) -> int:
-    return blocks * (BLOCK_ROWS * VALUE_BYTES + INDEX_BYTES) + (shape[0] // BLOCK_ROWS + 1) * OFFSET_BYTES
+    return blocks * (BLOCK_HEIGHT * VALUE_BYTES + INDEX_BYTES) + (shape[0] // BLOCK_HEIGHT + 1) * OFFSET_BYTES
 
 
 def encoded(tensor: Tensor) -> Tensor:
     """The s8 weight of a linear in the smaller of the dense and the 4x1 block encoding."""
     n, k = tensor.data.shape
-    if n % BLOCK_ROWS == 0 and k <= MAX_BLOCK_COLUMNS:
+    if n % BLOCK_HEIGHT == 0 and k <= MAX_BLOCK_COLUMNS:
         smaller = block_bytes((n, k), nonzero_blocks(tensor.data)) < dense_bytes((n, k))
         return Tensor(tensor.name, tensor.data, tensor.scale, "block" if smaller else "dense")
     return Tensor(tensor.name, tensor.data, tensor.scale, "dense")

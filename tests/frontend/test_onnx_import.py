@@ -16,7 +16,7 @@ import fastcpu
 from fastcpu import frontend
 from fastcpu.errors import FileFormatError, GraphError, InputError, UnsupportedOpError
 from fastcpu.export import write_model
-from fastcpu.frontend import onnx_import
+from fastcpu.frontend import onnx_import, patterns
 from fastcpu.graph.ir import Graph
 from fastcpu.graph.trace import Trace
 from tests.frontend import tiny
@@ -287,10 +287,18 @@ def test_external_data_that_is_missing(tmp_path: Path) -> None:
         frontend.load(path)
 
 
-def test_misses_of_nodes_that_another_pattern_takes_are_dropped() -> None:
-    trace = Trace()
-    onnx_import.import_proto(_proto(norm="rsqrt"), "encoder", trace=trace)
-    assert {miss.pattern for miss in trace.misses} <= {"fuse_activation", "fuse_residual", "fuse_quantize"}
+def test_misses_of_nodes_that_another_pattern_takes_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def miss(ctx: Any, node: Any, inputs: Any) -> None:
+        ctx.miss("shy", node, "not mine")
+
+    proto, trace, expected = _proto(), Trace(), Trace()
+    onnx_import.import_proto(proto, "encoder", trace=expected)
+    monkeypatch.setattr(patterns, "PATTERNS", (patterns.Pattern("shy", None, miss), *patterns.PATTERNS))
+    onnx_import.import_proto(proto, "encoder", trace=trace)
+    assert trace.misses == expected.misses
+    _node(proto, "Softmax").op_type = "Hardmax"
+    with pytest.raises(UnsupportedOpError, match="shy: not mine"):
+        onnx_import.import_proto(proto, "encoder", trace=trace)
 
 
 def test_misses_are_collected_and_logged(caplog: pytest.LogCaptureFixture) -> None:

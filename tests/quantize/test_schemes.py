@@ -11,7 +11,7 @@ import pytest
 import fastcpu
 from fastcpu import QuantizationError
 from fastcpu.export.writer import write_model
-from fastcpu.graph import verify
+from fastcpu.graph import passes, verify
 from fastcpu.graph.ir import Graph, Tensor
 from fastcpu.graph.passes import merge_qkv
 from fastcpu.graph.trace import Trace
@@ -90,8 +90,7 @@ def test_the_runtime_gives_the_bits_of_the_reference(
         prune_graph(graph, sparsity)
     result = quantized(graph, scheme)
     if merge:
-        merge_qkv.run(result, Trace())
-        verify.check(result)
+        passes.run(result, passes=passes.PASSES_AFTER_QUANTIZATION)
     path, feeds = write_model(result, tmp_path / "m"), graphs.batch(7, 21)
     expected = executor.run(result, feeds)
     for execution in ("sparse", "dense"):
@@ -248,8 +247,7 @@ def test_merging_qkv_changes_no_bit(scheme: str, sparsity: float) -> None:
         prune_graph(graph, sparsity)
     result = quantized(graph, scheme)
     before = executor.run(result, feeds)
-    assert merge_qkv.run(result, Trace()) == 2
-    verify.check(result)
+    passes.run(result, passes=passes.PASSES_AFTER_QUANTIZATION)
     attention = by_name(result)["layer0.attention"]
     assert attention.inputs == ["layer0.attention.qkv.out"] * 3
     assert [attention.attrs[f"{role}_offset"] for role in "qkv"] == [0, 16, 32]

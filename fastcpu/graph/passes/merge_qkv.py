@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.graph.edit import drop_unused_tensors
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
 from fastcpu.graph.trace import Trace
 
@@ -60,10 +61,11 @@ def _merge(graph: Graph, attention: Node) -> None:
     scales = [weight.scale for weight in weights if weight.scale is not None]
     stacked, encoding = np.concatenate([weight.data for weight in weights]), weights[0].encoding
     tensors = {"weight": graph.add_tensor(Tensor(f"{name}.weight", stacked, np.concatenate(scales), encoding))}
-    for role, dtype in (("bias", np.float32), ("bias_s32", np.int32)):
-        parts = [_vector(graph, linear, role, np.dtype(dtype)) for linear in linears]
-        if role == "bias" or any(role in linear.tensors for linear in linears):
-            tensors[role] = graph.add_tensor(Tensor(f"{name}.{role}", np.concatenate(parts)))
+    bias = np.concatenate([graph.tensors[linear.tensors["bias"]].data for linear in linears])
+    tensors["bias"] = graph.add_tensor(Tensor(f"{name}.bias", bias))
+    if any("bias_s32" in linear.tensors for linear in linears):
+        integers = np.concatenate([_bias_s32(graph, linear) for linear in linears])
+        tensors["bias_s32"] = graph.add_tensor(Tensor(f"{name}.bias_s32", integers))
 
     value = Value(f"{name}.out", values[0].dtype, values[0].space, starts[-1])
     if value.dtype == "u8":
@@ -82,15 +84,14 @@ def _merge(graph: Graph, attention: Node) -> None:
     attention.inputs = [value.name] * 3
     for old in values:
         del graph.values[old.name]
-    used = {tensor for node in graph.nodes for tensor in node.tensors.values()}
-    graph.tensors = {key: tensor for key, tensor in graph.tensors.items() if key in used}
+    drop_unused_tensors(graph)
 
 
-def _vector(graph: Graph, linear: Node, role: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A bias of a linear; zeros where it has none."""
-    if role in linear.tensors:
-        return graph.tensors[linear.tensors[role]].data
-    return np.zeros(graph.tensors[linear.tensors["weight"]].data.shape[0], dtype)
+def _bias_s32(graph: Graph, linear: Node) -> NDArray[Any]:
+    """The s32 bias of a linear; zeros where it has none."""
+    if "bias_s32" in linear.tensors:
+        return graph.tensors[linear.tensors["bias_s32"]].data
+    return np.zeros(graph.tensors[linear.tensors["weight"]].data.shape[0], np.int32)
 
 
 def _quantization(value: Value) -> Quantization:

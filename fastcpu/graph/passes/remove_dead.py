@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcpu.graph.edit import drop_unused_tensors
 from fastcpu.graph.ir import Graph, Node
 from fastcpu.graph.trace import Trace
 
@@ -19,7 +20,6 @@ def run(graph: Graph, trace: Trace) -> int:
             trace.note("remove_dead", node.name, "removed, since no output needs it")
     removed = len(graph.nodes) - len(kept)
     graph.nodes = kept[::-1]
-    tensors = {name for node in graph.nodes for name in node.tensors.values()}
     graph.values = {name: value for name, value in graph.values.items() if name in needed}
-    graph.tensors = {name: tensor for name, tensor in graph.tensors.items() if name in tensors}
+    drop_unused_tensors(graph)
     return removed

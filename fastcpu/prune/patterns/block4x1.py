@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcpu.graph.limits import BLOCK_HEIGHT
 from fastcpu.prune.pattern import Pattern
 
-PATTERN = Pattern(name="4x1", rows=4, columns=1, kernel="spmm_u8s8")
+PATTERN = Pattern(name="4x1", rows=BLOCK_HEIGHT, columns=1)

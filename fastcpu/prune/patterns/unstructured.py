@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from fastcpu.prune.pattern import Pattern
 
-PATTERN = Pattern(name="unstructured", rows=1, columns=1, kernel=None)
+PATTERN = Pattern(name="unstructured", rows=1, columns=1)

@@ -9,4 +9,5 @@ from numpy.typing import NDArray
 
 
 def score(weight: NDArray[Any]) -> NDArray[np.float64]:
+    """``|weight|`` of a weight [N, K] of any dtype, as f64 [N, K]: the higher, the more a weight matters."""
     return np.abs(weight.astype(np.float64))

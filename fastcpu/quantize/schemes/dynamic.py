@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from fastcpu.graph.edit import copy_graph, drop_unused_tensors, fresh_name
 from fastcpu.graph.ir import Graph, Node, Value
 from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.layers import Record, Selection, quantizable_linears, quantize_weights
-from fastcpu.quantize.rewrite import copy_graph, drop_unused_tensors, fresh_name, insert_after
+from fastcpu.quantize.rewrite import insert_after
 from fastcpu.quantize.scheme import Wanted
 
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastcpu.errors import QuantizationError
+from fastcpu.graph.edit import copy_graph, drop_unused_tensors, fresh_name
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
+from fastcpu.graph.limits import MAX_U8_HEAD_DIM, U8_HEAD_DIM_UNIT
 from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.layers import Record, Selection, quantizable_linears, quantize_weights
 from fastcpu.quantize.observers import Observer
 from fastcpu.quantize.observers.mse import Mse
 from fastcpu.quantize.ranges import quantization
-from fastcpu.quantize.rewrite import copy_graph, drop_unused_tensors, fresh_name, insert_after
+from fastcpu.quantize.rewrite import insert_after
 from fastcpu.quantize.scheme import Wanted
 from fastcpu.quantize.table import fit_table
-
-MAX_HEAD_DIM = 256
-"""Of u8 attention (kernels/attention/attention.h); it also has to be a multiple of 4."""
 
 
 @dataclass
@@ -57,8 +56,9 @@ def make_plan(graph: Graph, selection: Selection, record: Record) -> Plan:
         if node.op != "attention" or graph.values[node.inputs[0]].dtype != "f32":
             continue
         head_dim = node.attrs["head_dim"]
+        fits = head_dim % U8_HEAD_DIM_UNIT == 0 and head_dim <= MAX_U8_HEAD_DIM
         separate = len(set(node.inputs)) == 3
-        if separate and head_dim % 4 == 0 and head_dim <= MAX_HEAD_DIM and all(map(feeds_u8_attention, node.inputs)):
+        if fits and separate and all(map(feeds_u8_attention, node.inputs)):
             attentions.append(node)
 
     edges = {node.inputs[0]: producers[node.inputs[0]] for node in linears.values()}
