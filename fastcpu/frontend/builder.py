@@ -44,6 +44,7 @@ class Builder:
         return candidate
 
     def value(self, name: str, space: Space, channels: int, dtype: DType = "f32", grid: Grid | None = None) -> str:
+        """Register a value under a free name like ``name``, which is returned; a u8 value has a ``grid``."""
         quantization = None if grid is None else Quantization(grid.scale, grid.zero_point)
         return self.graph.add_value(Value(self.unique(name), dtype, space, channels, quantization))
 
@@ -66,6 +67,7 @@ class Builder:
         tensors: dict[str, str] | None = None,
         **attrs: Any,
     ) -> Node:
+        """Append a node: ``inputs`` and ``outputs`` name values, ``tensors`` maps roles to names."""
         node = Node(op, name, list(inputs), list(outputs), tensors or {}, attrs)
         self.graph.nodes.append(node)
         return node
@@ -110,6 +112,7 @@ class Builder:
         return Activation(value, "tokens", channels)
 
     def layernorm(self, name: str, x: Activation, gamma: Constant, beta: Constant, epsilon: float) -> Activation:
+        """``x`` normalized over its C channels, f32; ``gamma`` and ``beta`` [C]; ``epsilon`` joins the variance."""
         name = self.unique(name)
         tensors = {
             "gamma": self.tensor(f"{name}.gamma", gamma.array.reshape(-1), gamma.name),
@@ -157,24 +160,31 @@ class Builder:
         return replace(x, value=value)
 
     def pointwise(self, name: str, function: Literal["relu", "gelu", "tanh"], x: Activation) -> Activation:
+        """``function`` of every element: f32, space and channels of ``x``."""
         name = self.unique(name)
         value = self.value(f"{name}.out", x.space, x.channels)
         self.node("pointwise", name, [self.f32(x).value], [value], function=function)
         return replace(x, value=value, grid=None)
 
     def add(self, name: str, a: Activation, b: Activation) -> Activation:
+        """``a + b``, both f32 of one space and number of channels."""
         name = self.unique(name)
         value = self.value(f"{name}.out", a.space, a.channels)
         self.node("add", name, [self.f32(a).value, self.f32(b).value], [value])
         return replace(a, value=value, grid=None)
 
     def attention(self, op: str, name: str, inputs: Sequence[str], channels: int, **attrs: Any) -> Activation:
+        """``op`` (``attention`` or ``attention_qdq``) of the f32 values q, k and v per token, with its attributes.
+
+        ``channels`` is heads x head_dim of the f32 result.
+        """
         name = self.unique(name)
         value = self.value(f"{name}.out", "tokens", channels)
         self.node(op, name, inputs, [value], **attrs)
         return Activation(value, "tokens", channels)
 
     def pool(self, mode: Literal["cls", "mean", "max"], x: Activation) -> Activation:
+        """One f32 vector per sequence: the first token of ``x``, or the mean or maximum over its real tokens."""
         source = self.f32(x)
         key = (source.value, f"pool.{mode}")
         if key not in self._emitted:
@@ -185,6 +195,7 @@ class Builder:
         return Activation(self._emitted[key], "sequences", x.channels)
 
     def l2norm(self, x: Activation) -> Activation:
+        """Every token or sequence of ``x`` divided by the Euclidean length of its channels; f32."""
         name = self.unique("l2norm")
         value = self.value(f"{name}.out", x.space, x.channels)
         self.node("l2norm", name, [self.f32(x).value], [value])

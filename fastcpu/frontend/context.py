@@ -8,29 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from fastcpu.frontend.builder import Builder
-from fastcpu.frontend.symbols import (
-    PROBES,
-    Activation,
-    Array,
-    Channels,
-    Constant,
-    Context,
-    EmbeddingSum,
-    FirstToken,
-    Heads,
-    Input,
-    MaskedTokens,
-    NormPart,
-    Probabilities,
-    Probe,
-    Probed,
-    Quantized,
-    Scores,
-    Symbol,
-)
+from fastcpu.frontend.symbols import PROBES, Activation, Array, Constant, Probe, Probed, Shape, Symbol
 from fastcpu.graph.trace import Trace
-
-Shape = tuple[int, ...]
 
 
 @dataclass
@@ -91,8 +70,9 @@ class Import:
         arrays = self.arrays(symbol)
         if arrays is not None:
             return tuple(array.shape for array in arrays)
-        shapes = tuple(_shape(symbol, probe) for probe in self.probes)
-        return None if None in shapes else shapes  # type: ignore[return-value]  # None was just excluded
+        shapes = [None if symbol is None else symbol.shape(probe) for probe in self.probes]
+        known = tuple(shape for shape in shapes if shape is not None)
+        return known if len(known) == len(shapes) else None
 
     def same_shape(self, symbol: Symbol | None, *reference: str | int) -> bool:
         """True when the shape of ``symbol`` is ``reference``: sizes, or "b" for the batch and "s" for the sequence."""
@@ -119,46 +99,8 @@ class Import:
 
     def activation(self, symbol: Symbol | None) -> Activation | None:
         """The runtime value of a symbol that can be one; the op of a complete pattern is emitted at its first use."""
-        from fastcpu.frontend.patterns import embedding, layernorm
-
-        if isinstance(symbol, Activation):
-            return symbol
-        if not isinstance(symbol, EmbeddingSum | NormPart):
+        if symbol is None:
             return None
         if id(symbol) not in self._emitted:
-            activation = (
-                embedding.emit(self, symbol) if isinstance(symbol, EmbeddingSum) else layernorm.emit(self, symbol)
-            )
-            self._emitted[id(symbol)] = (symbol, activation)
+            self._emitted[id(symbol)] = (symbol, symbol.emit(self))
         return self._emitted[id(symbol)][1]
-
-
-def _shape(symbol: Symbol | None, probe: Probe) -> Shape | None:
-    if isinstance(symbol, Activation):
-        return (
-            (probe.batch, probe.sequence, symbol.channels)
-            if symbol.space == "tokens"
-            else (probe.batch, symbol.channels)
-        )
-    if isinstance(symbol, EmbeddingSum):
-        return (probe.batch if symbol.batched else 1, probe.sequence, symbol.channels)
-    if isinstance(symbol, NormPart) and symbol.stage in ("centered", "squared", "normalized", "scaled"):
-        return _shape(symbol.source, probe)
-    if isinstance(symbol, Input):
-        return probe.mask.shape
-    if isinstance(symbol, Channels):
-        leading = _shape(symbol.source, probe)
-        assert leading is not None
-        return leading[:-1] if symbol.squeezed else (*leading[:-1], symbol.end - symbol.begin)
-    if isinstance(symbol, Heads | Context):
-        value = symbol if isinstance(symbol, Heads) else symbol.value
-        sizes = {"b": probe.batch, "s": probe.sequence, "h": value.heads, "d": value.head_dim}
-        return tuple(sizes[axis] for axis in symbol.axes)
-    if isinstance(symbol, Scores | Probabilities):
-        scores = symbol if isinstance(symbol, Scores) else symbol.scores
-        return (probe.batch, scores.query.heads, probe.sequence, probe.sequence)
-    if isinstance(symbol, FirstToken):
-        return (probe.batch, 1, symbol.source.channels)
-    if isinstance(symbol, MaskedTokens):
-        return _shape(symbol.source, probe)
-    return _shape(symbol.source, probe) if isinstance(symbol, Quantized) else None

@@ -2,20 +2,25 @@
 
 The importer walks an ONNX graph once and gives each value a symbol. A pattern looks at a node and at the symbols of its
 inputs and answers with the symbols of its outputs; runtime ops are emitted when a pattern is complete, so a half-seen
-pattern (a GELU after its Erf, an attention before its Softmax) is a symbol too.
+pattern (a GELU after its Erf, an attention before its Softmax) is a symbol too. A symbol that only one pattern makes is
+defined beside that pattern.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.graph.ir import Space
 
+if TYPE_CHECKING:
+    from fastcpu.frontend.context import Import
+
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,14 @@ class Grid:
 
 class Symbol:
     """Base of all symbols."""
+
+    def shape(self, _probe: Probe, /) -> Shape | None:
+        """The shape of the ONNX value under a probe; None where nothing asks for it."""
+        return None
+
+    def emit(self, _ctx: Import, /) -> Activation | None:
+        """The runtime value of a pattern that is complete, its op emitted; called once. None for any other."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +95,9 @@ class Input(Symbol):
     name: str
     role: Literal["ids", "types"]
 
+    def shape(self, probe: Probe) -> Shape:
+        return (probe.batch, probe.sequence)
+
 
 @dataclass(frozen=True)
 class Activation(Symbol):
@@ -91,6 +107,13 @@ class Activation(Symbol):
     space: Space
     channels: int
     grid: Grid | None = None
+
+    def shape(self, probe: Probe) -> Shape:
+        leading = (probe.batch, probe.sequence) if self.space == "tokens" else (probe.batch,)
+        return (*leading, self.channels)
+
+    def emit(self, _ctx: Import, /) -> Activation:
+        return self
 
 
 @dataclass(frozen=True)
@@ -102,56 +125,9 @@ class Channels(Symbol):
     end: int
     squeezed: bool = False
 
-
-@dataclass(frozen=True, eq=False)
-class EmbeddingSum(Symbol):
-    """A sum of table rows.
-
-    ``terms`` pair the token value that indexes (``ids``, ``positions``, ``types``) with its table; ``row`` is constant.
-    """
-
-    terms: tuple[tuple[str, Constant], ...]
-    channels: int
-    name: str
-    row: Array | None = None
-    batched: bool = True
-
-
-@dataclass(frozen=True)
-class Scaled(Symbol):
-    """``source * factor``."""
-
-    source: Activation
-    factor: float
-
-
-@dataclass(frozen=True)
-class ErfTerm(Symbol):
-    """``a * erf(source / sqrt(2)) + b``."""
-
-    source: Activation
-    a: float
-    b: float
-
-
-@dataclass(frozen=True)
-class GeluPart(Symbol):
-    """``factor * gelu(source)``."""
-
-    source: Activation
-    factor: float
-
-
-@dataclass(frozen=True, eq=False)
-class NormPart(Symbol):
-    """A LayerNorm written out, up to ``stage``."""
-
-    source: Activation
-    stage: Literal[
-        "mean", "centered", "squared", "variance", "variance_eps", "deviation", "inverse", "normalized", "scaled"
-    ]
-    epsilon: float = 0.0
-    gamma: Constant | None = None
+    def shape(self, probe: Probe) -> Shape:
+        leading = self.source.shape(probe)[:-1]
+        return leading if self.squeezed else (*leading, self.end - self.begin)
 
 
 @dataclass(frozen=True)
@@ -169,6 +145,14 @@ class Heads(Symbol):
     grid: Grid | None = None
     after: float = 1.0
 
+    def shape(self, probe: Probe) -> Shape:
+        return self.ordered(probe, self.axes)
+
+    def ordered(self, probe: Probe, axes: str) -> Shape:
+        """The sizes of ``axes``."""
+        sizes = {"b": probe.batch, "s": probe.sequence, "h": self.heads, "d": self.head_dim}
+        return tuple(sizes[axis] for axis in axes)
+
 
 @dataclass(frozen=True)
 class Scores(Symbol):
@@ -180,6 +164,9 @@ class Scores(Symbol):
     grid: Grid | None = None
     masked: bool = False
 
+    def shape(self, probe: Probe) -> Shape:
+        return (probe.batch, self.query.heads, probe.sequence, probe.sequence)
+
 
 @dataclass(frozen=True)
 class Probabilities(Symbol):
@@ -189,6 +176,9 @@ class Probabilities(Symbol):
     name: str
     grid: Grid | None = None
     is_nan: bool = False
+
+    def shape(self, probe: Probe) -> Shape:
+        return self.scores.shape(probe)
 
 
 @dataclass(frozen=True)
@@ -200,33 +190,30 @@ class Context(Symbol):
     axes: str = "bhsd"
     grids: tuple[Grid, ...] = ()
 
-
-@dataclass(frozen=True)
-class FirstToken(Symbol):
-    """The first token with its axis kept: ``[batch, 1, channels]``."""
-
-    source: Activation
+    def shape(self, probe: Probe) -> Shape:
+        return self.value.ordered(probe, self.axes)
 
 
 @dataclass(frozen=True)
-class MaskedTokens(Symbol):
-    """Tokens times mask."""
+class Derived(Symbol):
+    """What a pooling makes of an activation on the way.
+
+    ``first_token``: the first token with its axis kept, [batch, 1, channels]; ``masked_tokens``: tokens times mask;
+    ``token_sum``: their sum, [batch, channels]; ``norm``: the Euclidean length over the channels.
+    """
 
     source: Activation
+    kind: Literal["first_token", "masked_tokens", "token_sum", "norm"]
+
+    def shape(self, probe: Probe) -> Shape | None:
+        if self.kind == "first_token":
+            return (probe.batch, 1, self.source.channels)
+        return self.source.shape(probe) if self.kind == "masked_tokens" else None
 
 
-@dataclass(frozen=True)
-class TokenSum(Symbol):
-    """The sum over the real tokens, ``[batch, channels]``."""
-
-    source: Activation
-
-
-@dataclass(frozen=True)
-class Norm(Symbol):
-    """The Euclidean length of an activation, over its channels."""
-
-    source: Activation
+def source_of(symbol: Symbol | None, kind: str) -> Activation | None:
+    """What a ``Derived`` of this kind is made of; None for any other symbol."""
+    return symbol.source if isinstance(symbol, Derived) and symbol.kind == kind else None
 
 
 @dataclass(frozen=True)
@@ -236,3 +223,6 @@ class Quantized(Symbol):
     source: Symbol
     grid: Grid
     dtype: str
+
+    def shape(self, probe: Probe) -> Shape | None:
+        return self.source.shape(probe)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
-from fastcpu.frontend.symbols import ErfTerm, GeluPart, Scaled, Symbol
+from fastcpu.frontend.symbols import Activation, Symbol
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -15,6 +15,31 @@ if TYPE_CHECKING:
     from fastcpu.frontend.context import Import
 
 _TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Scaled(Symbol):
+    """``source * factor``."""
+
+    source: Activation
+    factor: float
+
+
+@dataclass(frozen=True)
+class ErfTerm(Symbol):
+    """``a * erf(source / sqrt(2)) + b``."""
+
+    source: Activation
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class GeluPart(Symbol):
+    """``factor * gelu(source)``."""
+
+    source: Activation
+    factor: float
 
 
 def _close(a: float, b: float) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Activation, Channels, FirstToken, Symbol
+from fastcpu.frontend.symbols import Activation, Channels, Derived, Symbol, source_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -51,7 +51,7 @@ def _slice(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[Sy
         if begin < end:
             return [Channels(x, begin, end)]
     if axis == 1 and (begin, end) == (0, 1):
-        return [FirstToken(x)]
+        return [Derived(x, "first_token")]
     ctx.miss("channels", node, f"a slice of axis {axis}, {begin} to {end}")
     return None
 
@@ -67,7 +67,7 @@ def _gather(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[S
         channel = number % x.channels
         return [Channels(x, channel, channel + 1, squeezed=index.ndim == 0)]
     if axis == 1 and number == 0:
-        return [ctx.builder.pool("cls", x) if index.ndim == 0 else FirstToken(x)]
+        return [ctx.builder.pool("cls", x) if index.ndim == 0 else Derived(x, "first_token")]
     ctx.miss("channels", node, f"a gather of index {number} from axis {axis}")
     return None
 
@@ -75,8 +75,9 @@ def _gather(ctx: Import, node: ir.Node, x: Activation, inputs: Inputs) -> list[S
 def _squeeze(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     x = inputs[0]
     axes_input = inputs[1] if len(inputs) > 1 else None
-    if isinstance(x, FirstToken) and ctx.axes(node, axes_input, 3) == [1]:
-        return [ctx.builder.pool("cls", x.source)]
+    first_token = source_of(x, "first_token")
+    if first_token is not None and ctx.axes(node, axes_input, 3) == [1]:
+        return [ctx.builder.pool("cls", first_token)]
     source = x if isinstance(x, Activation) else None
     part = Channels(source, 0, source.channels) if source is not None else x
     if isinstance(part, Channels) and part.end - part.begin == 1 and not part.squeezed:

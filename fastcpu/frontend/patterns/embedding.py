@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcpu.errors import GraphError
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Activation, Array, Constant, EmbeddingSum, Input, Probed, Symbol
+from fastcpu.frontend.symbols import Activation, Array, Constant, Input, Probe, Probed, Shape, Symbol
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastcpu.frontend.context import Import
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingSum(Symbol):
+    """A sum of table rows.
+
+    ``terms`` pair the token value that indexes (``ids``, ``positions``, ``types``) with its table; ``row`` is constant.
+    """
+
+    terms: tuple[tuple[str, Constant], ...]
+    channels: int
+    name: str
+    row: Array | None = None
+    batched: bool = True
+
+    def shape(self, probe: Probe) -> Shape:
+        return (probe.batch if self.batched else 1, probe.sequence, self.channels)
+
+    def emit(self, ctx: Import) -> Activation:
+        """The embedding op; a constant row is folded into the smallest table."""
+        if not self.terms:
+            raise GraphError(f"embedding '{self.name}' is the same for every token")
+        smallest = min(range(len(self.terms)), key=lambda i: self.terms[i][1].array.shape[0])
+        terms: list[tuple[str, Array, str]] = []
+        for i, (source, table) in enumerate(self.terms):
+            array = table.array if self.row is None or i != smallest else table.array + self.row
+            terms.append((source, array, table.name.removeprefix(ctx.prefix)))
+        name = self.name.rpartition(".")[0] or self.name
+        return ctx.builder.embedding(name, terms, self.channels)
 
 
 def _gather(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
@@ -78,19 +107,6 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     if isinstance(a, EmbeddingSum) and isinstance(b, EmbeddingSum) and a.channels == b.channels:
         return [_sum(a, b)]
     return None
-
-
-def emit(ctx: Import, symbol: EmbeddingSum) -> Activation:
-    """The embedding op for a sum of rows; a constant row is folded into the last table, which is the smallest one."""
-    if not symbol.terms:
-        raise GraphError(f"embedding '{symbol.name}' is the same for every token")
-    smallest = min(range(len(symbol.terms)), key=lambda i: symbol.terms[i][1].array.shape[0])
-    terms: list[tuple[str, Array, str]] = []
-    for i, (source, table) in enumerate(symbol.terms):
-        array = table.array if symbol.row is None or i != smallest else table.array + symbol.row
-        terms.append((source, array, table.name.removeprefix(ctx.prefix)))
-    name = symbol.name.rpartition(".")[0] or symbol.name
-    return ctx.builder.embedding(name, terms, symbol.channels)
 
 
 PATTERN = Pattern("embedding", frozenset({"Gather", "Add"}), match)

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Activation, Channels, Context, FirstToken, Heads, Symbol
+from fastcpu.frontend.symbols import Activation, Channels, Context, Heads, Symbol, source_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from fastcpu.frontend.context import Import, Shape
+    from fastcpu.frontend.context import Import
+    from fastcpu.frontend.symbols import Shape
 
 
 def reshaped(ctx: Import, node: ir.Node, inputs: Inputs) -> tuple[Shape, ...] | None:
@@ -59,9 +60,10 @@ def _reshape(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
             ctx.miss("heads", node, f"attention with axes {x.axes} becomes {after[0]}")
             return None
         return [emit(ctx, x)]
-    if isinstance(x, FirstToken):
-        pooled = after == tuple((p.batch, x.source.channels) for p in ctx.probes)
-        return [ctx.builder.pool("cls", x.source)] if pooled else None
+    first_token = source_of(x, "first_token")
+    if first_token is not None:
+        pooled = after == tuple((p.batch, first_token.channels) for p in ctx.probes)
+        return [ctx.builder.pool("cls", first_token)] if pooled else None
     source = ctx.activation(x)
     if source is not None:
         x = Channels(source, 0, source.channels)

@@ -8,7 +8,7 @@ import onnx_ir
 
 from fastcpu.frontend.patterns.heads import reshaped
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Input, Norm, Symbol
+from fastcpu.frontend.symbols import Input, Symbol, source_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +37,7 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     elif node.op_type == "Expand":
         shapes, targets = ctx.shapes(x), ctx.arrays(inputs[1])
         pairs = [] if shapes is None or targets is None else list(zip(shapes, targets, strict=True))
-        same = isinstance(x, Norm) or (
+        same = source_of(x, "norm") is not None or (
             bool(pairs) and all(_covers(shape, [int(n) for n in target]) for shape, target in pairs)
         )
     elif node.op_type == "Slice":

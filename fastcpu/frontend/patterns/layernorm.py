@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
-from fastcpu.frontend.symbols import Activation, Constant, NormPart, Symbol
+from fastcpu.frontend.symbols import Activation, Constant, Probe, Shape, Symbol
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastcpu.frontend.context import Import
+
+
+@dataclass(frozen=True, eq=False)
+class NormPart(Symbol):
+    """A LayerNorm written out, up to ``stage``."""
+
+    source: Activation
+    stage: Literal[
+        "mean", "centered", "squared", "variance", "variance_eps", "deviation", "inverse", "normalized", "scaled"
+    ]
+    epsilon: float = 0.0
+    gamma: Constant | None = None
+
+    def shape(self, probe: Probe) -> Shape | None:
+        whole = self.stage in ("centered", "squared", "normalized", "scaled")
+        return self.source.shape(probe) if whole else None
+
+    def emit(self, ctx: Import) -> Activation | None:
+        """A missing scale is 1 and a missing shift 0."""
+        if self.stage not in ("normalized", "scaled"):
+            return None
+        name = self.gamma.name if self.gamma is not None else self.source.value
+        return _emit(ctx, self, name.rpartition(".")[0] or name, None)
 
 
 def _vector(symbol: Symbol | None, channels: int) -> Constant | None:
@@ -23,14 +46,6 @@ def _vector(symbol: Symbol | None, channels: int) -> Constant | None:
 
 def _filled(channels: int, number: float, name: str) -> Constant:
     return Constant(np.full(channels, number, np.float32), name)
-
-
-def emit(ctx: Import, part: NormPart) -> Activation | None:
-    """The op for a complete norm; missing scale is 1 and missing shift 0. None for an incomplete one."""
-    if part.stage not in ("normalized", "scaled"):
-        return None
-    name = part.gamma.name if part.gamma is not None else part.source.value
-    return _emit(ctx, part, name.rpartition(".")[0] or name, None)
 
 
 def _emit(ctx: Import, part: NormPart, name: str, beta: Constant | None) -> Activation:

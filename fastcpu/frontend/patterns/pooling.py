@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
-from fastcpu.frontend.symbols import Activation, MaskedTokens, Norm, Symbol, TokenSum
+from fastcpu.frontend.symbols import Activation, Derived, Symbol, source_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -42,25 +42,27 @@ def _reduce(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     keeps = keepdims is None or keepdims.as_int() == 1
     axes_input = inputs[1] if len(inputs) > 1 else None
     if node.op_type == "ReduceSum":
-        if isinstance(x, MaskedTokens) and ctx.axes(node, axes_input, 3) == [1] and not keeps:
-            return [TokenSum(x.source)]
+        tokens = source_of(x, "masked_tokens")
+        if tokens is not None and ctx.axes(node, axes_input, 3) == [1] and not keeps:
+            return [Derived(tokens, "token_sum")]
         return None
     source = ctx.activation(x)
     if source is None:
         return None
     rank = 3 if source.space == "tokens" else 2
-    return [Norm(source)] if ctx.axes(node, axes_input, rank) == [rank - 1] and keeps else None
+    return [Derived(source, "norm")] if ctx.axes(node, axes_input, rank) == [rank - 1] and keeps else None
 
 
 def _divide(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     x, divisor = inputs[0], inputs[1]
-    if isinstance(x, TokenSum):
+    summed, normed = source_of(x, "token_sum"), source_of(divisor, "norm")
+    if summed is not None:
         if not _is_count(ctx, divisor):
             ctx.miss("pooling", node, "the sum over tokens is not divided by their number")
             return None
-        return [ctx.builder.pool("mean", x.source)]
-    if isinstance(divisor, Norm) and ctx.activation(x) == divisor.source:
-        return [ctx.builder.l2norm(divisor.source)]
+        return [ctx.builder.pool("mean", summed)]
+    if normed is not None and ctx.activation(x) == normed:
+        return [ctx.builder.l2norm(normed)]
     return None
 
 
@@ -70,17 +72,18 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
             for x, other in either_order(inputs):
                 source = ctx.activation(x) if _is_mask(ctx, other) else None
                 if isinstance(source, Activation) and source.space == "tokens":
-                    return [MaskedTokens(source)]
+                    return [Derived(source, "masked_tokens")]
             return None
         case "ReduceSum" | "ReduceL2":
             return _reduce(ctx, node, inputs)
         case "Div":
             return _divide(ctx, node, inputs)
     x = inputs[0]  # Clip, Max
-    if isinstance(x, Norm) and len(inputs) > 1 and (len(inputs) < 3 or inputs[2] is None):
-        lowest = ctx.scalar(inputs[1])
-        return [x] if lowest is not None and lowest <= _LARGEST_EPSILON else None
-    return None
+    bounded_above = len(inputs) > 2 and inputs[2] is not None
+    if x is None or source_of(x, "norm") is None or len(inputs) < 2 or bounded_above:
+        return None
+    lowest = ctx.scalar(inputs[1])
+    return [x] if lowest is not None and lowest <= _LARGEST_EPSILON else None
 
 
 PATTERN = Pattern("pooling", frozenset({"Mul", "ReduceSum", "ReduceL2", "Div", "Clip", "Max"}), match)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir
 
+from fastcpu.frontend.patterns.embedding import EmbeddingSum
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
 from fastcpu.frontend.symbols import (
     Activation,
     Constant,
     Context,
-    EmbeddingSum,
     Grid,
     Heads,
     Probabilities,
