@@ -24,8 +24,9 @@ def drop_unused_tensors(graph: Graph) -> None:
 
 
 def fresh_name(graph: Graph, wanted: str) -> str:
-    """``wanted``, or with a number behind it if there is such a value already."""
+    """``wanted``, or with a number behind it if a value, tensor or node has this name already."""
+    taken = {*graph.values, *graph.tensors, *(node.name for node in graph.nodes)}
     name, count = wanted, 1
-    while name in graph.values:
+    while name in taken:
         name, count = f"{wanted}.{count}", count + 1
     return name

@@ -14,6 +14,7 @@ import pytest
 import fastcpu
 from fastcpu import _core
 from fastcpu.errors import FileFormatError, GraphError
+from fastcpu.export import onnx_ops
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
 from fastcpu.graph.rules import RULES, Check
@@ -26,8 +27,8 @@ def test_valid_graphs(head: Any) -> None:
     verify.check(graphs.encoder(head=head))
 
 
-def test_rules_cover_the_runtime() -> None:
-    assert {row["name"] for row in _core.op_table()} == set(RULES)
+def test_rules_and_exported_forms_are_those_of_the_runtime() -> None:
+    assert {row["name"] for row in _core.op_table()} == set(RULES) == set(onnx_ops.OPS)
 
 
 def _node(graph: Graph, op: str) -> Node:

@@ -258,6 +258,22 @@ def test_merging_qkv_changes_no_bit(scheme: str, sparsity: float) -> None:
     assert merge_qkv.run(result, Trace()) == 0
 
 
+def test_merging_takes_names_that_are_free() -> None:
+    result = quantized(graphs.encoder(layers=1), "static")
+    fc1 = by_name(result)["layer0.fc1"]
+    for role, suffix in (("weight", "weight"), ("bias", "bias")):
+        tensor = result.tensors.pop(fc1.tensors[role])
+        tensor.name = fc1.tensors[role] = f"layer0.attention.qkv.{suffix}"
+        result.add_tensor(tensor)
+    fc1.name = "layer0.attention.qkv"
+    feeds = graphs.batch()
+    before = executor.run(result, feeds)
+    passes.run(result, passes=passes.PASSES_AFTER_QUANTIZATION)
+    assert "layer0.attention.qkv.1" in by_name(result)
+    for name, array in executor.run(result, feeds).items():
+        assert np.array_equal(array, before[name])
+
+
 def test_merging_says_why_not() -> None:
     trace = Trace()
     assert merge_qkv.run(graphs.encoder(layers=1), trace) == 0

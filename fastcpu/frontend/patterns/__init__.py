@@ -1,8 +1,10 @@
 """The patterns that turn ONNX nodes into runtime ops, in the order in which they are tried on a node.
 
 A pattern names the operators that it looks at. It is asked with the symbols of the node's inputs and answers with the
-symbols of its outputs, or None when the node is not its own; where it came close it says why (``ctx.miss``). A new one is
-a file here and its line below; symbols of its own say in ``shape`` and ``emit`` what the importer asks of them.
+symbols of its outputs, or None when the node is not its own; where it came close it says why (``ctx.miss``).
+
+To add one: a file here with a ``PATTERN``, and its line below. Symbols that it defines say in ``shape`` and ``emit``
+what the importer asks of them.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcpu.graph.edit import drop_unused_tensors
+from fastcpu.graph.edit import drop_unused_tensors, fresh_name
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
 from fastcpu.graph.trace import Trace
 
@@ -55,19 +55,20 @@ def _merge(graph: Graph, attention: Node) -> None:
     linears = [next(node for node in graph.nodes if name in node.outputs) for name in attention.inputs]
     values = [graph.values[name] for name in attention.inputs]
     starts = np.cumsum([0, *(value.channels for value in values)]).tolist()
-    name = f"{attention.name}.qkv"
+    name = fresh_name(graph, f"{attention.name}.qkv")
 
     weights = [graph.tensors[linear.tensors["weight"]] for linear in linears]
     scales = [weight.scale for weight in weights if weight.scale is not None]
     stacked, encoding = np.concatenate([weight.data for weight in weights]), weights[0].encoding
-    tensors = {"weight": graph.add_tensor(Tensor(f"{name}.weight", stacked, np.concatenate(scales), encoding))}
+    weight_name = fresh_name(graph, f"{name}.weight")
+    tensors = {"weight": graph.add_tensor(Tensor(weight_name, stacked, np.concatenate(scales), encoding))}
     bias = np.concatenate([graph.tensors[linear.tensors["bias"]].data for linear in linears])
-    tensors["bias"] = graph.add_tensor(Tensor(f"{name}.bias", bias))
+    tensors["bias"] = graph.add_tensor(Tensor(fresh_name(graph, f"{name}.bias"), bias))
     if any("bias_s32" in linear.tensors for linear in linears):
         integers = np.concatenate([_bias_s32(graph, linear) for linear in linears])
-        tensors["bias_s32"] = graph.add_tensor(Tensor(f"{name}.bias_s32", integers))
+        tensors["bias_s32"] = graph.add_tensor(Tensor(fresh_name(graph, f"{name}.bias_s32"), integers))
 
-    value = Value(f"{name}.out", values[0].dtype, values[0].space, starts[-1])
+    value = Value(fresh_name(graph, f"{name}.out"), values[0].dtype, values[0].space, starts[-1])
     if value.dtype == "u8":
         q, k, v = (_quantization(value) for value in values)
         groups = tuple((start, p.scale, p.zero_point) for start, p in zip(starts, (q, k, v), strict=False))
