@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastcpu.errors import InputError, QuantizationError
 from fastcpu.graph.ir import Graph
+from fastcpu.graph.limits import BLOCK_HEIGHT
 from fastcpu.prune import PATTERNS, LayerSparsity, prune_graph, sparsity_of
 from fastcpu.quantize import (
     SCHEMES,
@@ -332,7 +333,7 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity]) -> list[dict[str, Any
         if node.op != "linear":
             continue
         tensor = graph.tensors[node.tensors["weight"]]
-        whole = tensor.data.shape[0] % 4 == 0
+        whole = tensor.data.shape[0] % BLOCK_HEIGHT == 0
         rows.append(
             {
                 "name": node.name,
