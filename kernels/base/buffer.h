@@ -22,9 +22,21 @@ class AlignedBuffer {
     if (!data_) throw std::bad_alloc();
   }
 
-  // Grows to at least `bytes`, at least doubling; contents are lost. Never shrinks.
+  // Grows to at least `bytes`, at least doubling where there is memory for that; contents are lost. Never shrinks.
+  // Leaves nothing behind when it throws std::bad_alloc.
   void reserve(size_t bytes) {
-    if (bytes > size_) *this = AlignedBuffer(bytes > 2 * size_ ? bytes : 2 * size_);
+    if (bytes <= size_) return;
+    const size_t twice = 2 * size_;
+    *this = AlignedBuffer();  // what is here may be what the new memory needs
+    if (twice > bytes) {
+      try {
+        *this = AlignedBuffer(twice);
+        return;
+      } catch (const std::bad_alloc&) {
+        // the exact size may still fit
+      }
+    }
+    *this = AlignedBuffer(bytes);
   }
 
   uint8_t* data() const { return data_.get(); }
