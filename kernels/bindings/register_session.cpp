@@ -94,12 +94,15 @@ void fill_batch(const Session& session, Context& context, const py::dict& feeds)
   }
   const auto role = [](InputRole r) { return static_cast<size_t>(r); };
   const size_t ids_role = role(InputRole::ids), mask_role = role(InputRole::mask), types_role = role(InputRole::types);
-  if (!objects[ids_role]) throw Error(Error::Kind::input, "input '" + input_names[ids_role] + "' is missing");
-  Feed feed;
   const auto is_list = [](const py::object& object) {
     return py::isinstance<py::list>(object) || py::isinstance<py::tuple>(object);
   };
-  if (is_list(objects[ids_role])) {
+  const bool ragged = objects[ids_role] && is_list(objects[ids_role]);
+  for (const InputInfo& input : inputs)
+    if (!input.optional && !objects[role(input.role)] && !(ragged && input.role == InputRole::mask))
+      throw Error(Error::Kind::input, "input '" + input.name + "' is missing");
+  Feed feed;
+  if (ragged) {
     const std::vector<IntSpan> ids = spans(objects[ids_role], input_names[ids_role], feed);
     if (objects[mask_role])
       throw Error(Error::Kind::input, "input '" + input_names[mask_role] +
@@ -114,9 +117,6 @@ void fill_batch(const Session& session, Context& context, const py::dict& feeds)
     session.set_ragged(context, ids, types);
     return;
   }
-  for (const InputInfo& input : inputs)
-    if (!input.optional && !objects[role(input.role)])
-      throw Error(Error::Kind::input, "input '" + input.name + "' is missing");
   const IntArray ids = matrix(objects[ids_role], input_names[ids_role], feed);
   IntArray mask, types;
   if (objects[mask_role]) mask = matrix(objects[mask_role], input_names[mask_role], feed);

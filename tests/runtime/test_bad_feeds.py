@@ -66,3 +66,17 @@ def test_neighbouring_outputs(session: fastcpu.Session) -> None:
 def test_unaligned_output(session: fastcpu.Session) -> None:
     with pytest.raises(fastcpu.InputError, match=r"out\['start_logits'\].*not aligned"):
         session.run(FEEDS, out={"start_logits": unaligned(np.zeros((3, 9), np.float32))})
+
+
+def test_required_token_types_are_required_in_every_form(seeds: dict[str, Model], tmp_path: Path) -> None:
+    model = seeds["f32"].copy()
+    for graph_input in model.graph["inputs"]:
+        graph_input["optional"] = False
+    session = fastcpu.Session(model.write(tmp_path / "m"))
+    ids = FEEDS["input_ids"]
+    for feeds in ({"input_ids": ids, "attention_mask": ids}, {"input_ids": list(ids)}):
+        with pytest.raises(fastcpu.InputError, match="'token_type_ids' is missing"):
+            session.run(feeds)
+    zeros = np.zeros_like(ids)
+    padded = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": zeros})
+    assert same(session.run({"input_ids": list(ids), "token_type_ids": list(zeros)}), padded)
