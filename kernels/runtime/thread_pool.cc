@@ -5,9 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <new>
 #include <string>
 #include <system_error>
@@ -29,20 +30,18 @@ void pause_cpu() {
 #endif
 }
 
-// cgroup v2 "cpu.max" or v1 quota / period; 0 when there is no limit.
-int cgroup_cpus() {
-  double quota = 0, period = 0;
-  std::string first;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> first >> period) {
-    if (first == "max") return 0;
-    quota = std::atof(first.c_str());
+// CPUs per period that one group may use; infinity when it has no limit of its own.
+double group_quota(const std::string& folder, bool v2) {
+  std::string quota;
+  double period = 0;
+  if (v2) {
+    std::ifstream(folder + "/cpu.max") >> quota >> period;
   } else {
-    std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-        period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (!(quota_file >> quota) || !(period_file >> period)) return 0;
+    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
   }
-  if (quota <= 0 || period <= 0) return 0;
-  return std::max(1, static_cast<int>(quota / period + 0.5));
+  const double microseconds = std::atof(quota.c_str());  // 0 for "max" and for a file that is not there; v1: -1
+  return microseconds > 0 && period > 0 ? microseconds / period : std::numeric_limits<double>::infinity();
 }
 
 std::atomic<ThreadPool*> process_pool{nullptr};
@@ -56,6 +55,26 @@ void forget_pool() {
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, forget_pool);
 
 }  // namespace
+
+int cgroup_cpus(const std::string& root) {
+  double least = std::numeric_limits<double>::infinity();
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path, without controllers in v2
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool v2 = controllers == ",,";
+    if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
+    const std::string mount = root + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu");
+    // A container may see the path of the host, or one above its own root: what is not below the mount point is
+    // skipped.
+    std::string path = line.substr(second + 1);
+    if (path.empty() || path[0] != '/' || path.find("/..") != std::string::npos) path = "/";
+    least = std::min(least, group_quota(mount, v2));
+    for (; path.size() > 1; path.erase(path.rfind('/'))) least = std::min(least, group_quota(mount + path, v2));
+  }
+  return std::isinf(least) ? 0 : std::max(1, static_cast<int>(std::min(least, 1e6) + 0.5));
+}
 
 int available_cpus() {
   cpu_set_t set;
@@ -76,7 +95,6 @@ struct ThreadPool::Worker {
   std::condition_variable wake;
   std::atomic<uint32_t> posted{0};  // runs given to this worker
   std::atomic<bool> asleep{false};
-  bool stop = false;  // under mutex
 };
 
 ThreadPool& ThreadPool::process() {
@@ -85,22 +103,10 @@ ThreadPool& ThreadPool::process() {
   const std::lock_guard<std::mutex> lock(creation);
   pool = process_pool.load(std::memory_order_relaxed);
   if (pool == nullptr) {
-    pool = new ThreadPool;  // lives as long as the process: workers may outlast static destruction
+    pool = new ThreadPool;
     process_pool.store(pool, std::memory_order_release);
   }
   return *pool;
-}
-
-ThreadPool::~ThreadPool() {
-  for (auto& worker : workers_) {
-    {
-      const std::lock_guard<std::mutex> lock(worker->mutex);
-      worker->stop = true;
-      worker->posted.fetch_add(1, std::memory_order_release);
-    }
-    worker->wake.notify_one();
-    worker->thread.join();
-  }
 }
 
 void ThreadPool::grow(int workers) {
@@ -167,10 +173,6 @@ void ThreadPool::work(Worker& worker) {
       worker.asleep.store(false, std::memory_order_relaxed);
     }
     ++seen;
-    {
-      const std::lock_guard<std::mutex> lock(worker.mutex);
-      if (worker.stop) return;
-    }
     call_(body_, worker.index);
     pending_.fetch_sub(1, std::memory_order_release);
   }

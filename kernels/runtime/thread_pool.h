@@ -1,24 +1,31 @@
 // The process's worker threads. One pool serves all sessions: a run asks for n threads, gets the calling thread plus n
 // - 1 workers, and keeps them until it is done ("queued whole"). Workers spin for a moment after a run, then sleep.
-// After fork() the child starts with an empty pool.
+// After fork() the child starts with an empty pool. The pool lives as long as the process: workers may outlast static
+// destruction.
 #pragma once
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
 namespace fastcpu {
 
-// CPUs that this process may use: the smaller of its affinity mask and its cgroup's quota, at least 1.
+// CPUs that this process may use: the smaller of its affinity mask and cgroup_cpus(), at least 1.
 int available_cpus();
+
+// The CPU quota of this process's control groups, rounded to whole CPUs, at least 1; 0 when there is none. It is the
+// smallest on the path from the process's own group up to the root, of cgroup v2 and of v1's cpu controller at their
+// usual mount points. `root` stands before the paths of /proc and /sys.
+int cgroup_cpus(const std::string& root = "");
 
 class ThreadPool {
  public:
   static ThreadPool& process();
-  ~ThreadPool();
+  ~ThreadPool() = delete;
 
   // Calls body(0) .. body(threads - 1) at once, body(0) on the calling thread, and returns when all are done. Bodies
   // must not throw.

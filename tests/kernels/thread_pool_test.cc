@@ -1,15 +1,18 @@
 // The thread pool: every body runs exactly once, from many callers, with growing numbers of threads, and after a fork.
+// The CPUs that a process may use: quotas of control groups.
 #include "runtime/thread_pool.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <string>
 #include <thread>
 #include <vector>
 
-#include "oracle.h"
 #include "runtime/planner.h"
+#include "tiny_model.h"
 
 // The child of a fork uses threads on purpose.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() { return "die_after_fork=0"; }
@@ -88,9 +91,59 @@ void check_whole_tiles(Report& report) {
     }
 }
 
+using Files = std::vector<std::pair<std::string, std::string>>;
+
+// cgroup_cpus() of a system with these files.
+int cpus_of(const Files& files) {
+  const ScratchDirectory root;
+  for (const auto& [path, text] : files) {
+    const std::filesystem::path file = root.path() + path;
+    std::filesystem::create_directories(file.parent_path());
+    write_file(file.string(), text);
+  }
+  return cgroup_cpus(root.path());
+}
+
+void check_quotas(Report& report) {
+  const std::string own = "/proc/self/cgroup", v2 = "/sys/fs/cgroup", v1 = "/sys/fs/cgroup/cpu";
+  const auto expect = [&](const char* what, int cpus, const Files& files) {
+    const int found = cpus_of(files);
+    report.check(found == cpus, "%s: %d CPUs instead of %d", what, found, cpus);
+  };
+  expect("no files", 0, {});
+  expect("v2 without limits", 0, {{own, "0::/a\n"}, {v2 + "/a/cpu.max", "max 100000\n"}});
+  expect("v2, the root of a container", 3, {{own, "0::/\n"}, {v2 + "/cpu.max", "300000 100000\n"}});
+  expect("v2, the own group", 2, {{own, "0::/a/b\n"}, {v2 + "/a/b/cpu.max", "200000 100000\n"}});
+  expect("v2, a slice above", 4,
+         {{own, "0::/a/b/c\n"}, {v2 + "/a/cpu.max", "200000 50000\n"}, {v2 + "/a/b/c/cpu.max", "max 100000\n"}});
+  expect("v2, the least of several", 2,
+         {{own, "0::/a/b\n"},
+          {v2 + "/cpu.max", "900000 100000\n"},
+          {v2 + "/a/cpu.max", "200000 100000\n"},
+          {v2 + "/a/b/cpu.max", "400000 100000\n"}});
+  expect("v2, a group of others", 0, {{own, "0::/a\n"}, {v2 + "/b/cpu.max", "100000 100000\n"}});
+  expect("v2, less than one CPU", 1, {{own, "0::/a\n"}, {v2 + "/a/cpu.max", "10000 100000\n"}});
+  expect("v2, outside of the namespace", 5, {{own, "0::/../x\n"}, {v2 + "/cpu.max", "500000 100000\n"}});
+  expect("v1, the own group", 2,
+         {{own, "5:memory:/m\n4:cpu,cpuacct:/a/b\n3:cpuset:/s\n"},
+          {v1 + "/a/b/cpu.cfs_quota_us", "200000\n"},
+          {v1 + "/a/b/cpu.cfs_period_us", "100000\n"}});
+  expect("v1, the path of the host", 3,
+         {{own, "4:cpuacct,cpu:/docker/1234\n"},
+          {v1 + "/cpu.cfs_quota_us", "300000\n"},
+          {v1 + "/cpu.cfs_period_us", "100000\n"}});
+  expect("v1 without limits", 0,
+         {{own, "1:cpu:/a\n0::/\n"}, {v1 + "/a/cpu.cfs_quota_us", "-1\n"}, {v1 + "/a/cpu.cfs_period_us", "100000\n"}});
+  expect("another controller", 0,
+         {{own, "1:cpuset:/a\n"}, {v1 + "/cpu.cfs_quota_us", "100000\n"}, {v1 + "/cpu.cfs_period_us", "100000\n"}});
+  expect("damaged files", 0,
+         {{own, "\n:\n::\n0:\n0::\n0::x\n0::/a:b\n"}, {v2 + "/a:b/cpu.max", "-\n"}, {v2 + "/cpu.max", "1e5 0\n"}});
+}
+
 int run_test(uint64_t seed) {
   Report report(seed);
   report.check(available_cpus() >= 1, "no CPU is available");
+  check_quotas(report);
   check_whole_tiles(report);
   check_sizes(report);
   check_callers(report);
