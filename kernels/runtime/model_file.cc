@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <set>
 
@@ -20,6 +21,19 @@ constexpr int64_t kMaxChannels = 1 << 20;
 constexpr int64_t kMaxReduction = 32768;  // docs/numerics.md, section 1
 
 [[noreturn]] void fail(const std::string& what) { throw Error(Error::Kind::file, what); }
+
+using Keys = std::initializer_list<std::string_view>;
+
+// What nobody reads is refused: the model is all that its file says.
+void expect_keys(const Json& json, Keys known) {
+  for (const auto& [key, member] : json.object())
+    if (std::find(known.begin(), known.end(), key) == known.end()) fail(json.path() + ": unknown key \"" + key + "\"");
+}
+
+void refuse_keys(const Json& json, Keys keys, const std::string& why) {
+  for (const std::string_view key : keys)
+    if (json.find(key) != nullptr) fail(json.path() + ": \"" + std::string(key) + "\" " + why);
+}
 
 DType entry_dtype(const Json& json) {
   static const std::pair<const char*, DType> names[] = {{"F32", DType::f32}, {"U8", DType::u8},   {"I8", DType::s8},
@@ -176,6 +190,8 @@ ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
   const int64_t version = graph_.at("version").integer();
   if (version != 1)
     fail(graph_path + ": format version " + std::to_string(version) + " is not supported (this build reads version 1)");
+  expect_keys(graph_, {"format", "version", "producer", "name", "inputs", "outputs", "tensors", "checksums", "values",
+                       "nodes"});
   if (const Json* name = graph_.find("name")) name_ = name->string();
 
   weights_ = std::make_unique<MappedFile>(weights_path);
@@ -271,6 +287,7 @@ const Entry& ModelFile::entry(const Json& name, DType dtype) const {
 
 void ModelFile::read_tensors(const Json& graph) {
   for (const auto& [name, json] : graph.at("tensors").object()) {
+    expect_keys(json, {"encoding", "shape", "storage", "parts", "block", "scale"});
     TensorInfo tensor;
     tensor.name = name;
     tensor.shape = read_shape(json.at("shape"));
@@ -281,7 +298,10 @@ void ModelFile::read_tensors(const Json& graph) {
       tensor.encoding = Encoding::dense;
       tensor.values = &entry(parts.at("values"), tensor.storage);
       check_shape(*tensor.values, tensor.shape, json.path());
+      refuse_keys(json, {"block"}, "belongs to block tensors");
+      expect_keys(parts, {"values"});
     } else if (encoding == "block") {
+      expect_keys(parts, {"values", "index", "offsets"});
       const auto& block = json.at("block").array();
       if (block.size() != 2 || block[0].integer() != 4 || block[1].integer() != 1)
         fail(json.path() + ": only 4x1 blocks are supported");
@@ -306,6 +326,8 @@ void ModelFile::read_tensors(const Json& graph) {
       for (int64_t n = 0; n < tensor.rows(); ++n)
         if (!(tensor.scale[n] > 0) || !std::isfinite(tensor.scale[n]))
           fail(json.path() + ": the scale of row " + std::to_string(n) + " is not a positive number");
+    } else {
+      refuse_keys(json, {"scale"}, "belongs to s8 tensors");
     }
     if (tensor.storage == DType::f32 &&
         !all_finite(reinterpret_cast<const float*>(tensor.values->data), tensor.values->elements()))
@@ -317,6 +339,7 @@ void ModelFile::read_tensors(const Json& graph) {
 void ModelFile::read_values(const Json& graph) {
   std::vector<std::pair<int, const Json*>> dynamic;
   for (const auto& [name, json] : graph.at("values").object()) {
+    expect_keys(json, {"dtype", "space", "channels", "scale", "zero_point", "groups", "dynamic"});
     ValueInfo value;
     value.name = name;
     const std::string& dtype = json.at("dtype").string();
@@ -330,8 +353,10 @@ void ModelFile::read_values(const Json& graph) {
     if (value.dtype == DType::u8) {
       const Json* scale = json.find("dynamic");
       if (scale != nullptr) {
+        refuse_keys(json, {"scale", "zero_point", "groups"}, "contradicts \"dynamic\"");
         dynamic.emplace_back(static_cast<int>(values_.size()), scale);
       } else if (const Json* groups = json.find("groups")) {
+        refuse_keys(json, {"scale", "zero_point"}, "contradicts \"groups\"");
         for (const Json& group : groups->array()) {
           const auto& items = group.array();
           if (items.size() != 3) fail(group.path() + ": expected [first_channel, scale, zero_point]");
@@ -349,6 +374,8 @@ void ModelFile::read_values(const Json& graph) {
       }
       for (const QuantGroup& group : value.groups)
         if (!(group.scale >= FLT_MIN)) fail(json.path() + ": a scale must be a positive normal f32");
+    } else {
+      refuse_keys(json, {"scale", "zero_point", "groups", "dynamic"}, "belongs to u8 values");
     }
     value_names_.emplace(name, static_cast<int>(values_.size()));
     values_.push_back(std::move(value));
@@ -373,6 +400,7 @@ void ModelFile::read_nodes(const Json& graph) {
   std::set<int> written;
   std::set<std::string> names;
   for (const Json& json : graph.at("nodes").array()) {
+    expect_keys(json, {"op", "name", "inputs", "outputs", "tensors", "attrs"});
     NodeInfo node;
     node.op = json.at("op").string();
     node.name = json.at("name").string();
@@ -415,7 +443,11 @@ void ModelFile::read_interface(const Json& graph) {
     if (dtype.string() != expected) fail(dtype.path() + ": \"" + dtype.string() + "\" is not supported");
   };
   for (const Json& json : graph.at("inputs").array()) {
+    expect_keys(json, {"name", "dtype", "dims", "role", "optional"});
     check_dtype(json, "int64");
+    const Json& dims = json.at("dims");
+    if (dims.array().size() != 2) fail(dims.path() + ": expected two names, of the batch and of the sequence axis");
+    for (const Json& dim : dims.array()) dim.string();
     InputInfo input;
     input.name = json.at("name").string();
     const std::string& role = json.at("role").string();
@@ -434,6 +466,7 @@ void ModelFile::read_interface(const Json& graph) {
   read_unpad_inputs();
   std::set<std::string> names;
   for (const Json& json : graph.at("outputs").array()) {
+    expect_keys(json, {"name", "dtype", "dims", "value"});
     check_dtype(json, "float32");
     OutputInfo output;
     output.name = json.at("name").string();

@@ -64,6 +64,12 @@ void expect_names(const NodeInfo& node, Names attrs, Names tensors) {
     if (!known(tensors, role)) node.fail("unknown tensor \"" + role + "\"");
 }
 
+void refuse_attrs(const NodeInfo& node, Names attrs, const std::string& why) {
+  for (const std::string_view name : attrs)
+    if (node.attrs != nullptr && node.attrs->find(name) != nullptr)
+      node.fail("attribute \"" + std::string(name) + "\" " + why);
+}
+
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels) {
   if (value.is_scale) node.fail("value '" + value.name + "' is a dynamic scale and cannot be used here");
   if (value.dtype != dtype)

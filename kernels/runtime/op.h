@@ -133,6 +133,7 @@ void check_attention_length(const Batch& batch);
 // Checks shared by ops: each throws Error(graph) naming the node.
 using Names = std::initializer_list<std::string_view>;
 void expect_names(const NodeInfo& node, Names attrs, Names tensors = {});  // nothing that the op would ignore
+void refuse_attrs(const NodeInfo& node, Names attrs, const std::string& why);
 void expect_arity(const NodeInfo& node, size_t min_inputs, size_t max_inputs, size_t min_outputs, size_t max_outputs);
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels);
 void expect_scale(const NodeInfo& node, const ValueInfo& value, Space space);  // of a dynamic u8 value

@@ -243,7 +243,7 @@ def name_outputs_alike(model: Model) -> None:
     model.graph["outputs"][1]["name"] = "start_logits"
 
 
-ATTENTION, NORM, QUANTIZED = "layer0.attention", "layer0.norm1", "layer0.norm1.out.q"
+ATTENTION, NORM, QUANTIZED = "layer0.attention", "layer0.norm1", "layer0.attention.out"
 
 
 @pytest.mark.parametrize(
@@ -377,9 +377,70 @@ def quantized_value(kind: str, model: Model) -> str:
 def test_bad_quantization(seeds: dict[str, Model], change: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = seeds["static"].copy()
     name = quantized_value("static", model)
+    if change.keys() & {"groups", "dynamic"}:
+        for key in ("scale", "zero_point"):
+            edit("values", name, key, to=...)(model)
     for key, to in change.items():
         edit("values", name, key, to=to)(model)
     refuse(model.write(tmp_path / "m"), FileFormatError, f"values.{name}.*{message}|{message}")
+
+
+@pytest.mark.parametrize(
+    ("place", "keys", "message"),
+    [
+        ((), {"comment": "x"}, 'graph.json: .*unknown key "comment"'),
+        (("inputs", 0), {"rolle": "ids"}, r'inputs\[0\]: unknown key "rolle"'),
+        (("outputs", 0), {"optional": True}, r'outputs\[0\]: unknown key "optional"'),
+        (("values", "qa.out"), {"chanels": 2}, 'values.qa.out: unknown key "chanels"'),
+        (("values", "qa.out"), {"scale": 0.1}, 'values.qa.out: "scale" belongs to u8 values'),
+        (("values", "qa.out"), {"zero_point": 3}, 'values.qa.out: "zero_point" belongs to u8 values'),
+        (("values", "qa.out"), {"dynamic": "qa.out"}, 'values.qa.out: "dynamic" belongs to u8 values'),
+        (("values", "ids"), {"groups": []}, 'values.ids: "groups" belongs to u8 values'),
+        (("values", QUANTIZED), {"groups": []}, f'values.{QUANTIZED}: "scale" contradicts "groups"'),
+        (("values", QUANTIZED), {"dynamic": "qa.out"}, f'values.{QUANTIZED}: "scale" contradicts "dynamic"'),
+        (("tensors", "qa.weight"), {"shapes": []}, 'tensors.qa.weight: unknown key "shapes"'),
+        (("tensors", "qa.bias"), {"scale": "qa.weight.scale"}, 'tensors.qa.bias: "scale" belongs to s8 tensors'),
+        (("tensors", "qa.bias"), {"block": [4, 1]}, 'tensors.qa.bias: "block" belongs to block tensors'),
+        (("tensors", "qa.bias", "parts"), {"index": "qa.bias"}, 'tensors.qa.bias.parts: unknown key "index"'),
+        (("tensors", "layer0.fc1.weight", "parts"), {"mask": "qa.bias"}, 'weight.parts: unknown key "mask"'),
+        (("nodes", 3), {"attributes": {}}, r'nodes\[3\]: unknown key "attributes"'),
+    ],
+    ids=lambda value: value[-50:] if isinstance(value, str) else None,
+)  # fmt: skip
+def test_keys_that_would_be_ignored(
+    seeds: dict[str, Model], place: tuple[Any, ...], keys: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    model = seeds["static"].copy()
+    found: Any = model.graph
+    for step in place:
+        found = found[step]
+    found |= keys
+    refuse(model.write(tmp_path / "m"), FileFormatError, message)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("op", "key", "value", "message"),
+    [
+        ("linear", "table_scale", 0.1, '"table_scale" belongs to a table'),
+        ("linear", "table_zero_point", 3, '"table_zero_point" belongs to a table'),
+        ("attention", "k_scale", 0.1, '"k_scale" belongs to u8 inputs|k_scale is not the scale'),
+    ],
+)
+def test_attributes_that_would_be_ignored(
+    seeds: dict[str, Model], kind: str, op: str, key: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    model = seeds[kind].copy()
+    found = next(n for n in model.graph["nodes"] if n["op"] == op and "table" not in n.get("tensors", {}))
+    found["attrs"][key] = value
+    refuse(model.write(tmp_path / "m"), GraphError, f"'{found['name']}'.*{message}")
+
+
+@pytest.mark.parametrize("dims", [[], ["batch"], ["batch", "sequence", "more"], ["batch", 4], "batch", ...])
+def test_dims_of_inputs(seeds: dict[str, Model], dims: Any, tmp_path: Path) -> None:
+    model = seeds["f32"].copy()
+    edit("inputs", 0, "dims", to=dims)(model)
+    refuse(model.write(tmp_path / "m"), FileFormatError, r"inputs\[0\].*(dims|expected a string)")
 
 
 def test_dynamic_scales_that_are_misused(seeds: dict[str, Model], tmp_path: Path) -> None:

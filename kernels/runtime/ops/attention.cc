@@ -46,6 +46,7 @@ class Attention : public Op {
     if (!out_u8_ && y.dtype != DType::f32) node.fail("the output must be u8 or f32");
     if (dtype == DType::f32) {
       if (out_u8_) node.fail("f32 inputs give an f32 output");
+      refuse_attrs(node, {"q_scale", "q_zero_point", "k_scale", "v_scale"}, "belongs to u8 inputs");
       kernel_ = &select(attention_f32_manifest(), context.isa);
       exponent_scale_ = static_cast<float>(softmax_scale * kLog2E);
     } else {

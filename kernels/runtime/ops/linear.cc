@@ -70,6 +70,7 @@ class Linear : public Op {
     activation_ = activation_of(node, activation);
     if ((activation == "table") != (node.tensor("table") != nullptr))
       node.fail("activation \"table\" and a tensor \"table\" need each other");
+    if (activation != "table") refuse_attrs(node, {"table_scale", "table_zero_point"}, "belongs to a table");
     if (x.dtype == DType::u8)
       build_u8(node, context, weight, activation == "table");
     else if (x.dtype == DType::f32)
