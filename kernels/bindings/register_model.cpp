@@ -41,8 +41,7 @@ py::object to_python(const Json& json) {
 }
 
 py::array to_array(const Entry& entry) {
-  const char* dtypes[] = {"f4", "u1", "i1", "u2", "i4", "u4"};  // in the order of DType
-  return py::array(py::dtype(dtypes[static_cast<int>(entry.dtype)]),
+  return py::array(py::dtype(name_of(kNumpyNames, entry.dtype)),
                    std::vector<py::ssize_t>(entry.shape.begin(), entry.shape.end()), entry.data);
 }
 
@@ -61,8 +60,8 @@ py::dict describe_tensor(const TensorInfo& tensor, bool data) {
     bytes += static_cast<size_t>(tensor.rows()) * sizeof(float);
     if (data) parts["scale"] = py::array_t<float>(static_cast<py::ssize_t>(tensor.rows()), tensor.scale);
   }
-  row["encoding"] = tensor.encoding == Encoding::block4x1 ? "block" : "dense";
-  row["storage"] = dtype_name(tensor.storage);
+  row["encoding"] = name_of(kEncodingNames, tensor.encoding);
+  row["storage"] = name_of(kDTypeNames, tensor.storage);
   row["shape"] = py::tuple(py::cast(tensor.shape));
   row["blocks"] = tensor.nonzero_blocks();
   row["bytes"] = bytes;
@@ -71,10 +70,9 @@ py::dict describe_tensor(const TensorInfo& tensor, bool data) {
 }
 
 py::dict describe_value(const ModelFile& model, const ValueInfo& value) {
-  const char* spaces[] = {"tokens", "sequences", "output"};  // in the order of Space
   py::dict row;
-  row["dtype"] = dtype_name(value.dtype);
-  row["space"] = spaces[static_cast<int>(value.space)];
+  row["dtype"] = name_of(kDTypeNames, value.dtype);
+  row["space"] = name_of(kSpaceNames, value.space);
   row["channels"] = value.channels;
   py::list groups;
   if (value.dynamic_scale < 0)
@@ -111,11 +109,10 @@ py::dict read_model(const py::object& path_like, bool data) {
     file = std::make_unique<ModelFile>(path);
   }
   const ModelFile& model = *file;
-  const char* roles[] = {"ids", "mask", "types"};  // in the order of InputRole
   py::list inputs, outputs, nodes;
   py::dict values, tensors;
   for (const InputInfo& input : model.inputs())
-    inputs.append(py::make_tuple(input.name, roles[static_cast<int>(input.role)], input.optional));
+    inputs.append(py::make_tuple(input.name, name_of(kInputRoleNames, input.role), input.optional));
   for (const OutputInfo& output : model.outputs())
     outputs.append(py::make_tuple(output.name, model.values()[static_cast<size_t>(output.value)].name, output.dims));
   for (const ValueInfo& value : model.values()) values[value.name.c_str()] = describe_value(model, value);

@@ -192,10 +192,6 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
   return result;
 }
 
-const char* role_name(InputRole role) {
-  return role == InputRole::ids ? "ids" : role == InputRole::mask ? "mask" : "types";
-}
-
 py::list op_table_rows() {
   py::list rows;
   for (const OpTraits& op : op_table()) {
@@ -243,12 +239,10 @@ void register_session(py::module_& module) {
              options.threads = threads;
              options.keep = keep;
              options.profile = profile;
-             if (execution == "dense")
-               options.execution = Execution::dense;
-             else if (execution == "sparse")
-               options.execution = Execution::sparse;
-             else if (execution != "auto")
+             const auto found = parse_name(kExecutionNames, execution);
+             if (!found)
                throw Error(Error::Kind::input, "execution must be auto, dense or sparse, not '" + execution + "'");
+             options.execution = *found;
              const py::gil_scoped_release release;
              return std::make_unique<Session>(path, options);
            }),
@@ -270,15 +264,14 @@ void register_session(py::module_& module) {
           py::arg("feeds"), py::arg("names"))
       .def_property_readonly("threads", &Session::threads)
       .def_property_readonly("isa", [](const Session& session) { return isa_name(session.isa()); })
-      .def_property_readonly("name", [](const Session& session) { return session.model().name(); })
-      .def_property_readonly("weight_bytes", [](const Session& session) { return session.model().weight_bytes(); })
-      .def_property_readonly("inputs",
-                             [](const Session& session) {
-                               py::list rows;
-                               for (const InputInfo& input : session.model().inputs())
-                                 rows.append(py::make_tuple(input.name, role_name(input.role), input.optional));
-                               return rows;
-                             })
+      .def_property_readonly(
+          "inputs",
+          [](const Session& session) {
+            py::list rows;
+            for (const InputInfo& input : session.model().inputs())
+              rows.append(py::make_tuple(input.name, name_of(kInputRoleNames, input.role), input.optional));
+            return rows;
+          })
       .def_property_readonly("outputs",
                              [](const Session& session) {
                                py::list rows;
@@ -286,14 +279,7 @@ void register_session(py::module_& module) {
                                  rows.append(py::make_tuple(output.name, output.dims));
                                return rows;
                              })
-      .def("values",
-           [](const Session& session) {
-             py::list rows;
-             for (const ValueInfo& value : session.model().values())
-               rows.append(py::make_tuple(value.name, dtype_name(value.dtype), value.channels));
-             return rows;
-           })
-      .def("ops", &describe_ops, "One dict per op: kernel, density, work, and time since the profile was reset.")
+      .def("ops", &describe_ops, "One dict per op (fastcpu.Session.ops).")
       .def("reset_profile", &Session::reset_profile);
 }
 

@@ -5,10 +5,13 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "base/names.h"
 
 namespace fastcpu {
 
 enum class Activation : int { none, relu, gelu, tanh };  // gelu: the exact one, x/2 (1 + erf(x / sqrt 2))
+constexpr Name<Activation> kActivationNames[] = {
+    {Activation::none, "none"}, {Activation::relu, "relu"}, {Activation::gelu, "gelu"}, {Activation::tanh, "tanh"}};
 
 struct PointwiseKernel {
   const char* name;

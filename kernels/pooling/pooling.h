@@ -6,10 +6,12 @@
 
 #include "attention/attention.h"
 #include "base/isa.h"
+#include "base/names.h"
 
 namespace fastcpu {
 
 enum class Pool : int { cls, mean, max };
+constexpr Name<Pool> kPoolNames[] = {{Pool::cls, "cls"}, {Pool::mean, "mean"}, {Pool::max, "max"}};
 
 struct PoolingKernel {
   const char* name;

@@ -35,18 +35,19 @@ void refuse_keys(const Json& json, Keys keys, const std::string& why) {
     if (json.find(key) != nullptr) fail(json.path() + ": \"" + std::string(key) + "\" " + why);
 }
 
-DType entry_dtype(const Json& json) {
-  static const std::pair<const char*, DType> names[] = {{"F32", DType::f32}, {"U8", DType::u8},   {"I8", DType::s8},
-                                                        {"U16", DType::u16}, {"I32", DType::s32}, {"U32", DType::u32}};
-  for (const auto& [name, dtype] : names)
-    if (json.string() == name) return dtype;
-  fail(json.path() + ": unsupported dtype \"" + json.string() + "\"");
+// `otherwise` says what is wrong with any other name.
+template <class Enum, size_t N>
+Enum read_name(const Json& json, const Name<Enum> (&names)[N], const char* otherwise) {
+  const auto value = parse_name(names, json.string());
+  if (!value) fail(json.path() + ": " + otherwise + " \"" + json.string() + "\"");
+  return *value;
 }
 
-DType storage_dtype(const Json& json) {
-  for (const DType dtype : {DType::f32, DType::u8, DType::s8, DType::s32})
-    if (json.string() == dtype_name(dtype)) return dtype;
-  fail(json.path() + ": unsupported storage \"" + json.string() + "\"");
+DType read_dtype(const Json& json, std::initializer_list<DType> allowed, const char* otherwise) {
+  const DType dtype = read_name(json, kDTypeNames, otherwise);
+  if (std::find(allowed.begin(), allowed.end(), dtype) == allowed.end())
+    fail(json.path() + ": " + otherwise + " \"" + json.string() + "\"");
+  return dtype;
 }
 
 std::vector<int64_t> read_shape(const Json& json) {
@@ -108,24 +109,6 @@ size_t dtype_bytes(DType dtype) {
     default:
       return 4;
   }
-}
-
-const char* dtype_name(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "f32";
-    case DType::u8:
-      return "u8";
-    case DType::s8:
-      return "s8";
-    case DType::u16:
-      return "u16";
-    case DType::s32:
-      return "s32";
-    case DType::u32:
-      return "u32";
-  }
-  return "?";
 }
 
 int64_t Entry::elements() const {
@@ -224,7 +207,7 @@ void ModelFile::read_entries(const std::string& where, const std::string& graph_
   for (const auto& [name, item] : json.object()) {
     if (name == "__metadata__") continue;
     Entry entry;
-    entry.dtype = entry_dtype(item.at("dtype"));
+    entry.dtype = read_name(item.at("dtype"), kSafetensorsNames, "unsupported dtype");
     entry.shape = read_shape(item.at("shape"));
     const auto& offsets = item.at("data_offsets").array();
     if (offsets.size() != 2) fail(where + ": tensor '" + name + "': data_offsets needs two numbers");
@@ -281,7 +264,8 @@ const Entry& ModelFile::entry(const Json& name, DType dtype) const {
   const auto it = entries_.find(name.string());
   if (it == entries_.end() || is_pad(it->first))
     fail(name.path() + ": weights.safetensors has no tensor '" + name.string() + "'");
-  if (it->second.dtype != dtype) fail(name.path() + ": tensor '" + name.string() + "' is not " + dtype_name(dtype));
+  if (it->second.dtype != dtype)
+    fail(name.path() + ": tensor '" + name.string() + "' is not " + name_of(kDTypeNames, dtype));
   return it->second;
 }
 
@@ -291,16 +275,16 @@ void ModelFile::read_tensors(const Json& graph) {
     TensorInfo tensor;
     tensor.name = name;
     tensor.shape = read_shape(json.at("shape"));
-    tensor.storage = storage_dtype(json.at("storage"));
+    tensor.storage =
+        read_dtype(json.at("storage"), {DType::f32, DType::u8, DType::s8, DType::s32}, "unsupported storage");
     const Json& parts = json.at("parts");
-    const std::string& encoding = json.at("encoding").string();
-    if (encoding == "dense") {
-      tensor.encoding = Encoding::dense;
+    tensor.encoding = read_name(json.at("encoding"), kEncodingNames, "unknown encoding");
+    if (tensor.encoding == Encoding::dense) {
       tensor.values = &entry(parts.at("values"), tensor.storage);
       check_shape(*tensor.values, tensor.shape, json.path());
       refuse_keys(json, {"block"}, "belongs to block tensors");
       expect_keys(parts, {"values"});
-    } else if (encoding == "block") {
+    } else {
       expect_keys(parts, {"values", "index", "offsets"});
       const auto& block = json.at("block").array();
       if (block.size() != 2 || block[0].integer() != 4 || block[1].integer() != 1)
@@ -308,7 +292,6 @@ void ModelFile::read_tensors(const Json& graph) {
       if (tensor.shape.size() != 2 || tensor.shape[0] % 4 != 0 || tensor.shape[1] > 65535 ||
           tensor.storage != DType::s8)
         fail(json.path() + ": a block tensor is an s8 matrix with rows in fours");
-      tensor.encoding = Encoding::block4x1;
       tensor.values = &entry(parts.at("values"), DType::s8);
       tensor.index = &entry(parts.at("index"), DType::u16);
       tensor.offsets = &entry(parts.at("offsets"), DType::u32);
@@ -316,8 +299,6 @@ void ModelFile::read_tensors(const Json& graph) {
       if (tensor.index->shape.size() != 1) fail(json.path() + ".parts.index: not a vector");
       check_shape(*tensor.values, {tensor.index->elements(), 4}, json.path() + ".parts.values");
       check_blocks(tensor, json.path());
-    } else {
-      fail(json.path() + ": unknown encoding \"" + encoding + "\"");
     }
     if (tensor.storage == DType::s8) {
       const Entry& scale = entry(json.at("scale"), DType::f32);
@@ -342,13 +323,8 @@ void ModelFile::read_values(const Json& graph) {
     expect_keys(json, {"dtype", "space", "channels", "scale", "zero_point", "groups", "dynamic"});
     ValueInfo value;
     value.name = name;
-    const std::string& dtype = json.at("dtype").string();
-    if (dtype != "f32" && dtype != "u8" && dtype != "s32") fail(json.path() + ": unknown dtype \"" + dtype + "\"");
-    value.dtype = dtype == "f32" ? DType::f32 : dtype == "u8" ? DType::u8 : DType::s32;
-    const std::string& space = json.at("space").string();
-    if (space != "tokens" && space != "sequences" && space != "output")
-      fail(json.path() + ": unknown space \"" + space + "\"");
-    value.space = space == "tokens" ? Space::tokens : space == "sequences" ? Space::sequences : Space::output;
+    value.dtype = read_dtype(json.at("dtype"), {DType::f32, DType::u8, DType::s32}, "unknown dtype");
+    value.space = read_name(json.at("space"), kSpaceNames, "unknown space");
     value.channels = json.at("channels").integer(1, kMaxChannels);
     if (value.dtype == DType::u8) {
       const Json* scale = json.find("dynamic");
@@ -450,9 +426,7 @@ void ModelFile::read_interface(const Json& graph) {
     for (const Json& dim : dims.array()) dim.string();
     InputInfo input;
     input.name = json.at("name").string();
-    const std::string& role = json.at("role").string();
-    if (role != "ids" && role != "mask" && role != "types") fail(json.path() + ": unknown role \"" + role + "\"");
-    input.role = role == "ids" ? InputRole::ids : role == "mask" ? InputRole::mask : InputRole::types;
+    input.role = read_name(json.at("role"), kInputRoleNames, "unknown role");
     const Json* optional = json.find("optional");
     input.optional = optional != nullptr && optional->boolean();
     for (const InputInfo& other : inputs_)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/names.h"
 
 namespace fastcpu {
 
@@ -31,8 +32,13 @@ class MappedFile {
 };
 
 enum class DType : uint8_t { f32, u8, s8, u16, s32, u32 };
+constexpr Name<DType> kDTypeNames[] = {{DType::f32, "f32"}, {DType::u8, "u8"},   {DType::s8, "s8"},
+                                       {DType::u16, "u16"}, {DType::s32, "s32"}, {DType::u32, "u32"}};
+constexpr Name<DType> kSafetensorsNames[] = {{DType::f32, "F32"}, {DType::u8, "U8"},   {DType::s8, "I8"},
+                                             {DType::u16, "U16"}, {DType::s32, "I32"}, {DType::u32, "U32"}};
+constexpr Name<DType> kNumpyNames[] = {{DType::f32, "f4"}, {DType::u8, "u1"},  {DType::s8, "i1"},
+                                       {DType::u16, "u2"}, {DType::s32, "i4"}, {DType::u32, "u4"}};
 size_t dtype_bytes(DType dtype);
-const char* dtype_name(DType dtype);
 
 // One entry of weights.safetensors.
 struct Entry {
@@ -44,6 +50,7 @@ struct Entry {
 };
 
 enum class Encoding : uint8_t { dense, block4x1 };
+constexpr Name<Encoding> kEncodingNames[] = {{Encoding::dense, "dense"}, {Encoding::block4x1, "block"}};
 
 // A constant of the graph, checked against its descriptor.
 struct TensorInfo {
@@ -61,6 +68,8 @@ struct TensorInfo {
 };
 
 enum class Space : uint8_t { tokens, sequences, output };
+constexpr Name<Space> kSpaceNames[] = {
+    {Space::tokens, "tokens"}, {Space::sequences, "sequences"}, {Space::output, "output"}};
 
 struct QuantGroup {
   int64_t first_channel;
@@ -102,6 +111,8 @@ struct NodeInfo {
 };
 
 enum class InputRole : uint8_t { ids, mask, types };
+constexpr Name<InputRole> kInputRoleNames[] = {
+    {InputRole::ids, "ids"}, {InputRole::mask, "mask"}, {InputRole::types, "types"}};
 
 struct InputInfo {
   std::string name;

@@ -73,7 +73,8 @@ void refuse_attrs(const NodeInfo& node, Names attrs, const std::string& why) {
 void expect_value(const NodeInfo& node, const ValueInfo& value, DType dtype, Space space, int64_t channels) {
   if (value.is_scale) node.fail("value '" + value.name + "' is a dynamic scale and cannot be used here");
   if (value.dtype != dtype)
-    node.fail("value '" + value.name + "' is " + dtype_name(value.dtype) + ", expected " + dtype_name(dtype));
+    node.fail("value '" + value.name + "' is " + name_of(kDTypeNames, value.dtype) + ", expected " +
+              name_of(kDTypeNames, dtype));
   if (value.space != space) node.fail("value '" + value.name + "' is in the wrong space");
   if (value.channels != channels)
     node.fail("value '" + value.name + "' has " + std::to_string(value.channels) + " channels, expected " +

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "base/names.h"
 #include "base/tile.h"
 #include "runtime/model_file.h"
 
@@ -31,7 +32,11 @@ struct Batch {
   }
 };
 
-enum class Execution : uint8_t { automatic, dense, sparse };  // of block-sparse weights; the result is the same
+// How weights with 4x1 blocks are executed; the result is the same. `dense` fills the gaps with zeros and multiplies
+// everything; `sparse` and, for now, `automatic` run the blocks alone.
+enum class Execution : uint8_t { automatic, dense, sparse };
+constexpr Name<Execution> kExecutionNames[] = {
+    {Execution::automatic, "auto"}, {Execution::dense, "dense"}, {Execution::sparse, "sparse"}};
 
 struct OpContext {
   const std::vector<ValueInfo>& values;

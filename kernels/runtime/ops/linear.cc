@@ -17,11 +17,10 @@ constexpr int64_t kRowUnit =
     48;  // rows per part are a multiple of this, so that register blocks of 4, 6, 8, 12 or 16 rows stay whole
 
 Activation activation_of(const NodeInfo& node, const std::string& name) {
-  if (name == "none" || name == "table") return Activation::none;
-  if (name == "relu") return Activation::relu;
-  if (name == "gelu") return Activation::gelu;
-  if (name == "tanh") return Activation::tanh;
-  node.fail("unknown activation \"" + name + "\"");
+  if (name == "table") return Activation::none;  // the table holds it
+  const auto activation = parse_name(kActivationNames, name);
+  if (!activation) node.fail("unknown activation \"" + name + "\"");
+  return *activation;
 }
 
 // Calls visit(row, column, value) for the stored weights of an s8 matrix: all, or those of its blocks.

@@ -19,14 +19,9 @@ class Pointwise : public Op {
     expect_value(node, context.value(output_), DType::f32, x.space, x.channels);
     stride_ = channel_stride(x.channels);
     const std::string function = node.attr_string("function", "");
-    if (function == "relu")
-      activation_ = Activation::relu;
-    else if (function == "gelu")
-      activation_ = Activation::gelu;
-    else if (function == "tanh")
-      activation_ = Activation::tanh;
-    else
-      node.fail("unknown function \"" + function + "\"");
+    const auto found = parse_name(kActivationNames, function);
+    if (!found || *found == Activation::none) node.fail("unknown function \"" + function + "\"");
+    activation_ = *found;
   }
 
   OpInfo info() const override { return {kernel_.name, 0, 1, 0}; }

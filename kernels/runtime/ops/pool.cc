@@ -19,14 +19,9 @@ class PoolOp : public Op {
     expect_value(node, context.value(input_), DType::f32, Space::tokens, channels_);
     expect_value(node, context.value(output_), DType::f32, Space::sequences, channels_);
     const std::string mode = node.attr_string("mode", "");
-    if (mode == "cls")
-      mode_ = Pool::cls;
-    else if (mode == "mean")
-      mode_ = Pool::mean;
-    else if (mode == "max")
-      mode_ = Pool::max;
-    else
-      node.fail("unknown mode \"" + mode + "\"");
+    const auto found = parse_name(kPoolNames, mode);
+    if (!found) node.fail("unknown mode \"" + mode + "\"");
+    mode_ = *found;
   }
 
   OpInfo info() const override { return {kernel_.name, 0, 1, 0}; }
