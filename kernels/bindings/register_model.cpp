@@ -4,7 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/bindings.h"
-#include "runtime/model_file.h"
+#include "runtime/op.h"
 
 namespace py = pybind11;
 
@@ -94,7 +94,7 @@ py::dict describe_node(const ModelFile& model, const NodeInfo& node) {
   for (const auto& [role, tensor] : node.tensors) tensors[role.c_str()] = tensor->name;
   row["op"] = node.op;
   row["name"] = node.name;
-  row["inputs"] = node.op == "unpad" ? py::list(py::cast(node.graph_inputs)) : names(node.inputs);
+  row["inputs"] = node.traits->graph_inputs ? py::list(py::cast(node.graph_inputs)) : names(node.inputs);
   row["outputs"] = names(node.outputs);
   row["tensors"] = tensors;
   row["attrs"] = node.attrs == nullptr ? py::object(py::dict()) : to_python(*node.attrs);

@@ -201,6 +201,8 @@ py::list op_table_rows() {
     row["ragged_ok"] = op.ragged_ok;
     row["in_place"] = op.in_place;
     row["stateful"] = op.stateful;
+    row["graph_inputs"] = op.graph_inputs;
+    row["writes_output"] = op.writes_output;
     rows.append(row);
   }
   return rows;

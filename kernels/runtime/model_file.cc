@@ -12,6 +12,7 @@
 #include "base/buffer.h"
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "runtime/op.h"
 
 namespace fastcpu {
 namespace {
@@ -381,8 +382,10 @@ void ModelFile::read_nodes(const Json& graph) {
     node.op = json.at("op").string();
     node.name = json.at("name").string();
     if (!names.insert(node.name).second) fail(json.path() + ": two nodes are named '" + node.name + "'");
+    node.traits = find_op(node.op);
+    if (node.traits == nullptr) node.fail("unknown op");
     for (const Json& item : json.at("inputs").array()) {
-      if (node.op == "unpad") {
+      if (node.traits->graph_inputs) {
         node.graph_inputs.push_back(item.string());
         continue;
       }
@@ -437,7 +440,7 @@ void ModelFile::read_interface(const Json& graph) {
   if (inputs_.empty() ||
       std::none_of(inputs_.begin(), inputs_.end(), [](const InputInfo& i) { return i.role == InputRole::ids; }))
     fail(directory_ + "/graph.json: no input with role \"ids\"");
-  read_unpad_inputs();
+  check_graph_inputs();
   std::set<std::string> names;
   for (const Json& json : graph.at("outputs").array()) {
     expect_keys(json, {"name", "dtype", "dims", "value"});
@@ -456,10 +459,10 @@ void ModelFile::read_interface(const Json& graph) {
   if (outputs_.empty()) fail(directory_ + "/graph.json: no outputs");
 }
 
-// The inputs of an unpad are those with the roles ids, mask and types, in this order; each output needs its input.
-void ModelFile::read_unpad_inputs() const {
+// Graph inputs are read together: those with the roles ids, mask and types, in this order; each output needs its input.
+void ModelFile::check_graph_inputs() const {
   for (const NodeInfo& node : nodes_) {
-    if (node.op != "unpad") continue;
+    if (!node.traits->graph_inputs) continue;
     for (size_t i = 0; i < node.graph_inputs.size(); ++i) {
       const auto it = std::find_if(inputs_.begin(), inputs_.end(),
                                    [&](const InputInfo& input) { return input.name == node.graph_inputs[i]; });

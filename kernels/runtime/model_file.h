@@ -89,10 +89,13 @@ struct ValueInfo {
   const QuantGroup& group_of(int64_t channel) const;
 };
 
+struct OpTraits;  // runtime/op.h
+
 struct NodeInfo {
   std::string op, name;
-  std::vector<int> inputs;                // values; empty for unpad
-  std::vector<std::string> graph_inputs;  // unpad: names of graph inputs
+  const OpTraits* traits = nullptr;       // of the op; the reader refuses a node without
+  std::vector<int> inputs;                // values; empty for an op with graph_inputs
+  std::vector<std::string> graph_inputs;  // names of graph inputs
   std::vector<int> outputs;
   std::map<std::string, const TensorInfo*, std::less<>> tensors;
   const Json* attrs = nullptr;  // an object, or nullptr for none
@@ -147,7 +150,7 @@ class ModelFile {
   void read_values(const Json& graph);
   void read_nodes(const Json& graph);
   void read_interface(const Json& graph);
-  void read_unpad_inputs() const;
+  void check_graph_inputs() const;
   const Entry& entry(const Json& name, DType dtype) const;
   int value_index(const std::string& name, const std::string& where) const;
 

@@ -6,15 +6,15 @@
 
 namespace fastcpu {
 
-#define FASTCPU_OP(name, token_wise, ragged_ok, in_place, stateful) \
+#define FASTCPU_OP(name, token_wise, ragged_ok, in_place, stateful, graph_inputs, writes_output) \
   std::unique_ptr<Op> make_##name(const NodeInfo& node, const OpContext& context);
 #include "runtime/ops.inc"
 #undef FASTCPU_OP
 
 const std::vector<OpTraits>& op_table() {
   static const std::vector<OpTraits> table = {
-#define FASTCPU_OP(name, token_wise, ragged_ok, in_place, stateful) \
-  OpTraits{#name, token_wise, ragged_ok, in_place, stateful, make_##name},
+#define FASTCPU_OP(name, token_wise, ragged_ok, in_place, stateful, graph_inputs, writes_output) \
+  OpTraits{#name, token_wise, ragged_ok, in_place, stateful, graph_inputs, writes_output, make_##name},
 #include "runtime/ops.inc"
 #undef FASTCPU_OP
   };

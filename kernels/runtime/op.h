@@ -42,16 +42,14 @@ struct OpContext {
   const std::vector<ValueInfo>& values;
   Isa isa;
   Execution execution;
-  const std::map<int, std::vector<int32_t> Batch::*>& token_arrays;  // outputs of unpad
+  const std::map<int, std::vector<int32_t> Batch::*>& token_arrays;  // outputs of ops with graph_inputs
   const ValueInfo& value(int index) const { return values[static_cast<size_t>(index)]; }
   std::vector<int32_t> Batch::* token_array(const NodeInfo& node,
                                             int index) const;  // Error(graph) when the value does not come from unpad
 };
 
 // Where values live during a run.
-class Memory {
- public:
-  virtual ~Memory() = default;
+struct Memory {
   const Batch* batch = nullptr;
   std::vector<uint8_t*>
       base;  // shared values: first byte; token arrays of unpad: the batch's vectors; outputs: the caller's arrays
@@ -113,11 +111,13 @@ class Op {
 
 struct OpTraits {
   const char* name;
-  bool token_wise;  // output column t depends on input column t alone: may run tile by tile, in a group with its
-                    // neighbours
-  bool ragged_ok;   // needs no padding
-  bool in_place;    // may write its first f32 output over an f32 input that is not needed any more
-  bool stateful;    // keeps state between runs, in the context
+  // Output column t depends on input column t alone: may run tile by tile, in a group with its neighbours.
+  bool token_wise;
+  bool ragged_ok;  // needs no padding: a sequence gets the same answer alone and in any batch (tests/conformance)
+  bool in_place;   // may write its first f32 output over an f32 input that is not needed any more
+  bool stateful;  // keeps state between runs, in the context; others answer a batch alike each time (tests/conformance)
+  bool graph_inputs;   // reads inputs of the graph instead of values; its outputs are the token arrays of the batch
+  bool writes_output;  // its output is an array of the caller
   std::unique_ptr<Op> (*make)(const NodeInfo& node, const OpContext& context);
 };
 

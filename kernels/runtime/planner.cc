@@ -18,22 +18,22 @@ struct Lifetime {
   int defined_op = -1, last_op = -1;  // node
 };
 
-std::vector<Segment> make_segments(const ModelFile& model, const std::vector<const OpTraits*>& traits) {
+std::vector<Segment> make_segments(const ModelFile& model) {
   std::vector<Segment> segments;
   for (size_t i = 0; i < model.nodes().size(); ++i) {
     const NodeInfo& node = model.nodes()[i];
     const Space space = model.values()[static_cast<size_t>(node.outputs.at(0))].space;
     const bool joins =
-        !segments.empty() && traits[i]->token_wise && segments.back().token_wise && segments.back().space == space;
-    if (!joins) segments.push_back({traits[i]->token_wise, space, {}});
+        !segments.empty() && node.traits->token_wise && segments.back().token_wise && segments.back().space == space;
+    if (!joins) segments.push_back({node.traits->token_wise, space, {}});
     segments.back().ops.push_back(static_cast<int>(i));
   }
   return segments;
 }
 
 // Local buffers of one token-wise segment, reused as soon as their value is dead.
-int64_t place_locals(const ModelFile& model, const std::vector<const OpTraits*>& traits, const Segment& segment,
-                     const std::vector<Lifetime>& lifetimes, std::vector<Place>& places) {
+int64_t place_locals(const ModelFile& model, const Segment& segment, const std::vector<Lifetime>& lifetimes,
+                     std::vector<Place>& places) {
   struct Buffer {
     int64_t bytes;
     int last_op;
@@ -53,7 +53,7 @@ int64_t place_locals(const ModelFile& model, const std::vector<const OpTraits*>&
       for (size_t b = 0; b < buffers.size(); ++b) {
         const bool dead = buffers[b].last_op < op;
         const bool overwritable =
-            traits[static_cast<size_t>(op)]->in_place && !took_input && value.dtype == DType::f32 && !value.is_scale &&
+            node.traits->in_place && !took_input && value.dtype == DType::f32 && !value.is_scale &&
             buffers[b].last_op == op && buffers[b].value != output &&
             model.values()[static_cast<size_t>(buffers[b].value)].dtype == DType::f32 &&
             std::find(node.inputs.begin(), node.inputs.end(), buffers[b].value) != node.inputs.end();
@@ -80,10 +80,10 @@ int64_t place_locals(const ModelFile& model, const std::vector<const OpTraits*>&
 
 }  // namespace
 
-Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& traits,
-               const std::map<int, std::vector<int32_t> Batch::*>& token_arrays, const std::vector<bool>& keep) {
+Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> Batch::*>& token_arrays,
+               const std::vector<bool>& keep) {
   Plan plan;
-  plan.segments = make_segments(model, traits);
+  plan.segments = make_segments(model);
   plan.places.resize(model.values().size());
   std::vector<Lifetime> lifetimes(model.values().size());
   for (size_t s = 0; s < plan.segments.size(); ++s)
@@ -100,22 +100,19 @@ Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& trait
     }
 
   for (size_t o = 0; o < model.outputs().size(); ++o) {
-    Place& place = plan.places[static_cast<size_t>(model.outputs()[o].value)];
-    if (lifetimes[static_cast<size_t>(model.outputs()[o].value)].defined < 0)
-      throw Error(Error::Kind::graph, "output '" + model.outputs()[o].name + "' is never written");
+    const auto v = static_cast<size_t>(model.outputs()[o].value);
+    Place& place = plan.places[v];
     if (place.kind == Place::Kind::output)
-      throw Error(Error::Kind::graph, "two outputs share the value '" +
-                                          model.values()[static_cast<size_t>(model.outputs()[o].value)].name + "'");
-    if (model.nodes()[static_cast<size_t>(lifetimes[static_cast<size_t>(model.outputs()[o].value)].defined_op)].op !=
-        "repad")
-      throw Error(Error::Kind::graph, "output '" + model.outputs()[o].name + "' is not written by a repad");
+      throw Error(Error::Kind::graph, "two outputs share the value '" + model.values()[v].name + "'");
+    const NodeInfo& node = model.nodes()[static_cast<size_t>(lifetimes[v].defined_op)];
+    if (!node.traits->writes_output) node.fail("cannot write output '" + model.outputs()[o].name + "'");
     place.kind = Place::Kind::output;
     place.output = static_cast<int>(o);
   }
   for (size_t v = 0; v < model.values().size(); ++v) {
     const ValueInfo& value = model.values()[v];
     Place& place = plan.places[v];
-    if (place.kind == Place::Kind::output || lifetimes[v].defined < 0) continue;
+    if (place.kind == Place::Kind::output) continue;
     if (value.space == Space::output)
       throw Error(Error::Kind::graph, "value '" + value.name + "' is in space \"output\" but no output names it");
     const auto array = token_arrays.find(static_cast<int>(v));
@@ -131,7 +128,7 @@ Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& trait
   }
   for (const Segment& segment : plan.segments)
     if (segment.token_wise)
-      plan.local_bytes = std::max(plan.local_bytes, place_locals(model, traits, segment, lifetimes, plan.places));
+      plan.local_bytes = std::max(plan.local_bytes, place_locals(model, segment, lifetimes, plan.places));
 
   std::vector<int> slot_last;  // last segment that uses the slot
   for (const Segment& segment : plan.segments)

@@ -38,8 +38,8 @@ struct Plan {
 };
 
 // `keep` marks values that must be readable after a run (per value).
-Plan make_plan(const ModelFile& model, const std::vector<const OpTraits*>& traits,
-               const std::map<int, std::vector<int32_t> Batch::*>& token_arrays, const std::vector<bool>& keep);
+Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> Batch::*>& token_arrays,
+               const std::vector<bool>& keep);
 
 // How a token-wise segment with these tiles is shared by `threads` threads: the first `whole` tiles one per thread at a
 // time (tile-parallel), the others split by channels with a barrier after each op (channel-parallel).

@@ -79,17 +79,14 @@ Session::Session(const std::string& directory, const SessionOptions& options)
 
   std::map<int, std::vector<int32_t> Batch::*> token_arrays;
   for (const NodeInfo& node : model_->nodes()) {
-    const OpTraits* traits = find_op(node.op);
-    if (traits == nullptr) throw Error(Error::Kind::graph, node.where() + ": unknown op");
     if (node.outputs.empty()) node.fail("has no outputs");
-    traits_.push_back(traits);
-    if (node.op != "unpad") continue;
+    if (!node.traits->graph_inputs) continue;
     for (size_t i = 0; i < node.outputs.size(); ++i)
       token_arrays[node.outputs[i]] = i == 0 ? &Batch::ids : i == 1 ? &Batch::positions : &Batch::types;
   }
   const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays};
-  for (size_t i = 0; i < traits_.size(); ++i) ops_.push_back(traits_[i]->make(model_->nodes()[i], op_context));
-  plan_ = make_plan(*model_, traits_, token_arrays, keep_);
+  for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
+  plan_ = make_plan(*model_, token_arrays, keep_);
   check_output_dims();
   profile_data_.resize(ops_.size());
   model_->drop_pages();  // what is packed is not needed any more

@@ -116,7 +116,6 @@ class Session {
   int threads_;
   Isa isa_;
   bool profile_;
-  std::vector<const OpTraits*> traits_;
   std::vector<std::unique_ptr<Op>> ops_;
   Plan plan_;
   std::vector<bool> keep_;

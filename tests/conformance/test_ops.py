@@ -66,6 +66,17 @@ def test_every_value_has_the_bits_of_the_reference(op: str, tmp_path: Path, seed
         assert len(digests) == 1
 
 
+@pytest.mark.parametrize("op", [name for name, row in OPS.items() if not row["stateful"]])
+def test_a_run_leaves_nothing_for_the_next(op: str, tmp_path: Path, seed: int) -> None:
+    for number, graph in enumerate(cases(op)):
+        session = fastcpu.Session(write_model(graph, tmp_path / str(number)), threads=2)
+        batch = feeds(seed + number)
+        first = session.run(batch)
+        session.run({name: array[:1] for name, array in feeds(seed + number + 1).items()})
+        for name, array in session.run(batch).items():
+            np.testing.assert_array_equal(array, first[name], err_msg=f"case {number}: {name}")
+
+
 @pytest.mark.parametrize("op", [name for name, row in OPS.items() if row["ragged_ok"]])
 def test_a_sequence_alone_gives_the_same_bits(op: str, tmp_path: Path, seed: int) -> None:
     for number, graph in enumerate(cases(op)):

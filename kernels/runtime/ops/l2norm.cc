@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/manifest.h"
 #include "pooling/pooling.h"
@@ -24,7 +26,7 @@ class L2Norm : public Op {
     const int64_t stride = channel_stride(channels_) * 4;
     const auto* x = reinterpret_cast<const float*>(run.at(input_, stride));
     auto* out = reinterpret_cast<float*>(run.at(output_, stride));
-    if (x != out) std::copy(x, x + channel_stride(channels_) * run.tile.width, out);
+    std::copy(x, x + channel_stride(channels_) * run.tile.width, out);
     kernel_.l2norm(out, channels_, run.tile.width);
   }
 
