@@ -301,7 +301,7 @@ ATTENTION, NORM, QUANTIZED = "layer0.attention", "layer0.norm1", "layer0.attenti
         (attr("start_logits.repad", "end", 2), GraphError, "squeeze needs one channel"),
         (attr("start_logits.repad", "squeeze", False), GraphError, "output 'start_logits' has wrong dims"),
         (attr("start_logits.repad", "fill", [0]), FileFormatError, "fill: expected a number"),
-        (attr("unpad", "position_offset", -1), FileFormatError, "position_offset"),
+        (attr("unpad", "offset", 0), GraphError, "'unpad'.*unknown attribute \"offset\""),
         (node("unpad", "inputs", ["input_ids"]), GraphError, "'unpad'.*needs the inputs"),
         (node("unpad", "inputs", ["input_ids", "token_type_ids", "attention_mask"]), GraphError, "wrong role"),
         (node("unpad", "inputs", ["a", "b", "c"]), GraphError, "no input is named 'a'"),

@@ -8,8 +8,7 @@ namespace fastcpu {
 std::unique_ptr<Op> make_unpad(const NodeInfo& node, const OpContext& context) {
   if (node.outputs.size() < 2 || node.outputs.size() > 3)
     node.fail("needs outputs ids, positions and optionally types");
-  expect_names(node, {"position_offset"});
-  if (node.attr_int("position_offset", 0, 0, 0) != 0) node.fail("position_offset must be 0");
+  expect_names(node, {});
   for (const int output : node.outputs) expect_value(node, context.value(output), DType::s32, Space::tokens, 1);
   return std::make_unique<Op>();
 }
