@@ -36,9 +36,12 @@ class Session:
     """A model directory, opened and ready to run on this CPU.
 
     Args:
-        path: the directory that ``fastcpu compile`` or ``fastcpu compress`` wrote.
-        threads: threads per run; by default all CPUs available to this process (affinity and cgroup quota).
-        execution: how 4x1 block-sparse weights are executed; the answers are the same bit for bit.
+        path: the directory that ``fastcpu compile`` wrote.
+        threads: threads per run; by default all CPUs available to this process: its affinity mask, cut by the CPU
+            quotas of its control groups.
+        execution: how weights with 4x1 blocks are executed; the answers are the same bit for bit. ``"sparse"`` computes
+            with the stored blocks alone, ``"dense"`` fills the gaps with zeros and uses the kernels of dense weights,
+            ``"auto"`` leaves the choice to the runtime, which takes ``"sparse"``.
         keep: names of intermediate values that ``run_kept`` can return, or ``["*"]``.
         profile: measure the time of every op (``ops``).
 
@@ -86,7 +89,7 @@ class Session:
 
         Args:
             feeds: input name to an integer array ``[batch, sequence]`` (with an attention mask of 0 and 1, holes and
-                left padding included), or to a list of 1-D integer arrays, one per sequence, which needs no mask.
+                left padding included), or to a list of 1-D integer arrays, one per sequence, which takes no mask.
             out: optional output arrays to write into, by name: float32, C-contiguous, of the right shape.
 
         Returns:
@@ -94,8 +97,8 @@ class Session:
             logits per token. For ragged input the sequence axis has the length of the longest sequence.
 
         Raises:
-            fastcpu.errors.InputError: a wrong name, dtype, rank or shape, an empty batch, an id outside the vocabulary
-                or a sequence longer than the model's positions.
+            fastcpu.errors.InputError: a missing input, a wrong name, dtype, rank or shape, an empty batch, an id outside
+                the vocabulary, a sequence longer than the model's positions or a batch that memory does not hold.
         """
         return self._session.run(dict(feeds), None if out is None else dict(out))
 
@@ -106,9 +109,18 @@ class Session:
         return self._session.run_kept(dict(feeds), list(names))
 
     def ops(self) -> list[dict[str, Any]]:
-        """One dict per op: name, kernel, density, multiply-accumulates, seconds (with ``profile=True``)."""
+        """One dict per op, in the order of execution.
+
+        - ``op``, ``name``: the runtime op and the node's name.
+        - ``kernel``: the variant in use, e.g. ``spmm_u8s8_avx2``; empty where there is nothing to choose.
+        - ``density``: stored weights / all weights, 1 for dense ones and for ops without weights.
+        - ``macs_per_token``: multiply-accumulates with stored weights, per token (per sequence after pooling).
+        - ``packed_bytes``: bytes of the weights as packed for this CPU.
+        - ``seconds``, ``macs``: time, summed over threads, and multiply-accumulates, those of attention included, of
+          all runs since the session was opened or ``reset_profile``; 0 without ``profile=True``.
+        """
         return self._session.ops()
 
     def reset_profile(self) -> None:
-        """Start the times of ``ops`` again from zero."""
+        """Start the ``seconds`` and ``macs`` of ``ops`` again from zero."""
         self._session.reset_profile()

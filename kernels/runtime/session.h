@@ -2,7 +2,7 @@
 //
 // A Session is immutable after it is opened: packed weights, ops and the plan. Everything that changes during a run
 // lives in a Context (buffers, batch, counters), taken from a free list, so any number of threads may run one session
-// at once. Buffers grow by doubling and are kept: after warm-up at a size no run allocates.
+// at once. Buffers grow by doubling where there is memory and are kept: after warm-up at a size no run allocates.
 #pragma once
 #include <atomic>
 #include <memory>
