@@ -97,8 +97,8 @@ class Session:
             logits per token. For ragged input the sequence axis has the length of the longest sequence.
 
         Raises:
-            fastcpu.errors.InputError: a missing input, a wrong name, dtype, rank or shape, an empty batch, an id outside
-                the vocabulary, a sequence longer than the model's positions or a batch that memory does not hold.
+            fastcpu.errors.InputError: a missing input, a wrong name, dtype, rank or shape, an empty batch, an id
+                outside the vocabulary, a sequence longer than the model's positions, or not enough memory.
         """
         return self._session.run(dict(feeds), None if out is None else dict(out))
 
