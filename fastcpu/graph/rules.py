@@ -310,15 +310,18 @@ def _attention(c: Check) -> None:
     dtypes = {value.dtype for value in c.inputs}
     if len(dtypes) != 1:
         c.fail("q, k and v have different dtypes")
-    merged = ("q_scale", "k_scale", "v_scale")
-    known = ("heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "causal", "q_zero_point")
-    c.attributes(*known, *merged)
+    known = ("heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "causal")
+    of_u8 = ("q_scale", "k_scale", "v_scale", "q_zero_point")
     c.flag("causal")
-    for name in merged:
-        c.number(name, 1.0)
-    c.integer("q_zero_point", 0, 255, default=0)
-    if dtypes == {"f32"} and c.outputs[0].dtype != "f32":
-        c.fail("a u8 output needs u8 inputs")
+    if dtypes == {"f32"}:
+        c.attributes(*known)
+        if c.outputs[0].dtype != "f32":
+            c.fail("a u8 output needs u8 inputs")
+    else:
+        c.attributes(*known, *of_u8)
+        for name in ("q_scale", "k_scale", "v_scale"):
+            c.number(name, 1.0)
+        c.integer("q_zero_point", 0, 255, default=0)
     scale, out = c.number("scale"), 1.0
     if dtypes == {"u8"}:
         head_dim = c.node.attrs["head_dim"]
