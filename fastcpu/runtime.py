@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastcpu import _core
+from fastcpu.errors import InputError
 
 Feed = ArrayLike | Sequence[NDArray[np.integer[Any]]]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """An input array: int64 or int32 (a mask may also be bool), shape ``[batch, sequence]``."""
+    """An input array: int8 to int64, uint8 to uint64 (a mask may also be bool), shape ``[batch, sequence]``."""
 
     name: str
     role: str
@@ -32,13 +33,26 @@ class OutputSpec:
     dims: tuple[str | int, ...]
 
 
+def _names(names: object, argument: str) -> list[str]:
+    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else [None]
+    if not all(isinstance(name, str) for name in listed):
+        raise InputError(f"{argument} must be a list of names of values, not {names!r}")
+    return listed
+
+
+def _arrays(arrays: object, argument: str) -> dict[str, Any]:
+    if not isinstance(arrays, Mapping):
+        raise InputError(f"{argument} must be a mapping of names to arrays, not {type(arrays).__name__}")
+    return dict(arrays)
+
+
 class Session:
     """A model directory, opened and ready to run on this CPU.
 
     Args:
         path: the directory that ``fastcpu compile`` wrote.
-        threads: threads per run; by default all CPUs available to this process: its affinity mask, cut by the CPU
-            quotas of its control groups.
+        threads: threads per run, up to 1024; 0 takes all CPUs available to this process: its affinity mask, cut by the
+            CPU quotas of its control groups.
         execution: how weights with 4x1 blocks are executed; the answers are the same bit for bit. ``"sparse"`` computes
             with the stored blocks alone, ``"dense"`` fills the gaps with zeros and uses the kernels of dense weights,
             ``"auto"`` leaves the choice to the runtime, which takes ``"sparse"``.
@@ -48,6 +62,7 @@ class Session:
     Any number of Python threads may call ``run`` on one session at the same time.
 
     Raises:
+        fastcpu.errors.InputError: an argument is not one of these, or ``path`` is empty.
         fastcpu.errors.FileFormatError: the directory is damaged, hostile or of an unknown version.
         fastcpu.errors.GraphError: the graph is inconsistent or has an unknown op.
         fastcpu.errors.ResourceError: a file cannot be opened or read.
@@ -63,7 +78,7 @@ class Session:
         profile: bool = False,
     ) -> None:
         self._session = _core.Session(
-            os.fspath(path), threads=threads, execution=execution, keep=list(keep), profile=profile
+            os.fspath(path), threads=threads, execution=execution, keep=_names(keep, "keep"), profile=bool(profile)
         )
         self.path = os.fsdecode(path)
         self.inputs = [InputSpec(name, role, optional) for name, role, optional in self._session.inputs]
@@ -90,23 +105,29 @@ class Session:
         Args:
             feeds: input name to an integer array ``[batch, sequence]`` (with an attention mask of 0 and 1, holes and
                 left padding included), or to a list of 1-D integer arrays, one per sequence, which takes no mask.
+                Dtypes are int8 to int64 and uint8 to uint64, for a mask also bool; nothing else is converted.
             out: optional output arrays to write into, by name: float32, C-contiguous, of the right shape.
 
         Returns:
             Output name to a float32 array. Padding is never computed: its rows are 0 in hidden states and -1e4 in
             logits per token. For ragged input the sequence axis has the length of the longest sequence.
 
+        The position of a token is its column, padding included, as in transformers: a row padded on the left differs
+        from the same sequence in a list. Pooling of the first token takes the first one with a mask of 1, where
+        transformers takes column 0, which is padding in such a row.
+
         Raises:
             fastcpu.errors.InputError: a missing input, a wrong name, dtype, rank or shape, an empty batch, an id
-                outside the vocabulary, a sequence longer than the model's positions, or not enough memory.
+                outside the vocabulary, a mask value that is neither 0 nor 1, a sequence longer than the model's
+                positions, or not enough memory for the batch; the session stays usable.
         """
-        return self._session.run(dict(feeds), None if out is None else dict(out))
+        return self._session.run(_arrays(feeds, "feeds"), None if out is None else _arrays(out, "out"))
 
     def run_kept(
         self, feeds: Mapping[str, Feed], names: Sequence[str]
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
         """Run one batch and also return kept values as float32 ``[tokens, channels]`` (codes of u8 values)."""
-        return self._session.run_kept(dict(feeds), list(names))
+        return self._session.run_kept(_arrays(feeds, "feeds"), _names(names, "names"))
 
     def ops(self) -> list[dict[str, Any]]:
         """One dict per op, in the order of execution.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <new>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
@@ -15,25 +16,35 @@ namespace py = pybind11;
 namespace fastcpu::bindings {
 namespace {
 
-// int64, int32, bool and uint8 are read as they are; anything else is refused, never converted silently.
-int integer_bytes(const py::array& array, const std::string& name) {
+struct Element {
+  int bytes;
+  bool is_unsigned;
+};
+
+// Integers of any width are read as they are; anything else is refused, never converted silently.
+Element element(const py::array& array, const std::string& name, bool is_mask) {
   const char kind = array.dtype().kind();
-  const auto size = array.itemsize();
   const char order = array.dtype().byteorder();
   const bool native = order == '=' || order == '|';
-  if (native && ((kind == 'i' && (size == 8 || size == 4)) || kind == 'b' || (kind == 'u' && size == 1)))
-    return static_cast<int>(size);
+  if (native && (kind == 'i' || kind == 'u' || (kind == 'b' && is_mask)))
+    return {static_cast<int>(array.itemsize()), kind != 'i'};
   throw Error(Error::Kind::input, "input '" + name + "' has dtype " + py::str(array.dtype()).cast<std::string>() +
-                                      ", expected int64 or int32");
+                                      ", expected int8 to int64, uint8 to uint64" + (is_mask ? ", or bool" : "") +
+                                      ", in native byte order");
 }
 
 py::array contiguous(const py::object& object, const std::string& name) {
-  py::array array = py::array::ensure(object, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_);
-  if (!array) throw Error(Error::Kind::input, "input '" + name + "' cannot be read as an array");
-  return array;
+  const int flags =
+      py::detail::npy_api::NPY_ARRAY_ENSUREARRAY_ | py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  auto array = py::reinterpret_steal<py::array>(
+      py::detail::npy_api::get().PyArray_FromAny_(object.ptr(), nullptr, 0, 0, flags, nullptr));
+  if (array) return array;
+  if (PyErr_ExceptionMatches(PyExc_MemoryError) != 0) throw py::error_already_set();
+  PyErr_Clear();
+  throw Error(Error::Kind::input, "input '" + name + "' cannot be read as an array");
 }
 
-// A key of the caller's dict; what cannot be encoded becomes '?', and so the name of nothing.
+// Text of the caller, such as a key of a dict; what cannot be encoded becomes '?', and so the name of nothing.
 std::string key_text(const py::handle& key) {
   const py::str text(key);
   const auto bytes = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "replace"));
@@ -54,20 +65,21 @@ std::vector<IntSpan> spans(const py::sequence& list, const std::string& name, Fe
                                           std::to_string(array.ndim()) + " dimensions, expected 1");
     if (array.size() == 0)
       throw Error(Error::Kind::input, "input '" + name + "': sequence " + std::to_string(result.size()) + " is empty");
-    result.push_back({array.data(), integer_bytes(array, name), static_cast<int64_t>(array.size())});
+    const auto [bytes, is_unsigned] = element(array, name, false);
+    result.push_back({array.data(), bytes, static_cast<int64_t>(array.size()), is_unsigned});
     feed.arrays.push_back(std::move(array));
   }
   return result;
 }
 
-IntArray matrix(const py::object& object, const std::string& name, Feed& feed) {
+IntArray matrix(const py::object& object, const std::string& name, Feed& feed, bool is_mask = false) {
   py::array array = contiguous(object, name);
-  const int bytes = integer_bytes(array, name);
+  const auto [bytes, is_unsigned] = element(array, name, is_mask);
   if (array.ndim() != 2)
     throw Error(Error::Kind::input, "input '" + name + "' has " + std::to_string(array.ndim()) +
                                         " dimensions, expected 2: [batch, sequence]");
   feed.arrays.push_back(array);
-  return {array.data(), bytes, static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(1))};
+  return {array.data(), bytes, static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(1)), is_unsigned};
 }
 
 void check_same_shape(const IntArray& array, const std::string& name, const IntArray& ids,
@@ -119,7 +131,7 @@ void fill_batch(const Session& session, Context& context, const py::dict& feeds)
   }
   const IntArray ids = matrix(objects[ids_role], input_names[ids_role], feed);
   IntArray mask, types;
-  if (objects[mask_role]) mask = matrix(objects[mask_role], input_names[mask_role], feed);
+  if (objects[mask_role]) mask = matrix(objects[mask_role], input_names[mask_role], feed, true);
   if (objects[types_role]) types = matrix(objects[types_role], input_names[types_role], feed);
   check_same_shape(mask, input_names[mask_role], ids, input_names[ids_role]);
   check_same_shape(types, input_names[types_role], ids, input_names[ids_role]);
@@ -131,12 +143,23 @@ bool overlap(const py::array_t<float>& a, const py::array_t<float>& b) {
   return before(a.data(), b.data() + b.size()) && before(b.data(), a.data() + a.size());
 }
 
-void check_output_size(const std::string& name, const std::vector<int64_t>& shape) {
+py::array_t<float> new_output(const std::string& name, const std::vector<int64_t>& shape) {
   double bytes = sizeof(float);
-  for (const int64_t size : shape) bytes *= static_cast<double>(size);
+  std::string sizes;
+  for (const int64_t size : shape) {
+    bytes *= static_cast<double>(size);
+    sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+  }
   if (bytes > 1e15)
     throw Error(Error::Kind::input, "output '" + name + "' of this batch would have " + std::to_string(bytes / 1e12) +
                                         " TB: sort sequences by length into smaller batches");
+  try {
+    return py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError)) throw;
+    throw Error(Error::Kind::input, "not enough memory for output '" + name + "' of shape [" + sizes +
+                                        "]: no room for " + std::to_string(static_cast<int64_t>(bytes)) + " bytes");
+  }
 }
 
 py::dict run(Session& session, const py::dict& feeds, const py::object& out, py::dict* kept,
@@ -169,8 +192,7 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
           throw Error(Error::Kind::input, "out['" + outputs[i].name + "'] overlaps the array of '" +
                                               py::str(other).cast<std::string>() + "'");
     } else {
-      check_output_size(outputs[i].name, shape);
-      array = py::array_t<float>(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+      array = new_output(outputs[i].name, shape);
     }
     pointers.push_back(array.mutable_data());
     result[outputs[i].name.c_str()] = array;
@@ -190,6 +212,41 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
       (*kept)[name.c_str()] = py::array_t<float>(shape, rows.data());
     }
   return result;
+}
+
+// What `call` returns; memory that it cannot have is an error of the caller's input, which asks for it.
+template <class Call>
+auto within_memory(const Call& call) {
+  const std::string message = "not enough memory to run this batch";
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    throw Error(Error::Kind::input, message);
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError)) throw;
+    throw Error(Error::Kind::input, message + ": " + py::str(error.value()).cast<std::string>());
+  }
+}
+
+// An index of Python; what is none, or is too large for any count of threads, is refused by its repr.
+int thread_count(const py::object& threads) {
+  if (PyIndex_Check(threads.ptr()) != 0) {
+    const py::ssize_t count = PyNumber_AsSsize_t(threads.ptr(), nullptr);  // saturates
+    if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+    if (count >= 0 && count <= kMaxThreads) return static_cast<int>(count);
+  }
+  throw Error(Error::Kind::input, "threads must be an int from 0 (all CPUs available) to " +
+                                      std::to_string(kMaxThreads) + ", not " + key_text(py::repr(threads)));
+}
+
+Execution execution_mode(const py::object& execution) {
+  if (py::isinstance<py::str>(execution)) {
+    const auto found = parse_name(kExecutionNames, key_text(execution));
+    if (found) return *found;
+  }
+  throw Error(Error::Kind::input,
+              "execution must be 'auto', 'dense' or 'sparse', not " + key_text(py::repr(execution)));
 }
 
 py::list op_table_rows() {
@@ -234,17 +291,14 @@ void register_session(py::module_& module) {
   module.def("op_table", &op_table_rows, "The runtime ops and their traits, one dict per op.");
   module.def("available_cpus", &available_cpus, "CPUs that this process may use (affinity and cgroup quota).");
   py::class_<Session>(module, "Session")
-      .def(py::init([](const py::object& path_like, int threads, const std::string& execution,
+      .def(py::init([](const py::object& path_like, const py::object& threads, const py::object& execution,
                        const std::vector<std::string>& keep, bool profile) {
              const std::string path = path_bytes(path_like);
              SessionOptions options;
-             options.threads = threads;
+             options.threads = thread_count(threads);
              options.keep = keep;
              options.profile = profile;
-             const auto found = parse_name(kExecutionNames, execution);
-             if (!found)
-               throw Error(Error::Kind::input, "execution must be auto, dense or sparse, not '" + execution + "'");
-             options.execution = *found;
+             options.execution = execution_mode(execution);
              const py::gil_scoped_release release;
              return std::make_unique<Session>(path, options);
            }),
@@ -253,15 +307,17 @@ void register_session(py::module_& module) {
       .def(
           "run",
           [](Session& session, const py::dict& feeds, const py::object& out) {
-            return run(session, feeds, out, nullptr, {});
+            return within_memory([&] { return run(session, feeds, out, nullptr, {}); });
           },
           py::arg("feeds"), py::arg("out") = py::none())
       .def(
           "run_kept",
           [](Session& session, const py::dict& feeds, const std::vector<std::string>& names) {
-            py::dict kept;
-            py::dict outputs = run(session, feeds, py::none(), &kept, names);
-            return py::make_tuple(outputs, kept);
+            return within_memory([&] {
+              py::dict kept;
+              py::dict outputs = run(session, feeds, py::none(), &kept, names);
+              return py::make_tuple(outputs, kept);
+            });
           },
           py::arg("feeds"), py::arg("names"))
       .def_property_readonly("threads", &Session::threads)

@@ -1,6 +1,9 @@
 #include "runtime/model_file.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cfloat>
 #include <cmath>
 #include <cstdio>
@@ -98,6 +101,15 @@ void check_blocks(const TensorInfo& tensor, const std::string& where) {
   }
 }
 
+// A Hugging Face directory is the likeliest thing to be taken for a model directory.
+void expect_compiled(const std::string& directory) {
+  const auto exists = [&](const char* name) { return ::access((directory + name).c_str(), F_OK) == 0; };
+  if (exists("/config.json") && !exists("/graph.json") && errno == ENOENT)
+    throw Error(Error::Kind::io, "cannot open " + directory + "/graph.json: " + std::strerror(ENOENT) + "; " +
+                                     directory + " looks like a Hugging Face directory, of which `fastcpu compile " +
+                                     directory + " -o OUT` makes a model directory");
+}
+
 }  // namespace
 
 size_t dtype_bytes(DType dtype) {
@@ -161,6 +173,8 @@ std::string NodeInfo::attr_string(std::string_view key, const std::string& fallb
 }
 
 ModelFile::ModelFile(const std::string& directory) : directory_(directory) {
+  if (directory.empty()) throw Error(Error::Kind::input, "the path of the model is empty");
+  expect_compiled(directory);
   const std::string graph_path = directory + "/graph.json", weights_path = directory + "/weights.safetensors";
   std::string graph_checksum;
   {

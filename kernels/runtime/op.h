@@ -23,7 +23,9 @@ struct Batch {
   int64_t columns = 0;           // length of the caller's sequence axis; padded outputs have this many columns
   int64_t longest = 0;           // tokens of the longest sequence
   std::vector<int64_t> offsets;  // [sequences + 1] first token of each sequence
+  // A value of the caller that no table can hold is -1 here, and the first such id and type are kept in decimal.
   std::vector<int32_t> ids, types;
+  std::string wide_id, wide_type;
   std::vector<int32_t> positions;  // column of each token in the caller's array: also its position id
 
   int64_t count(Space space) const { return space == Space::sequences ? sequences : tokens; }

@@ -18,19 +18,64 @@ std::mutex sessions_mutex;
 [[maybe_unused]] const int at_fork =
     pthread_atfork([] { sessions_mutex.lock(); }, [] { sessions_mutex.unlock(); }, [] { sessions_mutex.unlock(); });
 
-int64_t load_integer(const void* data, int bytes, int64_t index) {
-  switch (bytes) {
+// Calls read(elements), a pointer to the elements of `array` in their own type.
+template <class Array, class Read>
+void read_as(const Array& array, const Read& read) {
+  switch (array.bytes) {
     case 8:
-      return static_cast<const int64_t*>(data)[index];
+      return array.is_unsigned ? read(static_cast<const uint64_t*>(array.data))
+                               : read(static_cast<const int64_t*>(array.data));
     case 4:
-      return static_cast<const int32_t*>(data)[index];
+      return array.is_unsigned ? read(static_cast<const uint32_t*>(array.data))
+                               : read(static_cast<const int32_t*>(array.data));
+    case 2:
+      return array.is_unsigned ? read(static_cast<const uint16_t*>(array.data))
+                               : read(static_cast<const int16_t*>(array.data));
     default:
-      return static_cast<const uint8_t*>(data)[index];
+      return array.is_unsigned ? read(static_cast<const uint8_t*>(array.data))
+                               : read(static_cast<const int8_t*>(array.data));
   }
 }
 
-// Token ids are checked against the tables later; here a value outside s32 must not wrap around into a valid one.
-int32_t narrow(int64_t value) { return value < 0 || value > INT32_MAX ? -1 : static_cast<int32_t>(value); }
+// Appends the elements at `columns` to `out`. Ops check indices against their tables; here a value that no table can
+// hold must not wrap around into one that some table holds.
+template <class T>
+void append(const T* elements, const int32_t* columns, int64_t count, std::vector<int32_t>& out, std::string& wide) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T value = elements[columns[i]];
+    const auto narrow = static_cast<int32_t>(value);
+    const bool fits = narrow >= 0 && static_cast<T>(narrow) == value;
+    out.push_back(fits ? narrow : -1);
+    if (!fits && wide.empty()) wide = std::to_string(value);
+  }
+}
+
+[[noreturn]] void fail_memory(int64_t sequences, int64_t tokens, size_t bytes) {
+  throw Error(Error::Kind::input, "not enough memory for a batch of " + std::to_string(sequences) + " sequences with " +
+                                      std::to_string(tokens) + " tokens: no room for " + std::to_string(bytes) +
+                                      " bytes");
+}
+
+// An empty batch with room for `tokens` tokens.
+void start_batch(Batch& batch, int64_t sequences, int64_t tokens) {
+  batch.sequences = sequences;
+  batch.longest = 0;
+  batch.offsets.clear();
+  batch.wide_id.clear();
+  batch.wide_type.clear();
+  try {
+    batch.offsets.reserve(static_cast<size_t>(sequences) + 1);
+    for (std::vector<int32_t>* array : {&batch.ids, &batch.types, &batch.positions}) {
+      array->clear();
+      array->reserve(static_cast<size_t>(tokens));
+    }
+  } catch (const std::bad_alloc&) {
+    fail_memory(
+        sequences, tokens,
+        static_cast<size_t>(sequences + 1) * sizeof(int64_t) + static_cast<size_t>(tokens) * 3 * sizeof(int32_t));
+  }
+  batch.offsets.push_back(0);
+}
 
 void check_batch_size(int64_t sequences, int64_t columns) {
   if (columns > INT32_MAX / sequences)
@@ -57,15 +102,14 @@ class OpTimer {
 
 }  // namespace
 
-int64_t IntArray::at(int64_t row, int64_t column) const { return load_integer(data, bytes, row * columns + column); }
-
 Session::Session(const std::string& directory, const SessionOptions& options)
     : model_(std::make_unique<ModelFile>(directory)),
       threads_(options.threads > 0 ? options.threads : available_cpus()),
       isa_(selected_isa()),
       profile_(options.profile) {
-  if (options.threads < 0 || options.threads > 1024)
-    throw Error(Error::Kind::input, "threads must be from 1 to 1024, not " + std::to_string(options.threads));
+  if (options.threads < 0 || options.threads > kMaxThreads)
+    throw Error(Error::Kind::input, "threads must be from 0 to " + std::to_string(kMaxThreads) + ", not " +
+                                        std::to_string(options.threads));
   keep_.assign(model_->values().size(), false);
   for (const std::string& name : options.keep) {
     bool found = name == "*";
@@ -153,24 +197,39 @@ void Session::set_padded(Context& context, const IntArray& ids, const IntArray& 
     throw Error(Error::Kind::input, "the batch is empty: shape [" + std::to_string(ids.sequences) + ", " +
                                         std::to_string(ids.columns) + "]");
   check_batch_size(ids.sequences, ids.columns);
-  batch.sequences = ids.sequences;
+  start_batch(batch, ids.sequences, ids.sequences * ids.columns);
   batch.columns = ids.columns;
-  batch.longest = 0;
-  batch.offsets.assign(1, 0);
-  batch.ids.clear();
-  batch.types.clear();
-  batch.positions.clear();
   for (int64_t b = 0; b < ids.sequences; ++b) {
-    for (int64_t c = 0; c < ids.columns; ++c) {
-      if (mask.data != nullptr && mask.at(b, c) == 0) continue;
-      batch.ids.push_back(narrow(ids.at(b, c)));
-      batch.types.push_back(types.data != nullptr ? narrow(types.at(b, c)) : 0);
-      batch.positions.push_back(static_cast<int32_t>(c));
+    const auto begin = static_cast<size_t>(batch.offsets.back());
+    if (mask.data == nullptr) {
+      for (int64_t c = 0; c < ids.columns; ++c) batch.positions.push_back(static_cast<int32_t>(c));
+    } else {
+      read_as(mask, [&](const auto* elements) {
+        elements += b * ids.columns;
+        for (int64_t c = 0; c < ids.columns; ++c) {
+          if (elements[c] == 0) continue;
+          if (elements[c] != 1)
+            throw Error(Error::Kind::input, "attention mask value " + std::to_string(elements[c]) + " at row " +
+                                                std::to_string(b) + ", column " + std::to_string(c) +
+                                                " is neither 0 nor 1");
+          batch.positions.push_back(static_cast<int32_t>(c));
+        }
+      });
     }
+    const int32_t* columns = batch.positions.data() + begin;
+    const auto count = static_cast<int64_t>(batch.positions.size() - begin);
+    read_as(ids, [&](const auto* elements) {
+      append(elements + b * ids.columns, columns, count, batch.ids, batch.wide_id);
+    });
+    if (types.data != nullptr)
+      read_as(types, [&](const auto* elements) {
+        append(elements + b * ids.columns, columns, count, batch.types, batch.wide_type);
+      });
     batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));
-    batch.longest = std::max(batch.longest, batch.length(b));
+    batch.longest = std::max(batch.longest, count);
   }
   batch.tokens = batch.offsets.back();
+  if (types.data == nullptr) batch.types.assign(batch.ids.size(), 0);
 }
 
 void Session::set_ragged(Context& context, const std::vector<IntSpan>& ids, const std::vector<IntSpan>& types) const {
@@ -179,29 +238,31 @@ void Session::set_ragged(Context& context, const std::vector<IntSpan>& ids, cons
   if (!types.empty() && types.size() != ids.size())
     throw Error(Error::Kind::input, "token types for " + std::to_string(types.size()) + " sequences, ids for " +
                                         std::to_string(ids.size()));
-  batch.sequences = static_cast<int64_t>(ids.size());
-  batch.longest = 0;
-  batch.offsets.assign(1, 0);
-  batch.ids.clear();
-  batch.types.clear();
-  batch.positions.clear();
+  int64_t tokens = 0;
   for (size_t b = 0; b < ids.size(); ++b) {
     if (ids[b].length < 1) throw Error(Error::Kind::input, "sequence " + std::to_string(b) + " is empty");
     if (!types.empty() && types[b].length != ids[b].length)
       throw Error(Error::Kind::input, "sequence " + std::to_string(b) + " has " + std::to_string(ids[b].length) +
                                           " ids but " + std::to_string(types[b].length) + " token types");
     check_batch_size(1, ids[b].length);
-    for (int64_t c = 0; c < ids[b].length; ++c) {
-      batch.ids.push_back(narrow(load_integer(ids[b].data, ids[b].bytes, c)));
-      batch.types.push_back(types.empty() ? 0 : narrow(load_integer(types[b].data, types[b].bytes, c)));
-      batch.positions.push_back(static_cast<int32_t>(c));
-    }
+    tokens += ids[b].length;
+    check_batch_size(1, tokens);
+  }
+  start_batch(batch, static_cast<int64_t>(ids.size()), tokens);
+  for (size_t b = 0; b < ids.size(); ++b) {
+    const auto begin = static_cast<size_t>(batch.offsets.back());
+    const int64_t count = ids[b].length;
+    for (int64_t c = 0; c < count; ++c) batch.positions.push_back(static_cast<int32_t>(c));
+    const int32_t* columns = batch.positions.data() + begin;
+    read_as(ids[b], [&](const auto* elements) { append(elements, columns, count, batch.ids, batch.wide_id); });
+    if (!types.empty())
+      read_as(types[b], [&](const auto* elements) { append(elements, columns, count, batch.types, batch.wide_type); });
     batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));
-    check_batch_size(1, batch.offsets.back());
-    batch.longest = std::max(batch.longest, ids[b].length);
+    batch.longest = std::max(batch.longest, count);
   }
   batch.columns = batch.longest;
-  batch.tokens = batch.offsets.back();
+  batch.tokens = tokens;
+  if (types.empty()) batch.types.assign(batch.ids.size(), 0);
 }
 
 std::vector<int64_t> Session::output_shape(const Context& context, size_t output) const {
@@ -221,10 +282,14 @@ void Session::prepare(Context& context, float* const* outputs) const {
     begins.push_back(bytes);
     bytes += align_up(static_cast<size_t>(slot.column_bytes * padded_tokens(batch.count(slot.space))));
   }
-  context.arena.reserve(bytes);
   size_t scratch = 0;
   for (const auto& op : ops_) scratch = std::max(scratch, op->scratch_bytes(batch));
-  for (Context::Thread& thread : context.threads) thread.scratch.reserve(scratch);
+  try {
+    context.arena.reserve(bytes);
+    for (Context::Thread& thread : context.threads) thread.scratch.reserve(scratch);
+  } catch (const std::bad_alloc&) {
+    fail_memory(batch.sequences, batch.tokens, bytes + scratch * context.threads.size());
+  }
   for (size_t v = 0; v < plan_.places.size(); ++v) {
     const Place& place = plan_.places[v];
     switch (place.kind) {
@@ -297,12 +362,7 @@ void Session::run_thread(Context& context, int thread, int threads) const {
 
 void Session::run(Context& context, float* const* outputs) {
   for (const auto& op : ops_) op->check(context.batch);
-  try {
-    prepare(context, outputs);
-  } catch (const std::bad_alloc&) {
-    throw Error(Error::Kind::input, "not enough memory for a batch of " + std::to_string(context.batch.sequences) +
-                                        " sequences with " + std::to_string(context.batch.tokens) + " tokens");
-  }
+  prepare(context, outputs);
   ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
   if (profile_) add_profile(context);
 }

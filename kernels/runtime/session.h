@@ -15,8 +15,10 @@
 
 namespace fastcpu {
 
+constexpr int kMaxThreads = 1024;
+
 struct SessionOptions {
-  int threads = 0;  // 0: all CPUs available to the process
+  int threads = 0;  // up to kMaxThreads; 0: all CPUs available to the process
   Execution execution = Execution::automatic;
   std::vector<std::string> keep;  // values readable after a run, for calibration and tests; "*" for all
   bool profile = false;
@@ -25,16 +27,17 @@ struct SessionOptions {
 // A caller's integer array of [sequences, columns], row-major.
 struct IntArray {
   const void* data = nullptr;
-  int bytes = 8;  // 8: int64, 4: int32, 1: bool or uint8
+  int bytes = 8;  // per element: 1, 2, 4 or 8
   int64_t sequences = 0, columns = 0;
-  int64_t at(int64_t row, int64_t column) const;
+  bool is_unsigned = false;
 };
 
 // One sequence of a ragged batch.
 struct IntSpan {
   const void* data = nullptr;
-  int bytes = 8;
+  int bytes = 8;  // per element: 1, 2, 4 or 8
   int64_t length = 0;
+  bool is_unsigned = false;
 };
 
 struct OpProfile {
@@ -88,7 +91,7 @@ class Session {
     std::unique_ptr<Context> context_;
   };
 
-  // Fills context.batch; mask and types may be empty (data == nullptr). Throws Error(input).
+  // Fills context.batch; mask (of 0 and 1) and types may be empty (data == nullptr). Throws Error(input).
   void set_padded(Context& context, const IntArray& ids, const IntArray& mask, const IntArray& types) const;
   void set_ragged(Context& context, const std::vector<IntSpan>& ids, const std::vector<IntSpan>& types) const;
 

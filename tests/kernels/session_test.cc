@@ -131,7 +131,7 @@ void check_batches(const char* golden, Report& report) {
   expect_input_error(report, "token id 50 at row 0, column 2", [&] { padded({ids, 8, 1, 3}); });
   expect_input_error(report, "token id -1 at row 3, column 0",
                      [&] { ragged({{ids, 8, 1}, {ids, 8, 1}, {ids, 8, 2}, {ids + 3, 8, 1}}); });
-  expect_input_error(report, "token id -1 at row 0, column 0", [&] { padded({huge, 8, 1, 2}); });
+  expect_input_error(report, "token id 4294967296 at row 0, column 0", [&] { padded({huge, 8, 1, 2}); });
   expect_input_error(report, "token type 2 at row 0, column 1", [&] { padded({ids, 8, 1, 2}, {types, 8, 1, 2}); });
   expect_input_error(report, "token types for 1 sequences",
                      [&] { ragged({{ids, 8, 1}, {ids, 8, 1}}, {{types, 8, 1}}); });

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastcpu
-from fastcpu import FileFormatError, GraphError, ResourceError
+from fastcpu import FileFormatError, GraphError, InputError, ResourceError
 from tests.runtime.hostile import FEEDS, KINDS, Answers, Model, outcome, refuse, same
 
 # ---- files ----
@@ -51,6 +51,20 @@ def test_unreadable_file(seeds: dict[str, Model], tmp_path: Path) -> None:
     model = seeds["f32"].write(tmp_path / "m")
     (model / "graph.json").chmod(0)
     refuse(model, ResourceError, "cannot open .*graph.json: Permission denied")
+
+
+@pytest.mark.parametrize("model", ["", b""])
+def test_empty_path(model: str | bytes) -> None:
+    with pytest.raises(InputError, match="path of the model is empty"):
+        fastcpu.Session(model)  # type: ignore[arg-type]
+
+
+def test_a_directory_that_is_not_compiled_yet(seeds: dict[str, Model], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    refuse(tmp_path, ResourceError, f"cannot open .*/graph.json: .*`fastcpu compile {tmp_path} -o OUT` makes a model")
+    model = seeds["f32"].write(tmp_path / "m")
+    (model / "config.json").write_text("{}")
+    fastcpu.Session(model)
 
 
 @pytest.mark.parametrize("path", ["nowhere", "file", "nul\0byte", b"\xff\xfe", os.fsdecode(b"\xff")])

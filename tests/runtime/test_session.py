@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,33 @@ def test_integer_types_and_layouts_are_equal(model: Path) -> None:
     np.testing.assert_array_equal(session.run(as_int32)["last_hidden_state"], expected)
 
 
+@pytest.mark.parametrize("dtype", [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)])
+def test_every_integer_type_is_read(model: Path, dtype: str) -> None:
+    session, feeds = fastcpu.Session(model), graphs.batch()
+    expected = session.run(feeds)["last_hidden_state"]
+    typed = {name: array.astype(dtype) for name, array in feeds.items()}
+    np.testing.assert_array_equal(session.run(typed)["last_hidden_state"], expected)
+    rows = [row[mask == 1] for row, mask in zip(feeds["input_ids"], feeds["attention_mask"], strict=True)]
+    np.testing.assert_array_equal(
+        session.run({"input_ids": [row.astype(dtype) for row in rows]})["last_hidden_state"],
+        session.run({"input_ids": rows})["last_hidden_state"],
+    )
+
+
+def test_positions_are_columns_and_the_first_token_is_the_first_real_one(tmp_path: Path) -> None:
+    """A row padded on the left has the positions of its columns; pooling passes over the padding."""
+    session = fastcpu.Session(write_model(graphs.encoder(head="classifier"), tmp_path / "m"))
+    ids = np.array([[0, 0, 3, 4, 5]])
+    (name,) = session.run({"input_ids": ids})
+    padded = session.run({"input_ids": ids, "attention_mask": ids > 0})[name]
+    np.testing.assert_array_equal(
+        padded, executor.run(graphs.encoder(head="classifier"), {"input_ids": ids, "attention_mask": ids > 0})[name]
+    )
+    assert (padded != session.run({"input_ids": [ids[0, 2:]]})[name]).any()
+    other_padding = np.array([[9, 9, 3, 4, 5]])
+    np.testing.assert_array_equal(session.run({"input_ids": other_padding, "attention_mask": ids > 0})[name], padded)
+
+
 def test_optional_inputs_default(model: Path) -> None:
     session, feeds = fastcpu.Session(model), graphs.batch()
     feeds["attention_mask"][:] = 1
@@ -106,9 +134,17 @@ IDS = np.ones((2, 5), np.int64)
     [
         ({}, "'input_ids' is missing"),
         ({"ids": IDS}, "no input is named 'ids'.*'input_ids'"),
-        ({"input_ids": IDS.astype(np.float32)}, "'input_ids' has dtype float32, expected int64"),
-        ({"input_ids": IDS, "attention_mask": IDS.astype(np.float64)}, "'attention_mask' has dtype float64"),
-        ({"input_ids": IDS.astype(np.uint16)}, "dtype uint16"),
+        (
+            {"input_ids": IDS.astype(np.float32)},
+            "'input_ids' has dtype float32, expected int8 to int64, uint8 to uint64",
+        ),
+        ({"input_ids": IDS.astype(bool)}, "'input_ids' has dtype bool, expected int8 to int64, uint8 to uint64, in"),
+        ({"input_ids": [IDS[0].astype(bool)]}, "'input_ids' has dtype bool"),
+        ({"input_ids": IDS, "attention_mask": IDS.astype(np.float64)}, "'attention_mask' has dtype float64.*, or bool"),
+        ({"input_ids": IDS, "attention_mask": 2 * IDS}, "attention mask value 2 at row 0, column 0 is neither 0 nor 1"),
+        ({"input_ids": IDS, "attention_mask": IDS - 2 * (IDS.cumsum(1) == 3)}, "mask value -1 at row 0, column 2"),
+        ({"input_ids": IDS, "attention_mask": np.uint8([[0] * 5, [1, 1, 1, 0, 7]])}, "value 7 at row 1, column 4"),
+        ({"input_ids": IDS, "attention_mask": IDS << 40}, "mask value 1099511627776 at row 0"),
         ({"input_ids": np.array([["a"]])}, "'input_ids' has dtype"),
         ({"input_ids": np.array([[None]])}, "'input_ids' has dtype"),
         ({"input_ids": IDS[0]}, "has 1 dimensions, expected 2"),
@@ -128,7 +164,14 @@ IDS = np.ones((2, 5), np.int64)
         ({"input_ids": np.full((2, 25), 1)}, "length 25 is too long: the model has 24 positions"),
         ({"input_ids": np.array([[1, 2, 50]])}, "token id 50 at row 0, column 2 is outside the table of 50"),
         ({"input_ids": np.array([[1], [-1]])}, "token id -1 at row 1, column 0"),
-        ({"input_ids": np.array([[2**32 + 1]])}, "token id -1 at row 0"),
+        ({"input_ids": np.array([[2**32 + 1]])}, "token id 4294967297 at row 0, column 0 is outside the table of 50"),
+        ({"input_ids": np.array([[1, 2**63 - 1, -3]])}, "token id 9223372036854775807 at row 0, column 1"),
+        ({"input_ids": np.array([[2**64 - 1]], np.uint64)}, "token id 18446744073709551615 at row 0, column 0"),
+        ({"input_ids": np.array([[3, 2**32 - 1]], np.uint32)}, "token id 4294967295 at row 0, column 1"),
+        ({"input_ids": np.array([[60, -(2**40)]])}, "token id 60 at row 0, column 0"),
+        ({"input_ids": [IDS[0], np.array([1, -(2**40)])]}, "token id -1099511627776 at row 1, column 1"),
+        ({"input_ids": np.array([[-128]], np.int8)}, "token id -128 at row 0"),
+        ({"input_ids": IDS, "token_type_ids": IDS << 33}, "token type 8589934592 at row 0, column 0"),
         ({"input_ids": IDS, "token_type_ids": 2 * IDS}, "token type 2 at row 0"),
     ],
 )
@@ -137,6 +180,21 @@ def test_bad_feeds_are_input_errors(model: Path, feeds: dict[str, Any], message:
     with pytest.raises(fastcpu.InputError, match=message):
         session.run(feeds)
     assert np.isfinite(session.run(graphs.batch())["last_hidden_state"]).all()  # the session is still good
+
+
+@pytest.mark.parametrize("feeds", [None, 3, "input_ids", [IDS]])
+def test_feeds_that_are_no_mapping_are_input_errors(model: Path, feeds: Any) -> None:
+    session = fastcpu.Session(model, keep=["embedded"])
+    message = f"feeds must be a mapping of names to arrays, not {type(feeds).__name__}"
+    with pytest.raises(fastcpu.InputError, match=message):
+        session.run(feeds)
+    with pytest.raises(fastcpu.InputError, match=message):
+        session.run_kept(feeds, ["embedded"])
+    with pytest.raises(fastcpu.InputError, match="names must be a list of names of values, not 'embedded'"):
+        session.run_kept(graphs.batch(), "embedded")
+    if feeds is not None:
+        with pytest.raises(fastcpu.InputError, match="out must be a mapping"):
+            session.run(graphs.batch(), out=feeds)
 
 
 def test_padding_is_not_checked(model: Path) -> None:
@@ -170,8 +228,16 @@ def test_bad_out_arrays_are_input_errors(model: Path) -> None:
     [
         ({"threads": -1}, "threads"),
         ({"threads": 100_000}, "threads"),
+        *(
+            ({"threads": bad}, rf"threads must be an int from 0 .* to 1024, not {re.escape(repr(bad))}$")
+            for bad in ("2", 1.5, None, -1, 1025, 2**70, [2])
+        ),
         ({"execution": "fast"}, "execution"),
+        ({"execution": None}, "execution must be 'auto', 'dense' or 'sparse', not None"),
         ({"keep": ["nothing"]}, "nothing"),
+        ({"keep": "*"}, r"keep must be a list of names of values, not '\*'"),
+        ({"keep": None}, "keep must be a list of names of values, not None"),
+        ({"keep": [3]}, r"keep must be a list of names of values, not \[3\]"),
     ],
 )
 def test_bad_options_are_input_errors(model: Path, options: dict[str, Any], message: str) -> None:

@@ -51,9 +51,11 @@ class Embedding : public Op {
         for (int64_t t = batch.offsets[static_cast<size_t>(b)]; t < batch.offsets[static_cast<size_t>(b) + 1]; ++t) {
           const int32_t row = rows[static_cast<size_t>(t)];
           if (row >= 0 && row < rows_[i]) continue;
-          throw Error(Error::Kind::input, std::string(arrays_[i] == &Batch::ids ? "token id " : "token type ") +
-                                              std::to_string(row) + " at row " + std::to_string(b) + ", column " +
-                                              std::to_string(batch.positions[static_cast<size_t>(t)]) +
+          const bool is_id = arrays_[i] == &Batch::ids;
+          const std::string& wide = is_id ? batch.wide_id : batch.wide_type;
+          throw Error(Error::Kind::input, (is_id ? "token id " : "token type ") +
+                                              (row < 0 ? wide : std::to_string(row)) + " at row " + std::to_string(b) +
+                                              ", column " + std::to_string(batch.positions[static_cast<size_t>(t)]) +
                                               " is outside the table of " + std::to_string(rows_[i]) + " entries");
         }
     }
