@@ -34,10 +34,11 @@ class OutputSpec:
 
 
 def _names(names: object, argument: str) -> list[str]:
-    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else [None]
-    if not all(isinstance(name, str) for name in listed):
-        raise InputError(f"{argument} must be a list of names of values, not {names!r}")
-    return listed
+    if isinstance(names, Iterable) and not isinstance(names, (str, bytes)):
+        listed = list(names)
+        if all(isinstance(name, str) for name in listed):
+            return listed
+    raise InputError(f"{argument} must be a list of names of values, not {names!r}")
 
 
 def _arrays(arrays: object, argument: str) -> dict[str, Any]:
