@@ -25,6 +25,8 @@ from fastcpu.report.machine import cpu_name
 from fastcpu.runtime import Session
 
 DEFAULT_SEQUENCE = 128
+MAX_TOKENS = 2**31 - 1
+"""Of a batch, as docs/format.md says."""
 _MIN_RUNS = 3
 _CPU_FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
 _LAYER = re.compile(r"^(.*?\d+)(?:\.|$)")
@@ -95,17 +97,33 @@ def _table_rows(model: Json) -> dict[str, list[int]]:
 
 
 def random_feeds(model: Json, batch: int, sequence: int | None = None) -> dict[str, NDArray[np.int64]]:
-    """Random tokens without padding for what `_core.read_model` returned; `sequence` as in `diagnose`."""
+    """Random tokens without padding for what `_core.read_model` returned; `batch` and `sequence` as in `diagnose`.
+
+    Raises:
+        InputError: the model does not take so many tokens, or they do not fit into memory.
+    """
     if batch < 1 or (sequence is not None and sequence < 1):
         raise InputError("batch and sequence must be at least 1")
     rows = _table_rows(model)
+    positions = min(rows.get("positions", [MAX_TOKENS]))
     if sequence is None:
-        sequence = min([DEFAULT_SEQUENCE, *rows.get("positions", [])])
-    made = {
-        "ids": np.random.default_rng(0).integers(0, min(rows.get("ids", [1])), (batch, sequence)),
-        "mask": np.ones((batch, sequence), np.int64),
-        "types": np.zeros((batch, sequence), np.int64),
-    }
+        sequence = min(DEFAULT_SEQUENCE, positions)
+    if sequence > positions:
+        raise InputError(f"a sequence of length {sequence} is too long: the model has {positions} positions")
+    if batch * sequence > MAX_TOKENS:
+        raise InputError(
+            f"a batch of {batch} sequences of {sequence} tokens is too large: a run takes at most {MAX_TOKENS} tokens"
+        )
+    try:
+        made = {
+            "ids": np.random.default_rng(0).integers(0, min(rows.get("ids", [1])), (batch, sequence)),
+            "mask": np.ones((batch, sequence), np.int64),
+            "types": np.zeros((batch, sequence), np.int64),
+        }
+    except MemoryError as error:
+        raise InputError(
+            f"a batch of {batch} sequences of {sequence} tokens is too large: not enough memory"
+        ) from error
     return {name: made[role] for name, role, _ in model["inputs"]}
 
 

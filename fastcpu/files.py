@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +20,24 @@ def replacing_file(path: Path, *, parents: bool = False) -> Iterator[Path]:
     """A name in a temporary folder beside `path`; the file under it takes the place of `path` when the block ends well.
 
     Args:
-        path: the file to write; what is there stays as it is until then.
+        path: the file to write; what is there stays as it is until then. A symbolic link stays a link, and the file
+            that it points to is replaced.
         parents: whether to make folders that are missing.
 
     Raises:
-        OutputError: the system refused something, in the block too.
+        OutputError: there is something else than a file at `path`, or the system refused something, in the block too.
     """
-    try:
+    with _refusals(path):
+        mode = _mode(path)
+        if mode is not None and not stat.S_ISREG(mode):
+            raise OutputError(f"{path}: exists and is not a file")
+        target = Path(os.path.realpath(path))
         if parents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            temporary = Path(folder) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+            temporary = Path(folder) / target.name
             yield temporary
-            temporary.replace(path)
-    except FastcpuError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from error
+            temporary.replace(target)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,6 +46,53 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(data: dict[str, Any]) -> str:
+    """JSON as fastcpu writes it; ValueError for a number that JSON lacks."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes JSON as `write_text` does; ValueError for a number that JSON lacks."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes JSON where a user asked for it: to a file, as `replacing_file` does, or into a device, pipe or stdout.
+
+    Raises:
+        OutputError: names what cannot be written; a folder that is missing is not made.
+        ValueError: a number that JSON lacks.
+    """
+    text = json_text(data)
+    with _refusals(path):
+        own = _is_stdout(path)
+        mode = _mode(path)
+        if own or not (mode is None or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            if own:
+                sys.stdout.flush()  # what was printed before comes first
+            with open(sys.stdout.fileno() if own else path, "w", encoding="utf-8", closefd=not own) as stream:
+                stream.write(text)
+            return
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system refuses becomes an OutputError that names `path`."""
+    try:
+        yield
+    except FastcpuError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _mode(path: Path) -> int | None:
+    """Type and permissions of what `path` leads to, symbolic links followed; None where there is nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether `path`, say /dev/stdout, leads to where this process prints."""
+    with suppress(OSError, ValueError, AttributeError):  # nothing there, or stdout is closed or has no descriptor
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    return False

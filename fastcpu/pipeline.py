@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,11 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     from fastcpu.report.machine import versions
 
     began = time.perf_counter()
+    _check_paths(model, out)
+    _check_types(sparsity=sparsity, max_length=max_length, threads=threads, observer=observer, pattern=pattern)
+    _check_globs(only=only, ignore=ignore)
     _check_numbers(sparsity, max_length, threads)
-    _check_names(quantize, observer, pattern, only, ignore)
+    _check_names(quantize, observer, pattern)
     _check_effects(quantize, calibration, observer, sparsity, pattern, [*only, *ignore], max_length)
     observer, pattern, max_length = observer or OBSERVER, pattern or PATTERN, max_length or MAX_LENGTH
     source = _source_directory(model)
@@ -138,7 +142,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             "quantize": quantize,
             "observer": None if batches is None else observer,
             "calibration_sequences": None if batches is None else sum(_rows(batch) for batch in batches),
-            "sparsity": sparsity,
+            "sparsity": None if sparsity is None else float(sparsity),
             "pattern": pattern if sparsity is not None else None,
             "only": list(only),
             "ignore": list(ignore),
@@ -157,6 +161,36 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
 # ---- options ----
 
 
+def _check_paths(model: Any, out: Any) -> None:
+    if not isinstance(out, (str, os.PathLike)):
+        raise InputError(f"out must be the path of a directory, not {out!r}")
+    for name, path in (("model", model), ("out", out)):
+        if isinstance(path, str) and not path:
+            raise InputError(f"{name} is an empty path")
+
+
+def _check_types(**options: Any) -> None:
+    """InputError for an option, by name, that is not of its type; None is the default of all but threads."""
+    kinds: dict[str, tuple[Any, str]] = {
+        "sparsity": (Real, "a number"),
+        "max_length": (Integral, "an integer"),
+        "threads": (Integral, "an integer"),
+    }
+    for name, value in options.items():
+        kind, title = kinds.get(name, (str, "a name"))
+        is_default = value is None and name != "threads"
+        if not is_default and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise InputError(f"{name} must be {title}, not {value!r}")
+
+
+def _check_globs(**options: Any) -> None:
+    for name, globs in options.items():
+        if isinstance(globs, str):
+            raise InputError(f"{name} must be a list of globs, not the string {globs!r}")
+        if not isinstance(globs, Collection) or not all(isinstance(glob, str) for glob in globs):
+            raise InputError(f"{name} must be a list of globs, not {globs!r}")
+
+
 def _check_numbers(sparsity: float | None, max_length: int | None, threads: int) -> None:
     if sparsity is not None and not 0 <= sparsity <= 1:
         raise InputError(f"sparsity must be from 0 to 1, not {sparsity}")
@@ -166,18 +200,13 @@ def _check_numbers(sparsity: float | None, max_length: int | None, threads: int)
         raise InputError(f"threads must not be negative, but is {threads}")
 
 
-def _check_names(
-    quantize: str, observer: str | None, pattern: str | None, only: Sequence[str], ignore: Sequence[str]
-) -> None:
+def _check_names(quantize: str, observer: str | None, pattern: str | None) -> None:
     if quantize not in QUANTIZE:
         raise InputError(f"quantize must be one of {', '.join(QUANTIZE)}, not {quantize!r}")
     if observer is not None:
         make_observer(observer)
     if pattern is not None and pattern not in PATTERNS:
         raise InputError(f"no pruning pattern {pattern!r}; there are {', '.join(sorted(PATTERNS))}")
-    for name, globs in (("only", only), ("ignore", ignore)):
-        if isinstance(globs, str):
-            raise InputError(f"{name} must be a list of globs, not the string {globs!r}")
 
 
 def _check_effects(

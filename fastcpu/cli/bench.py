@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.cli.paths import path_argument
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
 
@@ -19,7 +21,7 @@ rates and ratios. An orientation: it neither tunes the peers nor watches for oth
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("bench", help="compare the speed with other engines", description=_DESCRIPTION)
-    parser.add_argument("model", type=Path, metavar="OUT", help="model directory")
+    parser.add_argument("model", type=path_argument, metavar="OUT", help="model directory")
     parser.add_argument(
         "--against",
         default="onnxruntime,openvino",
@@ -34,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--rounds", type=int, default=7, metavar="N", help="turns of each engine (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="write the results to a file")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write the results to a file")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.cli.choices import Choices
+from fastcpu.cli.paths import path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -21,8 +22,8 @@ Needs fastcpu[compress].
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("compile", help="turn a model into a model directory", description=_DESCRIPTION)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="Hugging Face directory or .onnx file")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="directory to write")
+    parser.add_argument("model", type=path_argument, metavar="MODEL", help="Hugging Face directory or .onnx file")
+    parser.add_argument("-o", "--out", type=path_argument, required=True, metavar="OUT", help="directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
     parser.add_argument(
         "--quantize",
@@ -33,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--calibration", type=Path, metavar="D", help="text file for --quantize static, one text per line"
+        "--calibration", type=path_argument, metavar="D", help="text file for --quantize static, one text per line"
     )
     parser.add_argument(
         "--observer",
@@ -58,18 +59,19 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--max-length", type=int, metavar="N", help="cut calibration texts to N tokens (default: 128)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all available CPUs)")
-    parser.add_argument("--json", type=Path, metavar="F", help="write what was done to a file")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write what was done to a file")
 
 
 def run(args: argparse.Namespace) -> int:
     import fastcpu
+    from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
 
     if args.max_length is not None and args.max_length < 1:
         raise fastcpu.InputError(f"--max-length must be at least 1, not {args.max_length}")
     if args.threads < 0:
         raise fastcpu.InputError(f"--threads must not be negative, but is {args.threads}")
-    if args.out.exists() and not args.overwrite:
+    if not args.overwrite and not is_free(args.out):
         raise fastcpu.OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     compiled = fastcpu.compile(
         args.model,

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastcpu.cli.paths import path_argument
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
 
@@ -24,11 +26,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "demo", help="compress a small encoder and measure it, in minutes", description=_DESCRIPTION
     )
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("fastcpu-demo"), help="folder to write (default: %(default)s)"
+        "-o", "--out", type=path_argument, default=Path("fastcpu-demo"), help="folder to write (default: %(default)s)"
     )
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         help="another BERT-like sentence encoder, a Hugging Face directory (default: all-MiniLM-L6-v2)",
     )
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.demo import summary
     from fastcpu.demo.run import MODEL_NAME, Options, packaged_model, run_demo
     from fastcpu.demo.task import Sizes
-    from fastcpu.files import write_json, write_text
+    from fastcpu.files import json_text, write_text
 
     if args.threads is not None and args.threads < 1:
         raise InputError(f"--threads must be at least 1, not {args.threads}")
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         command=shlex.join(["fastcpu", *sys.argv[1:]]),
     )
     report = summary.to_json(run_demo(options, log))
-    write_json(args.out / "report.json", report)
+    write_text(args.out / "report.json", json_text(report))
     write_text(args.out / "report.html", summary.html(report))
     print(f"\n{summary.terminal(report)}\n\nreport: {args.out / 'report.html'}")
     return 0

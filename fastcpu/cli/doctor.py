@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fastcpu.cli.paths import path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -18,13 +19,13 @@ which linears run sparse and which do not, and why; and what did not fuse.
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("doctor", help="explain the speed of a model on this CPU", description=_DESCRIPTION)
-    parser.add_argument("model", type=Path, metavar="OUT", help="model directory")
+    parser.add_argument("model", type=path_argument, metavar="OUT", help="model directory")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="sequences per run (default: %(default)s)")
     parser.add_argument(
         "--seq", type=int, metavar="N", help="tokens per sequence (default: 128, or as many as the model takes)"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all available CPUs)")
-    parser.add_argument("--json", type=Path, metavar="F", help="write it to a file")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write it to a file")
 
 
 def run(args: argparse.Namespace) -> int:

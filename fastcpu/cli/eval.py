@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.cli.paths import path_argument
 from fastcpu.eval import TASKS
 
 if TYPE_CHECKING:
@@ -22,19 +23,21 @@ bootstrap intervals.
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("eval", help="measure the quality of a model on a task", description=_DESCRIPTION)
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="compressed directory, .onnx file or Hugging Face directory"
+        "model", type=path_argument, metavar="MODEL", help="compressed directory, .onnx file or Hugging Face directory"
     )
     parser.add_argument("--task", required=True, choices=TASKS)
-    parser.add_argument("--data", type=Path, metavar="D", help="data set (default: its folder in $FASTCPU_DATA)")
+    parser.add_argument(
+        "--data", type=path_argument, metavar="D", help="data set (default: its folder in $FASTCPU_DATA)"
+    )
     parser.add_argument("--split", default="test", help="part of the data set (default: %(default)s)")
     parser.add_argument(
-        "--against", type=Path, metavar="OTHER", help="a second model; the difference is measured in pairs"
+        "--against", type=path_argument, metavar="OTHER", help="a second model; the difference is measured in pairs"
     )
     parser.add_argument(
         "--max-length", type=int, default=128, metavar="N", help="longest text in tokens (default: %(default)s)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all available CPUs)")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the result to a file")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write the result to a file")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcpu.cli.choices import Choices
+from fastcpu.cli.paths import path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -20,7 +20,7 @@ runs int8. Needs onnx.
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("export", help="write a model directory as ONNX", description=_DESCRIPTION)
-    parser.add_argument("model", type=Path, metavar="OUT", help="model directory")
+    parser.add_argument("model", type=path_argument, metavar="OUT", help="model directory")
     parser.add_argument("--to", choices=("onnx",), default="onnx", help="kind of file (default: %(default)s)")
     parser.add_argument(
         "--format",
@@ -29,19 +29,20 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="FORM",
         help="%(choices)s (default: %(default)s)",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument("-o", "--out", type=path_argument, required=True, metavar="FILE", help="file to write, *.onnx")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
     from fastcpu import InputError, OutputError
 
-    if args.out.is_dir() or (args.out.exists() and not args.overwrite):
-        raise OutputError(f"{args.out}: exists already" + ("" if args.out.is_dir() else "; --overwrite replaces it"))
     try:
-        from fastcpu.export.onnx import export_onnx
+        from fastcpu.export.onnx import check_target, export_onnx
     except ModuleNotFoundError as error:
         raise InputError(f"the package '{error.name}' is not installed (pip install fastcpu[compress])") from error
+    check_target(args.out, args.model)
+    if args.out.exists() and not args.overwrite:
+        raise OutputError(f"{args.out}: exists already; --overwrite replaces it")
     export_onnx(args.model, args.out, args.format)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, ONNX opset 17, {args.format}")
     return 0

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.cli.paths import path_argument
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
 
@@ -16,8 +18,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="show what a model directory holds",
         description="Checks a model directory and shows its inputs, outputs, layers, quantization points and sizes.",
     )
-    parser.add_argument("model", type=Path, metavar="OUT", help="model directory")
-    parser.add_argument("--json", type=Path, metavar="F", help="write it to a file")
+    parser.add_argument("model", type=path_argument, metavar="OUT", help="model directory")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write it to a file")
 
 
 def run(args: argparse.Namespace) -> int:

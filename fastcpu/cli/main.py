@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -47,19 +48,38 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            print(end="", flush=True)  # here and not when Python exits: what argparse printed, too
+    except BrokenPipeError:  # the reader went away (`fastcpu info OUT | head`)
+        _discard_output()
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     commands = load_commands()
     args = build_parser(commands).parse_args(argv)
     try:
-        status = commands[args.command].run(args)
-        sys.stdout.flush()
+        return commands[args.command].run(args)
     except fastcpu.FastcpuError as error:
-        message = " ".join(str(error).split())
-        print(f"fastcpu: error: {message}", file=sys.stderr)
-        return EXIT_ERROR
+        return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}".removesuffix(": "))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (`fastcpu info OUT | head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    return status
+
+
+def _fail(message: str) -> int:
+    with suppress(OSError):  # standard error may be as full as standard output
+        print(f"fastcpu: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _discard_output() -> None:
+    """Lets what stdout still buffers go nowhere: Python would complain again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

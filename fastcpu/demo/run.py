@@ -68,8 +68,18 @@ def packaged_model() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
+def _check_packages() -> None:
+    for name in ("torch", "transformers", "onnx", "onnxruntime"):
+        if util.find_spec(name) is None:
+            raise InputError(f"the demo needs the package '{name}' (pip install fastcpu[compress,bench])")
+
+
 def run_demo(options: Options, log: Log) -> Outcome:
-    """Builds the task and the models under `options.out`, and measures all engines."""
+    """Builds the task and the models under `options.out`, and measures all engines.
+
+    InputError names a package that is not installed.
+    """
+    _check_packages()
     step = StepTimer(log)
     with step("retrieval task from docstrings"):
         task = build_task(PACKAGES, options.sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from fastcpu.errors import FileFormatError, InputError
 from fastcpu.files import replacing_file
-from fastcpu.frontend.sentence_transformers import read_json, read_pooling
+from fastcpu.frontend.sentence_transformers import read_pooling
 
 SENTENCE_OUTPUT = "sentence_embedding"
 _OPSET = 17
@@ -46,6 +47,7 @@ def export_encoder(model_dir: Path, path: Path) -> None:
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
@@ -60,11 +62,10 @@ def export_encoder(model_dir: Path, path: Path) -> None:
             self.model = model
 
         def forward(
-            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *token_type_ids: torch.Tensor
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            hidden = self.model(
-                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-            ).last_hidden_state
+            arrays = (input_ids, attention_mask, *token_type_ids)
+            hidden = self.model(**dict(zip(names, arrays, strict=True))).last_hidden_state
             if pooling == "cls":
                 return hidden, hidden[:, 0]
             if pooling == "max":
@@ -76,16 +77,20 @@ def export_encoder(model_dir: Path, path: Path) -> None:
     try:
         with _quiet():
             model = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FileFormatError(f"{folder}: the model cannot be loaded: {error}") from error
-    names = ["input_ids", "attention_mask", "token_type_ids"]
+    names = ["input_ids", "attention_mask"]
     ids = torch.ones((2, 8), dtype=torch.int64)
+    example = [ids, ids]
+    if "token_type_ids" in inspect.signature(model.forward).parameters:  # DistilBERT has none
+        names.append("token_type_ids")
+        example.append(torch.zeros_like(ids))
     tokens = {0: "batch", 1: "sequence"}
     with replacing_file(path, parents=True) as temporary, _quiet(), torch.no_grad():
         # The TorchScript exporter: the transformer optimizer below recognizes the graphs that it writes.
         torch.onnx.export(
             Encoder(model.float().eval()),
-            (ids, ids, torch.zeros_like(ids)),
+            tuple(example),
             str(temporary),
             dynamo=False,
             opset_version=_OPSET,
@@ -98,9 +103,10 @@ def export_encoder(model_dir: Path, path: Path) -> None:
 def optimize_for_ort(source: Path, path: Path, model_dir: Path) -> None:
     """Fuses attention, LayerNorm and GELU of an exported encoder with ONNX Runtime's transformer optimizer."""
     from onnxruntime.transformers import optimizer
+    from transformers import AutoConfig
 
-    config = read_json(_transformer(model_dir)[1] / "config.json")
-    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    config = AutoConfig.from_pretrained(_transformer(model_dir)[1], local_files_only=True)
+    heads, hidden = config.num_attention_heads, config.hidden_size
     with replacing_file(path, parents=True) as temporary, _quiet():
         model = optimizer.optimize_model(
             str(source), model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=1

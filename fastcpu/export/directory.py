@@ -15,6 +15,11 @@ from fastcpu.errors import FastcpuError, OutputError
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
+def is_free(path: Path) -> bool:
+    """Whether there is nothing at ``path``, or an empty directory."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 @contextmanager
 def replacing_directory(out: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """A new directory beside ``out`` that takes its place when the block ends well, or disappears when it does not.

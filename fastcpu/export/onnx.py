@@ -71,10 +71,28 @@ def has_quantization_points(graph: Graph) -> bool:
     return quantized or any(node.op in ("fake_quant", "attention_qdq") for node in graph.nodes)
 
 
+def check_target(out: Path, model: Path | None) -> None:
+    """InputError unless ``out`` ends in .onnx; OutputError if it is no file, or a file of the directory ``model``."""
+    if out.is_dir():
+        raise OutputError(f"{out}: exists already")
+    if out.suffix != ".onnx":
+        raise InputError(f"{out}: the name of an ONNX file ends in .onnx")
+    if out.exists() and not out.is_file():
+        raise OutputError(f"{out}: exists and is not a file")
+    if model is not None and Path(os.path.realpath(model)) in Path(os.path.realpath(out)).parents:
+        raise OutputError(f"{out}: lies inside the model directory {model}")
+
+
 def export_onnx(model: Graph | str | os.PathLike[str], out: str | os.PathLike[str], form: Form = "fp32") -> Path:
-    """Write a graph or a model directory as an .onnx file; OutputError names what the system refused."""
-    proto = to_onnx(model if isinstance(model, Graph) else read_graph(model), form)
+    """Write a graph or a model directory as an .onnx file, which replaces a file that is there.
+
+    Raises:
+        fastcpu.errors.InputError: the model has no such form, or ``out`` no suffix .onnx.
+        fastcpu.errors.OutputError: ``out`` must not be replaced, or the system refused something.
+    """
     path = Path(out)
+    check_target(path, None if isinstance(model, Graph) else Path(model))
+    proto = to_onnx(model if isinstance(model, Graph) else read_graph(model), form)
     if proto.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
         raise OutputError(f"{path}: {proto.ByteSize() / 1e9:.1f} GB do not fit into one ONNX file (2 GB)")
     with replacing_file(path) as temporary:

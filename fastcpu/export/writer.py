@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastcpu import _core
 from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError, ResourceError
 from fastcpu.export import blocks, weights
-from fastcpu.export.directory import replacing_directory
+from fastcpu.export.directory import is_free, replacing_directory
 from fastcpu.export.reader import GRAPH_FILE, read_header
 from fastcpu.graph import rules, verify
 from fastcpu.graph.ir import Graph, Node, Tensor, Value
@@ -196,7 +196,7 @@ def _copy_side_files(source: Path, partial: Path) -> None:
 
 def _check_replaceable(out: Path, written: Iterable[str]) -> None:
     """OutputError unless ``out`` is absent, empty, or a model with none but files of the patterns ``written``."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return
     try:
         read_header(out)
