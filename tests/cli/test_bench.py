@@ -97,6 +97,7 @@ def test_no_peer_is_installed(static_model: Path, monkeypatch: pytest.MonkeyPatc
     [
         (["--against", "abacus"], "unknown engine 'abacus'"),
         (["--batch", "0"], "--batch must be at least 1, not 0"),
+        (["--batch", "100000000000", "--against", ""], "a batch of 100000000000 sequences of 24 tokens is too large"),
         (["--rounds", "0"], "--rounds must be at least 1, not 0"),
         (["--threads", "-1"], "--threads must not be negative, but is -1"),
     ],

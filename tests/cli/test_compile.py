@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,13 @@ def test_overwrite_replaces_a_model(bert: Path, tmp_path: Path) -> None:
     assert (out / "weights.safetensors").stat().st_size < f32_size
 
 
+def test_an_empty_directory_is_free(bert: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert main(["compile", str(bert), "-o", str(out)]) == 0
+    assert (out / "graph.json").is_file()
+
+
 def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -122,6 +130,41 @@ def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
 def test_bad_options(options: list[str], message: str, bert: Path, tmp_path: Path, failure: Failure) -> None:
     assert message in failure(["compile", str(bert), "-o", str(tmp_path / "out"), *options])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"sparsity": "0.5"},
+        {"sparsity": True},
+        {"max_length": 1.5, "quantize": "static"},
+        {"threads": "2"},
+        {"threads": None},
+        {"only": 3},
+        {"ignore": [3]},
+        {"observer": ["mse"]},
+        {"pattern": ["4x1"], "sparsity": 0.5},
+    ],
+)
+def test_options_of_a_wrong_type(option: dict[str, Any], bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(fastcpu.InputError, match=f"^{next(iter(option))} must be "):
+        fastcpu.compile(bert, tmp_path / "out", **option)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_that_are_none(bert: Path) -> None:
+    with pytest.raises(fastcpu.InputError, match=r"^out is an empty path"):
+        fastcpu.compile(bert, "")
+    with pytest.raises(fastcpu.InputError, match=r"^model is an empty path"):
+        fastcpu.compile("", "out")
+    with pytest.raises(fastcpu.InputError, match=r"^out must be the path of a directory, not None"):
+        fastcpu.compile(bert, None)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers(bert: Path, tmp_path: Path) -> None:
+    options = {"sparsity": np.float32(0.5), "threads": np.int64(1)}
+    compiled = fastcpu.compile(bert, tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert compiled.report["options"]["sparsity"] == 0.5
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "no such file or directory"), ("empty", "no config.json")])

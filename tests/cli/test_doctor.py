@@ -36,7 +36,9 @@ def test_text_and_json(static_model: Path, tmp_path: Path, capsys: pytest.Captur
     ("options", "message"),
     [
         (["--batch", "0"], "batch and sequence must be at least 1"),
-        (["--seq", "25"], "the model has 24 positions"),
+        (["--seq", "25"], "a sequence of length 25 is too long: the model has 24 positions"),
+        (["--seq", "100000000"], "a sequence of length 100000000 is too long: the model has 24 positions"),
+        (["--batch", "100000000"], "a batch of 100000000 sequences of 24 tokens is too large"),
         (["--threads", "-1"], "threads must be from 1 to"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,34 @@ def test_existing_files(f32_model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main([*command, "--overwrite"]) == 0
     assert "fp32" in capsys.readouterr().out
     assert out.stat().st_size > 1000
+
+
+def test_targets_that_must_not_be_replaced(f32_model: Path, tmp_path: Path, failure: Failure) -> None:
+    model = Path(shutil.copytree(f32_model, tmp_path / "own"))
+    files = {path: path.read_bytes() for path in model.iterdir()}
+    command = ["export", str(model), "--overwrite", "-o"]
+    assert "ends in .onnx" in failure([*command, str(model / "weights.safetensors")])
+    assert "lies inside the model directory" in failure([*command, str(model / "model.onnx")])
+    link = tmp_path / "link.onnx"
+    link.symlink_to(model / "weights.safetensors")
+    assert "lies inside the model directory" in failure([*command, str(link)])
+    thesis, fifo = tmp_path / "thesis.tex", tmp_path / "fifo.onnx"
+    thesis.write_text("years of work", encoding="utf-8")
+    assert "ends in .onnx" in failure([*command, str(thesis)])
+    os.mkfifo(fifo)
+    assert "is not a file" in failure([*command, str(fifo)])
+    assert {path: path.read_bytes() for path in model.iterdir()} == files
+    assert thesis.read_text(encoding="utf-8") == "years of work"
+    assert fifo.is_fifo()
+
+
+def test_links_stay(f32_model: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.onnx", tmp_path / "link.onnx"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    assert main(["export", str(f32_model), "--overwrite", "-o", str(link)]) == 0
+    assert link.is_symlink()
+    assert target.stat().st_size > 1000
 
 
 def test_forms_that_cannot_hold_a_model(f32_model: Path, dynamic_model: Path, tmp_path: Path, failure: Failure) -> None:

@@ -61,3 +61,6 @@ def test_json_that_cannot_be_written(static_model: Path, tmp_path: Path, capsys:
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main(["info", str(static_model), "--json", str(tmp_path / "file" / "info.json")]) == 2
     assert capsys.readouterr().err.startswith(f"fastcpu: error: {tmp_path / 'file' / 'info.json'}: ")
+    assert main(["info", str(static_model), "--json", str(tmp_path / "nowhere" / "info.json")]) == 2
+    assert capsys.readouterr().err.endswith("nowhere/info.json: No such file or directory\n")
+    assert not (tmp_path / "nowhere").exists()

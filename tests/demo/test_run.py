@@ -131,6 +131,18 @@ def test_command_line_errors(arguments: list[str], message: str, capsys: pytest.
     assert capsys.readouterr().err == f"fastcpu: error: {message}\n"
 
 
+def test_packages_that_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_spec = run.util.find_spec
+    monkeypatch.setattr(run.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
+    (tmp_path / "config.json").write_text("{}")
+    assert main(["demo", "--model", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    message = "the demo needs the package 'onnxruntime' (pip install fastcpu[compress,bench])"
+    assert capsys.readouterr().err == f"fastcpu: error: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

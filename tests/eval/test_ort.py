@@ -12,7 +12,7 @@ import pytest
 
 from fastcpu import FileFormatError, GraphError, InputError, OutputError
 from fastcpu.eval.engine import open_engine
-from fastcpu.eval.onnx_export import export_encoder
+from fastcpu.eval.onnx_export import export_encoder, optimize_for_ort
 from fastcpu.tasks.tokenizer import Tokenizer, length_limit
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "small", "large")
@@ -135,10 +135,40 @@ def test_reference_engine_pools_as_sentence_transformers(
         open_engine(folder, 1, 128)
 
 
+def test_reference_engine_takes_models_without_token_types(encoder_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import torch
+    from transformers import DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(0)
+    config = DistilBertConfig(
+        vocab_size=len(WORDS), dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=24
+    )
+    model = DistilBertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    shutil.copy(encoder_dir / "tokenizer.json", tmp_path)
+    texts = ["red", "small blue green large red", "green blue"]
+    expected = []
+    with torch.no_grad():
+        for encoded in Tokenizer(tmp_path).encode(texts):
+            hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
+            expected.append(hidden / np.linalg.norm(hidden))
+    np.testing.assert_allclose(open_engine(tmp_path, 1, 128).embed(texts), expected, atol=1e-5)
+
+    export_encoder(tmp_path, tmp_path / "model.onnx")
+    optimize_for_ort(tmp_path / "model.onnx", tmp_path / "optimized.onnx", tmp_path)
+    np.testing.assert_allclose(open_engine(tmp_path / "optimized.onnx", 1, 128).embed(texts), expected, atol=1e-5)
+
+
 def test_encoders_that_cannot_be_loaded_or_written(encoder_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((encoder_dir / "config.json").read_bytes())
     with pytest.raises(FileFormatError, match="the model cannot be loaded"):
         export_encoder(tmp_path, tmp_path / "model.onnx")
+    weights = (encoder_dir / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:-1])
+    with pytest.raises(FileFormatError, match="the model cannot be loaded"):
+        export_encoder(tmp_path, tmp_path / "model.onnx")
+    (tmp_path / "model.safetensors").unlink()
     with pytest.raises(OutputError, match=r"config\.json/model\.onnx: "):
         export_encoder(encoder_dir, tmp_path / "config.json" / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -121,7 +121,9 @@ def test_a_distribution_without_a_name_is_no_obstacle(tmp_path: Path, monkeypatc
 
 def test_files_are_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.json"
-    write_json(path, {"a": 1})
+    with pytest.raises(OutputError, match=r"new/report\.json: No such file or directory"):
+        write_json(path, {"a": 1})
+    write_text(path, "made with its folder")
     write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 2}
     with pytest.raises(ValueError, match="not JSON compliant"):
