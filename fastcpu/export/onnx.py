@@ -79,9 +79,9 @@ def check_target(out: Path, model: Path | None) -> None:
         raise InputError(f"{out}: the name of an ONNX file ends in .onnx")
     if out.exists() and not out.is_file():
         raise OutputError(f"{out}: exists and is not a file")
-    if model is not None and (model / GRAPH_FILE).is_file():
-        if Path(os.path.realpath(model)) in Path(os.path.realpath(out)).parents:
-            raise OutputError(f"{out}: lies inside the model directory {model}")
+    parents = Path(os.path.realpath(out)).parents
+    if model is not None and (model / GRAPH_FILE).is_file() and Path(os.path.realpath(model)) in parents:
+        raise OutputError(f"{out}: lies inside the model directory {model}")
 
 
 def export_onnx(model: Graph | str | os.PathLike[str], out: str | os.PathLike[str], form: Form = "fp32") -> Path:
