@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.against.split(",") if name.strip()]
     absent = peers.missing(names)
     if absent and len(absent) == len(names):
-        raise InputError(f"none of the engines to compare with is installed: {', '.join(absent)}")
+        raise InputError(
+            f"none of the engines to compare with is installed: {', '.join(absent)} (pip install {' '.join(absent)})"
+        )
     for name in absent:
         print(f"fastcpu: {name} is not installed (pip install {name}); going on without it", file=sys.stderr)
     names = [name for name in names if name not in absent]

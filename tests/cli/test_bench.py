@@ -88,7 +88,9 @@ def test_peers_that_are_not_installed(
 
 def test_no_peer_is_installed(static_model: Path, monkeypatch: pytest.MonkeyPatch, failure: Failure) -> None:
     monkeypatch.setattr(peers, "missing", list)
-    message = "none of the engines to compare with is installed: onnxruntime, openvino"
+    message = (
+        "none of the engines to compare with is installed: onnxruntime, openvino (pip install onnxruntime openvino)"
+    )
     assert failure(["bench", str(static_model)]) == message
 
 
