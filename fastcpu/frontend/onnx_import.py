@@ -35,6 +35,8 @@ def import_file(path: Path, trace: Trace | None = None) -> Graph:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # protobuf raises its own DecodeError, onnx-ir ValueError and others
         raise FileFormatError(f"{path}: not a readable ONNX file ({error})") from error
+    if not model.opset_imports:  # protobuf reads an empty file, and many a file that is none of its own
+        raise FileFormatError(f"{path}: {'an empty file' if path.stat().st_size == 0 else 'not an ONNX model'}")
     return import_model(model, path.stem, trace)
 
 
@@ -52,7 +54,9 @@ def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix:
     from fastcpu.frontend.context import Import
 
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
-    if opset is None or opset not in OPSETS:
+    if opset is None:
+        raise GraphError("the model imports no opset of ONNX")
+    if opset not in OPSETS:
         raise GraphError(f"the model imports opset {opset} of ONNX; {OPSETS.start} to {OPSETS.stop - 1} are supported")
     try:
         for clean in (InlinePass(), RemoveUnusedNodesPass(), IdentityEliminationPass()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +40,21 @@ _OUTPUTS = {
 }
 ARCHITECTURES = tuple(family + task for family in _INPUTS for task in _OUTPUTS)
 
-_UNUSED_WEIGHTS = ("pooler.",)
-"""Parts that a checkpoint may lack: only a sequence classification head reads them."""
+_UNREAD = ("pooler.",)
+"""Parts that a checkpoint may lack or hold: only a sequence classification head reads them."""
+
+_PRETRAINING = ("cls.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
+"""Heads that pretraining leaves in a checkpoint."""
+
+_HEADS = {
+    "qa_outputs.": ("ForQuestionAnswering",),
+    "pre_classifier.": ("ForSequenceClassification",),
+    "classifier.": ("ForSequenceClassification", "ForTokenClassification"),
+}
+"""Heads that a class with one of these endings reads, the more telling first."""
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Where transformers looks for weights, in its order."""
 
 
 def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
@@ -93,6 +107,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
+    import torch
     import transformers
 
     if not (path / "config.json").is_file():
@@ -100,17 +115,75 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
     config = read_json(path / "config.json")
     kind = getattr(transformers, architecture(config, str(path), bare))
     try:
+        with _quiet(), torch.device("meta"):
+            kind(kind.config_class.from_pretrained(path, local_files_only=True))
+    except Exception as error:  # whatever transformers raises for settings of the wrong type or that do not fit
+        raise FileFormatError(f"{path / 'config.json'}: describes no model: {_reason(error)}") from error
+    try:
         with _quiet():
             model, info = kind.from_pretrained(
-                path, local_files_only=True, attn_implementation="eager", output_loading_info=True
+                path,
+                local_files_only=True,
+                attn_implementation="eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # _check_weights refuses them, with their shapes
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileFormatError(f"{path}: the weights cannot be loaded: {error}") from error
-    unused = () if kind.__name__ == "BertForSequenceClassification" else _UNUSED_WEIGHTS
-    missing = [name for name in sorted(info["missing_keys"]) if not any(part in name for part in unused)]
-    if missing:
-        raise GraphError(f"{path}: the weights lack {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}")
+    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own for a damaged file
+        file = next((path / name for name in _WEIGHTS if (path / name).is_file()), path)
+        raise FileFormatError(f"{file}: the weights cannot be loaded: {_reason(error)}") from error
+    _check_weights(path, kind.__name__, info, bare)
     return cast("torch.nn.Module", model.eval())
+
+
+def _reason(error: Exception) -> str:
+    """``error`` in one line, without the advice of torch to load pickles that run code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "not a checkpoint that holds nothing but tensors"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _check_weights(path: Path, name: str, info: dict[str, Any], bare: bool) -> None:
+    """GraphError where the weights of a directory are not those of the class ``name``: all that it has, and no more.
+
+    ``info`` is what transformers reports of loading. What no output reads may be missing or left over, and so may the
+    heads of pretraining; with ``bare``, every head.
+    """
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        tensor, found, expected = mismatched[0]
+        others = f" (and {len(mismatched) - 1} more differ)" if len(mismatched) > 1 else ""
+        raise GraphError(
+            f"{path}: {tensor} is {list(found)} in the weights but {list(expected)} by config.json{others}"
+        )
+    unread = () if name == "BertForSequenceClassification" else _UNREAD
+    missing = [key for key in sorted(info["missing_keys"]) if not any(part in key for part in unread)]
+    if missing:
+        raise GraphError(f"{path}: the weights lack {_listed(missing)}")
+    spare = _UNREAD + _PRETRAINING + (tuple(_HEADS) if bare else ())
+    unused = [
+        key
+        for key in sorted(info["unexpected_keys"])
+        if not key.removeprefix("distilbert.").removeprefix("bert.").startswith(spare)
+        and not key.endswith("position_ids")
+    ]
+    if unused:
+        raise GraphError(
+            f"{path}: the weights hold {_listed(unused)}, which {name} does not use: {_remedy(name, unused)}"
+        )
+
+
+def _remedy(name: str, unused: list[str]) -> str:
+    """What to do about weights that the class ``name`` does not use."""
+    family = "DistilBert" if name.startswith("DistilBert") else "Bert"
+    for head, tasks in _HEADS.items():
+        if any(key.startswith(head) for key in unused):
+            classes = " or ".join(f'"architectures": ["{family}{task}"]' for task in tasks)
+            return f"name the class that does in config.json, {classes}, or remove them from the weights"
+    return "config.json is not that of these weights (number of layers, architectures)"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
 
 
 def append_pooling(graph: Graph, pooling: Pooling) -> None:
@@ -145,8 +218,7 @@ def _exportable(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     import torch
 
     if any(parameter.is_floating_point() and parameter.dtype != torch.float32 for parameter in module.parameters()):
-        yield copy.deepcopy(module).float().eval()
-        return
+        module = copy.deepcopy(module).float()
     modes = {part: part.training for part in module.modules()}
     config = cast("Any", module).config
     attention = config._attn_implementation  # the setter is public, a getter is not

@@ -227,6 +227,12 @@ def test_files(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x99 not a model")
     with pytest.raises(FileFormatError, match=r"broken\.onnx: not a readable ONNX file"):
         frontend.load(tmp_path / "broken.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(FileFormatError, match=r"empty\.onnx: an empty file"):
+        frontend.load(tmp_path / "empty.onnx")
+    (tmp_path / "other.onnx").write_bytes(b"\x08\x07")  # a valid message of nothing but a version
+    with pytest.raises(FileFormatError, match=r"other\.onnx: not an ONNX model"):
+        frontend.load(tmp_path / "other.onnx")
     with pytest.raises(InputError, match="no such file"):
         frontend.load(tmp_path / "absent.onnx")
 

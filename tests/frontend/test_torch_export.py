@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from numpy.typing import NDArray
 
 from fastcpu import frontend
@@ -213,6 +214,149 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["DistilBertForTokenClassification"]}))
     with pytest.raises(GraphError, match=r"classifier\.bias, classifier\.weight"):
+        frontend.load(tmp_path)
+
+
+def _configure(path: Path, **settings: Any) -> None:
+    """Change settings of a config.json; None drops one."""
+    config = json.loads((path / "config.json").read_text()) | settings
+    (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("architecture", "held", "remedy"),
+    [
+        ("BertForSequenceClassification", "classifier.bias, classifier.weight", "BertForSequenceClassification"),
+        ("BertForTokenClassification", "classifier.bias, classifier.weight", "BertForTokenClassification"),
+        ("BertForQuestionAnswering", "qa_outputs.bias, qa_outputs.weight", "BertForQuestionAnswering"),
+        ("DistilBertForSequenceClassification", "classifier.bias", "DistilBertForSequenceClassification"),
+        ("DistilBertForQuestionAnswering", "qa_outputs.bias", "DistilBertForQuestionAnswering"),
+    ],
+)
+def test_a_head_that_is_not_used(architecture: str, held: str, remedy: str, named: bool, tmp_path: Path) -> None:
+    tiny.model(architecture).save_pretrained(tmp_path)
+    base = f"{architecture.partition('For')[0]}Model"
+    _configure(tmp_path, architectures=[base] if named else None)
+    with pytest.raises(
+        GraphError, match=rf"hold {held}.*which {base} does not use.*\"architectures\": \[\"{remedy}\"\]"
+    ):
+        frontend.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "setting", "held"),
+    [
+        ("BertModel", "num_hidden_layers", r"encoder\.layer\.1\."),
+        ("BertForTokenClassification", "num_hidden_layers", r"bert\.encoder\.layer\.1\."),
+        ("DistilBertModel", "n_layers", r"transformer\.layer\.1\."),
+        ("DistilBertForTokenClassification", "n_layers", r"distilbert\.transformer\.layer\.1\."),
+    ],
+)
+def test_layers_that_are_not_used(architecture: str, setting: str, held: str, tmp_path: Path) -> None:
+    tiny.model(architecture).save_pretrained(tmp_path)
+    _configure(tmp_path, **{setting: 1})
+    with pytest.raises(
+        GraphError, match=rf"hold {held}.* and more, which {architecture} does not use: config\.json is"
+    ):
+        frontend.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "prefix", "architecture"),
+    [
+        ("BertForPreTraining", "bert", "BertModel"),
+        ("BertForMaskedLM", "bert", "BertModel"),
+        ("DistilBertForMaskedLM", "distilbert", "DistilBertModel"),
+    ],
+)
+def test_heads_of_pretraining_are_left_out(pretrained: str, prefix: str, architecture: str, tmp_path: Path) -> None:
+    config = tiny.model(architecture).config
+    module = getattr(transformers, pretrained)(config)
+    module.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    names = f"{prefix}.embeddings.position_ids"
+    torch.save(module.state_dict() | {names: torch.arange(40)[None]}, tmp_path / "pytorch_model.bin")
+    _configure(tmp_path, architectures=[architecture])
+    loaded = frontend.load(tmp_path)
+    expected = frontend.load(getattr(module, prefix))
+    assert list(loaded.tensors) == list(expected.tensors)
+    assert all(np.array_equal(loaded.tensors[key].data, expected.tensors[key].data) for key in expected.tensors)
+
+
+def test_a_pooler_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
+    module, donor = tiny.model("BertForTokenClassification"), tiny.model("BertModel")
+    module.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    pooler = {f"bert.{name}": tensor for name, tensor in donor.state_dict().items() if name.startswith("pooler.")}
+    assert pooler
+    torch.save(module.state_dict() | pooler, tmp_path / "pytorch_model.bin")
+    assert frontend.load(tmp_path).outputs[0].name == "logits"
+
+
+def test_a_sentence_transformer_may_hold_a_head(tmp_path: Path) -> None:
+    _sentence_transformer(
+        tmp_path, {"pooling_mode": "cls"}, ("Transformer", "Pooling"), "DistilBertForSequenceClassification"
+    )
+    assert [output.name for output in frontend.load(tmp_path).outputs] == ["last_hidden_state", "sentence_embedding"]
+
+
+def test_shapes_that_differ_are_named(tmp_path: Path) -> None:
+    tiny.model("BertModel").save_pretrained(tmp_path)
+    _configure(tmp_path, max_position_embeddings=48)
+    named = r"embeddings\.position_embeddings\.weight is \[40, 32\] in the weights but \[48, 32\] by config\.json$"
+    with pytest.raises(GraphError, match=named):
+        frontend.load(tmp_path)
+    _configure(tmp_path, hidden_size=64)
+    with pytest.raises(
+        GraphError, match=r"LayerNorm\.bias is \[32\] .* but \[64\] by config\.json \(and \d+ more differ\)"
+    ):
+        frontend.load(tmp_path)
+
+
+def test_a_config_that_describes_no_model(tmp_path: Path) -> None:
+    tiny.model("BertModel").save_pretrained(tmp_path)
+    _configure(tmp_path, num_attention_heads=3)
+    with pytest.raises(FileFormatError, match=r"config\.json: describes no model: .*multiple"):
+        frontend.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "short", "random", "empty", "pointer"])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights(name: str, damage: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    module = tiny.model("BertModel")
+    module.save_pretrained(tmp_path)
+    path = tmp_path / name
+    if name.endswith(".bin"):
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(module.state_dict(), path)
+    data = path.read_bytes()
+    damaged = {
+        "cut": data[:5000],
+        "short": data[:-100],
+        "random": rng.bytes(5000),
+        "empty": b"",
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
+    }
+    path.write_bytes(damaged[damage])
+    with pytest.raises(FileFormatError) as info:
+        frontend.load(tmp_path)
+    assert str(info.value).startswith(f"{path}: the weights cannot be loaded: ")
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], None, {"a": slice(3)}, "old"])
+def test_checkpoints_of_something_else(content: Any, tmp_path: Path) -> None:
+    module = tiny.model("BertModel")
+    module.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    path = tmp_path / "pytorch_model.bin"
+    if content == "old":  # the format before torch 1.6, cut short
+        torch.save(module.state_dict(), path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        torch.save(content, path)
+    with pytest.raises(FileFormatError, match=r"pytorch_model\.bin: the weights cannot be loaded: "):
         frontend.load(tmp_path)
 
 
