@@ -5,14 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from fastcpu.errors import GraphError
 from fastcpu.frontend.symbols import Array
 
 
+def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
+    data, indices = inputs[0], inputs[1]
+    assert data is not None
+    assert indices is not None
+    attribute = node.attributes.get("axis")
+    axis = 0 if attribute is None else attribute.as_int()
+    # Along the other axes the indices may be fewer than the elements.
+    parts = [slice(None) if i == axis % data.ndim else slice(size) for i, size in enumerate(indices.shape)]
+    return [np.take_along_axis(data[tuple(parts)], indices, axis)]
+
+
 class Evaluator:
-    """One node, run by ONNX's own reference implementation of its operator."""
+    """One node, run by ONNX's own reference implementation of its operator.
+
+    GatherElements is an exception: the reference handles no axis of more than 64 elements beside a batch.
+    """
 
     def __init__(self, node: ir.Node, opset: int) -> None:
         import onnx
@@ -42,6 +57,8 @@ class Evaluator:
         """The outputs for ``inputs``, in order."""
         feeds = dict(zip(self._inputs, (array for array in inputs if array is not None), strict=True))
         try:
+            if self._node.op_type == "GatherElements":
+                return _gather_elements(self._node, inputs)
             return list(self._evaluator.run(None, feeds))
         except Exception as error:  # the reference implementation raises whatever NumPy raises
             raise GraphError(f"node '{self._node.name}' ({self._node.op_type}) cannot be evaluated: {error}") from error

@@ -88,13 +88,15 @@ def _binary(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         return _scale(ctx, node, inputs[0], 1 / number) if number else None
     for x, other in either_order(inputs):
         number = ctx.scalar(other)
-        if node.op_type == "Add":
-            if isinstance(x, ErfTerm) and number is not None:
-                return [replace(x, b=x.b + number)]
-        elif isinstance(other, ErfTerm):
-            return _product(ctx, node, x, other)
-        elif number is not None:
+        if number is None:
+            continue
+        if node.op_type == "Mul":
             return _scale(ctx, node, x, number)
+        if isinstance(x, ErfTerm):
+            return [replace(x, b=x.b + number)]
+    for x, other in either_order(inputs):
+        if node.op_type == "Mul" and isinstance(other, ErfTerm):
+            return _product(ctx, node, x, other)
     return None
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Activation, Channels, Context, Heads, Symbol, source_of
+from fastcpu.frontend.symbols import Activation, Channels, Context, Heads, Probe, Symbol, source_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastcpu.frontend.context import Import
     from fastcpu.frontend.symbols import Shape
+
+
+@dataclass(frozen=True)
+class FlatHeads(Symbol):
+    """Heads with their first two axes in one, as some exporters transpose keys."""
+
+    source: Heads
+
+    def shape(self, probe: Probe) -> Shape:
+        first, second, *others = self.source.shape(probe)
+        return (first * second, *others)
 
 
 def reshaped(ctx: Import, node: ir.Node, inputs: Inputs) -> tuple[Shape, ...] | None:
@@ -60,6 +71,9 @@ def _reshape(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
             ctx.miss("heads", node, f"attention with axes {x.axes} becomes {after[0]}")
             return None
         return [emit(ctx, x)]
+    if isinstance(x, Heads | FlatHeads):
+        other = FlatHeads(x) if isinstance(x, Heads) else x.source
+        return [other] if after == ctx.shapes(other) else None
     first_token = source_of(x, "first_token")
     if first_token is not None:
         pooled = after == tuple((p.batch, first_token.channels) for p in ctx.probes)
@@ -83,6 +97,11 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
             ctx.miss("heads", node, f"{permutation} does not permute 4 axes")
             return None
         return [replace(x, axes="".join(x.axes[i] for i in permutation))]
+    if isinstance(x, FlatHeads) and (given := node.attributes.get("perm")) is not None:
+        if list(given.as_ints()) == [0, 2, 1]:
+            axes = x.source.axes
+            return [FlatHeads(replace(x.source, axes=axes[:2] + axes[3] + axes[2]))]
+        ctx.miss("heads", node, "heads in one axis with the batch are transposed in another way than [0, 2, 1]")
     return None
 
 

@@ -29,7 +29,10 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         to = onnx_ir.DataType(node.attributes["to"].as_int())
         integers = (onnx_ir.DataType.INT32, onnx_ir.DataType.INT64)
         same = to in integers if isinstance(x, Input) else to == onnx_ir.DataType.FLOAT
-        if not same:
+        if not same and isinstance(x, Input):
+            hint = f"'{x.name}' indexes an embedding (exported with one tensor for two inputs, it stands for both)"
+            ctx.miss("identity", node, f"a cast to {to.name}: {hint}")
+        elif not same:
             ctx.miss("identity", node, f"a cast to {to.name}")
     elif node.op_type == "Reshape":
         before, after = ctx.shapes(x), reshaped(ctx, node, inputs)

@@ -1,0 +1,135 @@
+"""What the exporters of torch write of the models of transformers: every input, attention and exporter."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import helper
+from torch.export import Dim
+
+from fastcpu.errors import GraphError, UnsupportedOpError
+from fastcpu.frontend import onnx_import
+from fastcpu.frontend.evaluate import Evaluator
+from tests.frontend import tiny
+from tests.reference import executor
+
+INPUTS = ("input_ids", "attention_mask")
+EXPORTERS = {"legacy": 17, "dynamo": 18}
+
+
+class _Exported(torch.nn.Module):
+    def __init__(self, model: Any, output: str) -> None:
+        super().__init__()
+        self.model, self.output = model, output
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.model(**dict(zip(INPUTS, tensors, strict=True)), return_dict=True)[self.output]
+        return answer
+
+
+@cache
+def _export(architecture: str, exporter: str, attention: str, shared: bool = False, types: str = "") -> onnx.ModelProto:
+    """The model without the input of token types.
+
+    ``shared`` gives the exporter one example tensor for both inputs, ``types`` sets the buffer of token types.
+    """
+    config = copy.deepcopy(tiny.model(architecture).config)
+    config.max_position_embeddings = 100
+    torch.manual_seed(0)
+    model = type(tiny.model(architecture))(config).eval()
+    model.set_attn_implementation(attention)
+    if types:
+        model.embeddings.token_type_ids[:] = torch.tensor([1] * 100 if types == "ones" else [0, 1] * 50)
+    output = "last_hidden_state" if architecture.endswith("Model") else "logits"
+    module = _Exported(model, output).eval()
+    if exporter == "legacy":
+        return tiny.export(module, INPUTS, (output,), EXPORTERS[exporter])
+    example = torch.ones((2, 8), dtype=torch.int64)
+    sizes = {0: Dim("batch"), 1: Dim("sequence", max=100)}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (example, example if shared else example.clone()),
+            dynamo=True,
+            opset_version=EXPORTERS[exporter],
+            input_names=list(INPUTS),
+            output_names=[output],
+            dynamic_shapes={"tensors": (sizes, sizes)},
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    "architecture",
+    ["BertModel", "BertForSequenceClassification", "DistilBertModel", "DistilBertForTokenClassification"],
+)
+def test_models_without_token_types(architecture: str, exporter: str, attention: str, rng: np.random.Generator) -> None:
+    proto = _export(architecture, exporter, attention)
+    graph = onnx_import.import_proto(proto, architecture)
+    assert [(i.name, i.role) for i in graph.inputs] == [("input_ids", "ids"), ("attention_mask", "mask")]
+    for holes in (False, True):
+        feeds = tiny.feeds(rng, holes=holes)
+        tiny.assert_same(executor.run(graph, feeds), tiny.run_onnx(proto, feeds), feeds["attention_mask"])
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_token_types_are_those_of_the_buffer(exporter: str, rng: np.random.Generator) -> None:
+    """All ones are another row of the table than the first; types that differ by position are no row of it."""
+    proto = _export("BertModel", exporter, "eager", types="ones")
+    feeds = tiny.feeds(rng)
+    graph = onnx_import.import_proto(proto, "bert")
+    tiny.assert_same(executor.run(graph, feeds), tiny.run_onnx(proto, feeds), feeds["attention_mask"])
+    with pytest.raises(GraphError, match="positions are not consecutive"):
+        onnx_import.import_proto(_export("BertModel", exporter, "eager", types="mixed"), "bert")
+
+
+def test_one_example_for_two_inputs() -> None:
+    """The exporter then reads both from one input, which is therefore both ids and mask."""
+    with pytest.raises(UnsupportedOpError, match=r"a cast to BOOL: '.*' indexes an embedding .*one tensor for two"):
+        onnx_import.import_proto(_export("DistilBertModel", "dynamo", "eager", shared=True), "distilbert")
+
+
+@pytest.mark.parametrize(
+    ("data", "indices", "axis"),
+    [
+        ((1, 512), (1, 5), 1),
+        ((4, 512), (4, 7), 1),
+        ((4, 90), (2, 7), -1),
+        ((70, 3), (5, 3), 0),
+        ((2, 3, 80), (2, 2, 9), 2),
+    ],
+)
+def test_gather_elements(data: tuple[int, ...], indices: tuple[int, ...], axis: int, rng: np.random.Generator) -> None:
+    feeds = {
+        "data": rng.normal(size=data).astype(np.float32),
+        "indices": rng.integers(-data[axis], data[axis], indices),
+    }
+    node = helper.make_node("GatherElements", list(feeds), ["out"], axis=axis)
+    values = [
+        helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for k, v in feeds.items()
+    ]
+    out = helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "gather", values, [out])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (found,) = Evaluator(ir.from_proto(proto).graph.node(0), 17)(list(feeds.values()))
+    np.testing.assert_array_equal(found, tiny.run_onnx(proto, feeds)["out"])
+
+
+def test_gather_elements_beyond_the_axis() -> None:
+    node = ir.Node("", "GatherElements", [ir.Value(name="data"), ir.Value(name="indices")], name="pick", num_outputs=1)
+    node.outputs[0].name = "out"
+    with pytest.raises(GraphError, match=r"node 'pick' \(GatherElements\) cannot be evaluated: .*out of bounds"):
+        Evaluator(node, 17)([np.zeros((3, 3)), np.full((3, 3), 3)])
