@@ -39,7 +39,7 @@ def test_text_and_json(static_model: Path, tmp_path: Path, capsys: pytest.Captur
         (["--seq", "25"], "a sequence of length 25 is too long: the model has 24 positions"),
         (["--seq", "100000000"], "a sequence of length 100000000 is too long: the model has 24 positions"),
         (["--batch", "100000000"], "a batch of 100000000 sequences of 24 tokens is too large"),
-        (["--threads", "-1"], "threads must be from 1 to"),
+        (["--threads", "-1"], "threads must be an int from 0"),
     ],
 )
 def test_bad_options(options: list[str], message: str, static_model: Path, failure: Failure) -> None:
