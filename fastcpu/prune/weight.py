@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from fastcpu.errors import InputError
 from fastcpu.prune.pattern import Pattern
 from fastcpu.prune.patterns import PATTERNS
-from fastcpu.prune.scores import SCORES, Score
+from fastcpu.prune.score import Score
+from fastcpu.prune.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,57 @@ def sparsity_of(weight: NDArray[Any], pattern: str = "4x1") -> Sparsity:
 
 
 def keep_mask(
-    weight: NDArray[Any], sparsity: float, pattern: str = "4x1", score: str = "magnitude"
+    weight: NDArray[Any],
+    sparsity: float,
+    pattern: str = "4x1",
+    score: str = "magnitude",
+    evidence: NDArray[Any] | None = None,
 ) -> NDArray[np.bool_]:
     """The mask [N, K] that drops exactly ``round(sparsity * blocks)`` blocks, those of the lowest score.
 
-    Blocks of equal score go in row-major order, so the mask is a function of the weight alone.
+    Blocks of equal score go in row-major order, so the mask is a function of its arguments alone. ``evidence`` is what
+    the score needs beside the weight (`fastcpu.prune.Score`).
+    """
+    given = {} if evidence is None else {"": evidence}
+    return keep_masks({"": weight}, sparsity, pattern, score, given)[""]
+
+
+def keep_masks(
+    weights: Mapping[str, NDArray[Any]],
+    sparsity: float,
+    pattern: str = "4x1",
+    score: str = "magnitude",
+    evidence: Mapping[str, NDArray[Any]] | None = None,
+    scope: Literal["layer", "global"] = "layer",
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks of several weights [N, K], by name.
+
+    With ``scope="global"``, blocks of all weights compete, each by its score over the mean score of its weight, and
+    layers end up with different sparsities; with ``"layer"``, every weight gets the same.
     """
     if not 0.0 <= sparsity <= 1.0:
         raise InputError(f"sparsity must be in [0, 1], not {sparsity}")
-    blocks = _pattern(pattern)
-    blocks.block_shape(weight.shape)
-    if not np.isfinite(weight).all():
-        raise InputError("a weight to prune holds NaN or infinity")
-    scores = blocks.reduce(_score(score)(weight))
+    blocks, rule = _pattern(pattern), _score(score)
+    scores: dict[str, NDArray[np.float64]] = {}
+    for name, weight in weights.items():
+        blocks.block_shape(weight.shape)
+        if not np.isfinite(weight).all():
+            raise InputError("a weight to prune holds NaN or infinity")
+        scores[name] = blocks.reduce(rule.value(weight, (evidence or {}).get(name)))
+    if scope == "layer":
+        kept = {name: _highest(each.ravel(), sparsity) for name, each in scores.items()}
+    else:
+        relative = [each.ravel() / max(float(each.mean()), np.finfo(np.float64).tiny) for each in scores.values()]
+        flat = _highest(np.concatenate(relative), sparsity)
+        kept = dict(zip(scores, np.split(flat, np.cumsum([each.size for each in relative])[:-1]), strict=True))
+    return {name: blocks.expand(kept[name].reshape(each.shape)) for name, each in scores.items()}
+
+
+def _highest(scores: NDArray[np.float64], sparsity: float) -> NDArray[np.bool_]:
+    """True for all but the round(sparsity * count) lowest of a vector."""
     keep = np.ones(scores.size, dtype=np.bool_)
-    keep[np.argsort(scores, axis=None, kind="stable")[: round(sparsity * scores.size)]] = False
-    return blocks.expand(keep.reshape(scores.shape))
+    keep[np.argsort(scores, kind="stable")[: round(sparsity * scores.size)]] = False
+    return keep
 
 
 def prune_weight(weight: NDArray[Any], sparsity: float, pattern: str = "4x1", score: str = "magnitude") -> NDArray[Any]:

@@ -6,8 +6,23 @@ import numpy as np
 import pytest
 
 from fastcpu import GraphError, InputError
-from fastcpu.prune import PATTERNS, SCORES, encoder_linears, keep_mask, prune_graph, prune_weight, sparsity_of
+from fastcpu.prune import (
+    PATTERNS,
+    SCORES,
+    encoder_linears,
+    keep_mask,
+    keep_masks,
+    prune_graph,
+    prune_weight,
+    sparsity_of,
+)
 from tests.reference import graphs
+
+
+def evidence_for(score: str, weight: np.ndarray) -> np.ndarray | None:
+    """What a score needs beside the weight."""
+    shape = {None: None, "gradient": weight.shape, "input": weight.shape[1:]}[SCORES[score].needs]
+    return None if shape is None else np.random.default_rng(1).random(shape).astype(np.float32) + 0.1
 
 
 @pytest.fixture
@@ -19,12 +34,48 @@ def weight() -> np.ndarray:
 @pytest.mark.parametrize("pattern", sorted(PATTERNS))
 @pytest.mark.parametrize("sparsity", [0.0, 0.123, 0.5, 0.8, 1.0])
 def test_sparsity_is_exact(weight: np.ndarray, pattern: str, score: str, sparsity: float) -> None:
-    pruned = prune_weight(weight, sparsity, pattern, score)
-    found = sparsity_of(pruned, pattern)
+    keep = keep_mask(weight, sparsity, pattern, score, evidence_for(score, weight))
+    found = sparsity_of(np.where(keep, weight, 0), pattern)
     assert found.zero_blocks == round(sparsity * found.blocks)
-    assert pruned.dtype == weight.dtype
+    assert keep.shape == weight.shape
+
+
+@pytest.mark.parametrize("score", sorted(SCORES))
+def test_what_is_zero_goes_first(weight: np.ndarray, score: str) -> None:
+    once = np.where(keep_mask(weight, 0.4, "4x1", score, evidence_for(score, weight)), weight, 0)
+    twice = keep_mask(once, 0.6, "4x1", score, evidence_for(score, weight))
+    assert not (twice & (once == 0)).any()
+
+
+@pytest.mark.parametrize("score", [name for name, score in SCORES.items() if score.needs is not None])
+def test_a_score_without_its_evidence_is_a_typed_error(weight: np.ndarray, score: str) -> None:
+    with pytest.raises(InputError, match=f"the score {score} needs"):
+        keep_mask(weight, 0.5, "4x1", score)
+
+
+def test_evidence_decides() -> None:
+    weight = np.ones((4, 3), np.float32)
+    gradient = np.array([[3, 1, 2]] * 4, np.float32)
+    assert keep_mask(weight, 1 / 3, "4x1", "snip_momentum", gradient)[0].tolist() == [True, False, True]
+    assert keep_mask(weight, 2 / 3, "4x1", "wanda", np.array([1.0, 9.0, 4.0]))[0].tolist() == [False, True, False]
+
+
+def test_a_weight_is_pruned_and_otherwise_unchanged(weight: np.ndarray) -> None:
+    pruned = prune_weight(weight, 0.5)
     kept = pruned != 0
+    assert pruned.dtype == weight.dtype
     assert np.array_equal(pruned[kept], weight[kept])
+
+
+def test_layers_compete_in_global_scope(weight: np.ndarray) -> None:
+    flat = np.full((8, 8), 100.0, np.float32) + np.arange(8, dtype=np.float32)
+    weights = {"varied": weight, "flat": flat}
+    masks = keep_masks(weights, 0.25, "4x1", scope="global")
+    blocks = {name: (~mask[::4]).sum() for name, mask in masks.items()}
+    assert sum(blocks.values()) == round(0.25 * (6 * 18 + 2 * 8))
+    assert blocks["flat"] == 0  # the scale of a layer does not matter, and none of its blocks is far below the mean
+    by_layer = keep_masks(weights, 0.25, "4x1", scope="layer")
+    assert [(~mask[::4]).sum() for mask in by_layer.values()] == [27, 4]
 
 
 @pytest.mark.parametrize("pattern", sorted(PATTERNS))

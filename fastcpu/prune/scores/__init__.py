@@ -1,20 +1,18 @@
-"""Importance of weights: a score maps a weight [N, K] to float64 scores [N, K].
+"""Importance of weights.
 
-To add one: a file here with ``score``, and its line below.
+To add one: a file here with a ``SCORE``, and its line below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from fastcpu.prune.scores import magnitude
-
-Score = Callable[[NDArray[Any]], NDArray[np.float64]]
+from fastcpu.prune.score import Score
+from fastcpu.prune.scores import magnitude, snip_momentum, wanda
 
 SCORES: dict[str, Score] = {
-    "magnitude": magnitude.score,
+    score.name: score
+    for score in (
+        magnitude.SCORE,
+        snip_momentum.SCORE,
+        wanda.SCORE,
+    )
 }

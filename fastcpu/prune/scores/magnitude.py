@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.prune.score import Score
 
-def score(weight: NDArray[Any]) -> NDArray[np.float64]:
-    """``|weight|`` of a weight [N, K] of any dtype, as f64 [N, K]: the higher, the more a weight matters."""
+
+def value(weight: NDArray[Any], evidence: NDArray[Any] | None) -> NDArray[np.float64]:
+    """|w|, float64 [N, K]."""
+    del evidence
     return np.abs(weight.astype(np.float64))
+
+
+SCORE = Score("magnitude", None, value)
