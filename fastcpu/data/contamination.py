@@ -1,0 +1,95 @@
+"""Keeping evaluation sentences out of training and calibration data."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+JACCARD = 0.8
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass
+class Contamination:
+    """How many texts were seen and why some were dropped.
+
+    Attributes:
+        seen: all texts.
+        equal: texts whose lower-cased alphanumeric form is that of an evaluation sentence.
+        similar: further texts whose set of words has a Jaccard index of at least 0.8 with that of one.
+    """
+
+    seen: int = 0
+    equal: int = 0
+    similar: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """For reports."""
+        return {"seen": self.seen, "equal": self.equal, "similar": self.similar}
+
+
+def words(text: str) -> list[str]:
+    """The lower-cased alphanumeric words of a text."""
+    return _WORD.findall(text.lower())
+
+
+class _Index:
+    """Finds evaluation sentences that share most words with a text."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.forms: set[str] = set()
+        self.sets: list[frozenset[str]] = []
+        count: dict[str, int] = defaultdict(int)
+        for sentence in sentences:
+            split = words(sentence)
+            self.forms.add("".join(split))
+            self.sets.append(frozenset(split))
+        self.sets = sorted(set(self.sets) - {frozenset()}, key=sorted)
+        for each in self.sets:
+            for word in each:
+                count[word] += 1
+        self.count = count
+        # A set with a Jaccard index of at least t shares one of the rarest |set| - ceil(t |set|) + 1 words of this one
+        # (prefix filter of Chaudhuri et al., 2006).
+        self.by_word: dict[str, list[int]] = defaultdict(list)
+        for index, each in enumerate(self.sets):
+            rare = sorted(each, key=lambda word: (count[word], word))
+            for word in rare[: len(each) - _least_shared(len(each)) + 1]:
+                self.by_word[word].append(index)
+
+    def similar(self, own: frozenset[str]) -> bool:
+        candidates = {index for word in own if word in self.by_word for index in self.by_word[word]}
+        for index in candidates:
+            other = self.sets[index]
+            shared = len(own & other)
+            if shared >= JACCARD * (len(own) + len(other) - shared):
+                return True
+        return False
+
+
+def _least_shared(size: int) -> int:
+    """The fewest words that a set of this size shares with one that is similar to it."""
+    return max(1, -int(-JACCARD * size // 1))
+
+
+def decontaminate(
+    texts: Iterable[str], evaluation: Iterable[str], counts: Contamination | None = None
+) -> Iterator[str]:
+    """The texts that are neither equal nor similar to an evaluation sentence.
+
+    Equal: the lower-cased alphanumeric forms are. Similar: the Jaccard index of the sets of words is at least 0.8.
+    ``counts`` is brought up to date while texts are taken.
+    """
+    index = _Index(evaluation)
+    counts = Contamination() if counts is None else counts
+    for text in texts:
+        counts.seen += 1
+        split = words(text)
+        if "".join(split) in index.forms:
+            counts.equal += 1
+        elif index.similar(frozenset(split)):
+            counts.similar += 1
+        else:
+            yield text
