@@ -49,6 +49,10 @@ class QuantizationError(FastcpuError):
     """A tensor or layer cannot be quantized as asked: NaN weights, empty calibration data, an unknown scheme."""
 
 
+class TrainingError(FastcpuError):
+    """Training cannot go on: the loss or its gradient is not finite, or a checkpoint does not fit the model."""
+
+
 class OutputError(FastcpuError, OSError):
     """A file or directory cannot be written: the operating system refuses, or what is there must not be replaced."""
 

@@ -65,8 +65,8 @@ def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
 
 def load_directory(path: Path, trace: Trace | None = None) -> Graph:
     """The graph of a directory of transformers (config.json, weights) or of sentence-transformers (modules.json)."""
-    pooling, folder = read_pooling(path) or (None, path)
-    graph = load_module(_from_directory(folder, bare=pooling is not None), trace)
+    module, pooling = open_module(path)
+    graph = load_module(module, trace)
     graph.name = path.resolve().name
     if pooling is not None:
         append_pooling(graph, pooling)
@@ -74,6 +74,12 @@ def load_directory(path: Path, trace: Trace | None = None) -> Graph:
 
 
 # ---- directories ----
+
+
+def open_module(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
+    """The module of a directory in evaluation mode, and what sentence-transformers does with its outputs."""
+    pooling, folder = read_pooling(path) or (None, path)
+    return _from_directory(folder, bare=pooling is not None), pooling
 
 
 def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
@@ -89,7 +95,7 @@ def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bar and the report of transformers about weights: what is missing is an error of ours."""
     import transformers
 
@@ -115,12 +121,12 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
     config = read_json(path / "config.json")
     kind = getattr(transformers, architecture(config, str(path), bare))
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             kind(kind.config_class.from_pretrained(path, local_files_only=True))
     except Exception as error:  # whatever transformers raises for settings of the wrong type or that do not fit
         raise FileFormatError(f"{path / 'config.json'}: describes no model: {_reason(error)}") from error
     try:
-        with _quiet():
+        with quiet():
             model, info = kind.from_pretrained(
                 path,
                 local_files_only=True,

@@ -1,0 +1,3 @@
+"""Distillation: a smaller or sparser student learns to give its teacher's outputs."""
+
+from __future__ import annotations

@@ -1,0 +1,103 @@
+"""Tokenized training texts on disk, and which of them a step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcpu.tasks.tokenizer import Tokenizer
+
+_BUCKET_BATCHES = 64
+"""Texts of so many batches are sorted by length together: little padding, and still a random order."""
+_CHUNK = 4096
+
+
+class Corpus:
+    """N token sequences, one after the other in a file that is mapped.
+
+    Attributes:
+        ids: int32 [total tokens].
+        offsets: int64 [N + 1]; sequence i is ``ids[offsets[i]:offsets[i + 1]]``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.ids: NDArray[np.int32] = np.load(folder / "ids.npy", mmap_mode="r")
+        self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sequence."""
+        return np.diff(self.offsets)
+
+    def rows(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Token ids of some sequences."""
+        return [self.ids[self.offsets[i] : self.offsets[i + 1]].astype(np.int64) for i in indices]
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids int64 [B, S], padded with 0, and the mask bool [B, S] of real tokens."""
+        import torch
+
+        rows = self.rows(indices)
+        ids = np.zeros((len(rows), max(len(row) for row in rows)), np.int64)
+        mask = np.zeros(ids.shape, np.bool_)
+        for b, row in enumerate(rows):
+            ids[b, : len(row)] = row
+            mask[b, : len(row)] = True
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def write_corpus(texts: Sequence[str], tokenizer: Tokenizer, folder: Path) -> None:
+    """Tokenizes texts into a folder that `Corpus` reads."""
+    parts: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), _CHUNK):
+        for encoded in tokenizer.encode(texts[start : start + _CHUNK]):
+            parts.append(encoded.ids.astype(np.int32))
+            lengths.append(len(encoded.ids))
+    if not parts:
+        raise InputError("no training texts are left")
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "ids.npy", np.concatenate(parts))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+class Order:
+    """Which sequences each step takes: a function of seed and step alone, so that training can go on anywhere.
+
+    Every epoch takes each sequence at most once, in a new random order, in batches of similar length.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], batch: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch = min(batch, len(lengths))
+        self._seed = seed
+        self._epoch = lru_cache(maxsize=1)(self._batches)
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """Indices of the sequences of a step."""
+        per_epoch = len(self._lengths) // self._batch
+        return self._epoch(step // per_epoch)[step % per_epoch]
+
+    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        random = np.random.default_rng((self._seed, epoch))
+        order = random.permutation(len(self._lengths))
+        bucket = self._batch * _BUCKET_BATCHES
+        batches: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), bucket):
+            part = order[start : start + bucket]
+            part = part[np.argsort(self._lengths[part], kind="stable")]
+            batches += [part[i : i + self._batch] for i in range(0, len(part) - self._batch + 1, self._batch)]
+        return [batches[i] for i in random.permutation(len(batches))]

@@ -1,0 +1,32 @@
+"""Hidden states: each student layer against the teacher layer at the same relative depth (Jiao et al., 2020)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastcpu.distill.losses.loss import Loss, Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
+    """The teacher layer for each student layer 0 (embeddings) .. student_layers; the last maps to the last."""
+    return [round(i * teacher_layers / student_layers) for i in range(student_layers + 1)]
+
+
+def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
+    """mean over layers and real tokens of |s - t|^2 / |t|^2, of vectors [D]."""
+    import torch
+
+    assert student.hidden is not None
+    assert teacher.hidden is not None
+    pairs = layer_map(len(student.hidden) - 1, len(teacher.hidden) - 1)
+    total = torch.zeros(())
+    for mine, index in zip(student.hidden[1:], pairs[1:], strict=True):
+        s, t = mine[student.mask], teacher.hidden[index][student.mask]
+        total = total + ((s - t).square().sum(dim=-1) / t.square().sum(dim=-1)).mean()
+    return total / (len(pairs) - 1)
+
+
+LOSS = Loss("hidden", "hidden", value)

@@ -1,0 +1,40 @@
+"""Logits: Kullback-Leibler divergence of softened distributions (Hinton et al., 2015, section 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastcpu.distill.losses.loss import Loss, Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+TEMPERATURE = 2.0
+_CLOSED = -1e4  # logit of padding where the tokens themselves are the classes
+
+
+def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
+    """T^2 KL(teacher / T, student / T), a mean over sequences or real tokens, summed over the named logits.
+
+    Logits [B, S] are one distribution over the tokens of each sequence (start and end of an answer); logits [B, S, C]
+    are one distribution per real token.
+    """
+    import torch
+
+    assert student.logits is not None
+    assert teacher.logits is not None
+    total = torch.zeros(())
+    for name, mine in student.logits.items():
+        theirs = teacher.logits[name]
+        if mine.dim() == 3:
+            mine, theirs = mine[student.mask], theirs[student.mask]
+        elif mine.shape == student.mask.shape:
+            mine, theirs = (each.masked_fill(~student.mask, _CLOSED) for each in (mine, theirs))
+        log_p = torch.log_softmax(mine / TEMPERATURE, dim=-1)
+        log_q = torch.log_softmax(theirs / TEMPERATURE, dim=-1)
+        divergence = (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean()
+        total = total + TEMPERATURE**2 * divergence
+    return total
+
+
+LOSS = Loss("logits", "logits", value)

@@ -1,0 +1,109 @@
+"""A torch Transformer as teacher or student: token ids in, the outputs that losses read out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fastcpu.distill.losses.loss import Outputs, Part
+from fastcpu.errors import InputError
+from fastcpu.recipe import Student
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcpu.frontend.sentence_transformers import Pooling
+
+_LOGITS = ("logits", "start_logits", "end_logits")
+
+
+def outputs(
+    module: torch.nn.Module, pooling: Pooling | None, ids: torch.Tensor, mask: torch.Tensor, parts: AbstractSet[Part]
+) -> Outputs:
+    """Runs a module of transformers on ids int64 [B, S] with mask bool [B, S]."""
+    result: Any = module(
+        input_ids=ids, attention_mask=mask.long(), output_hidden_states="hidden" in parts, return_dict=True
+    )
+    embedding = None
+    if "embedding" in parts:
+        if pooling is None:
+            raise InputError("a loss on embeddings needs a sentence-transformers model: this one has no pooling")
+        embedding = _pooled(result.last_hidden_state.float(), mask, pooling)
+    logits = None
+    if "logits" in parts:
+        logits = {name: result[name].float() for name in _LOGITS if name in result}
+        if not logits:
+            raise InputError(f"a loss on logits needs a model with a head: {type(module).__name__} has none")
+    hidden = tuple(state.float() for state in result.hidden_states) if "hidden" in parts else None
+    return Outputs(mask, embedding, logits, hidden)
+
+
+def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """[B, D] of unit length from [B, S, D]."""
+    import torch
+
+    real = mask.unsqueeze(-1)
+    if pooling.mode == "cls":
+        pooled = hidden[:, 0]
+    elif pooling.mode == "mean":
+        pooled = (hidden * real).sum(dim=1) / real.sum(dim=1)
+    else:
+        pooled = hidden.masked_fill(~real, -torch.inf).amax(dim=1)
+    return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def chosen_layers(config: Student, layers: int) -> list[int]:
+    """Which of the teacher's layers 0 .. layers - 1 the student starts with."""
+    if config.layers > layers:
+        raise InputError(f"a student of {config.layers} layers from a teacher that has {layers}")
+    if config.select == "first":
+        return list(range(config.layers))
+    if config.select == "last":
+        return list(range(layers - config.layers, layers))
+    return [round((i + 1) * layers / config.layers) - 1 for i in range(config.layers)]
+
+
+def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.Module:
+    """A copy of the teacher that can be trained, with some of its layers."""
+    import torch
+
+    student = copy.deepcopy(teacher).train()
+    for part in student.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # the teacher's outputs, which do not vary, are the targets
+    cast("Any", student).set_attn_implementation("sdpa")
+    if config is not None:
+        parent, name, layers = _layer_list(student)
+        keep = chosen_layers(config, len(layers))
+        setattr(parent, name, torch.nn.ModuleList(layers[i] for i in keep))
+        field = "num_hidden_layers" if hasattr(student.config, "num_hidden_layers") else "n_layers"
+        setattr(student.config, field, len(keep))
+    return student
+
+
+def _layer_list(module: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
+    """The list of encoder layers, and where it hangs."""
+    import torch
+
+    for parent in module.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, torch.nn.ModuleList) and len(child) > 0:
+                return parent, name, child
+    raise InputError(f"{type(module).__name__} has no list of layers to choose from")
+
+
+def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
+    """The module of a Hugging Face directory in evaluation mode, and its pooling if sentence-transformers wrote it."""
+    from fastcpu.frontend import torch_export
+
+    return torch_export.open_module(path)
+
+
+def transformer_folder(path: Path) -> Path:
+    """Where the configuration and weights of a model directory lie: the directory, or its first module's folder."""
+    from fastcpu.frontend.sentence_transformers import read_pooling
+
+    found = read_pooling(path)
+    return path if found is None else found[1]

@@ -1,0 +1,29 @@
+"""What changes with the step: learning rate and sparsity."""
+
+from __future__ import annotations
+
+from fastcpu.recipe import Distill, Prune
+
+
+def learning_rate(config: Distill, step: int, steps: int) -> float:
+    """Of step 0 .. steps - 1: linear warm-up to the peak, then linear decay to zero."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * (steps - step) / max(1, steps - warmup)
+
+
+def sparsity(config: Prune, step: int, steps: int) -> float:
+    """After step 0 .. steps - 1: s (1 - (1 - t)^3), t rising from 0 to 1 between begin and end.
+
+    Zhu and Gupta, 2017, equation 1, with an initial sparsity of zero.
+    """
+    begin, end = config.begin * steps, config.end * steps
+    done = 1.0 if end <= begin else min(1.0, max(0.0, (step + 1 - begin) / (end - begin)))
+    return config.sparsity * (1 - (1 - done) ** 3)
+
+
+def updates_masks(config: Prune, step: int, steps: int) -> bool:
+    """True if masks are chosen anew after this step; the last time is the first step of full sparsity."""
+    last = max(0, min(steps, -(-config.end * steps // 1)) - 1)
+    return step == last or (step < last and step >= config.begin * steps and (step + 1) % config.interval == 0)

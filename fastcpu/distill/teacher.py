@@ -1,0 +1,49 @@
+"""Where the targets of distillation come from."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.distill.losses.loss import Outputs, Part
+from fastcpu.distill.model import open_directory, outputs
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CachedEmbeddings:
+    """Embeddings [N, D], f32 and of unit length, from a .npy file that is mapped."""
+
+    def __init__(self, path: Path) -> None:
+        self._vectors: NDArray[np.float32] = np.load(path, mmap_mode="r")
+
+    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """The embeddings of some texts."""
+        import torch
+
+        del ids
+        return Outputs(mask, torch.from_numpy(np.array(self._vectors[indices])))
+
+
+class LiveTeacher:
+    """A model that runs on every batch."""
+
+    def __init__(self, path: Path, parts: AbstractSet[Part]) -> None:
+        self._module, self._pooling = open_directory(path)
+        cast("Any", self._module).set_attn_implementation("sdpa")
+        self._parts = parts
+
+    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """What the teacher makes of a batch."""
+        import torch
+
+        from fastcpu.distill.trainer import has_bf16
+
+        del indices
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
+            return outputs(self._module, self._pooling, ids, mask, self._parts)

@@ -1,0 +1,221 @@
+"""The training loop: deterministic, and able to go on after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.distill import checkpoint, schedule
+from fastcpu.distill.corpus import Corpus, Order
+from fastcpu.distill.losses import LOSSES
+from fastcpu.distill.losses.loss import Outputs, Part
+from fastcpu.distill.masks import Masks
+from fastcpu.distill.model import outputs
+from fastcpu.errors import TrainingError
+from fastcpu.recipe import Distill, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcpu.frontend.sentence_transformers import Pooling
+
+CHECKPOINT_VARIABLE = "FASTCPU_CHECKPOINT_SECONDS"
+"""Environment variable: seconds between two checkpoints, 60 by default. It does not change the model."""
+_LOG_STEPS = 10
+
+
+class Teacher(Protocol):
+    """Where targets come from."""
+
+    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """The teacher's outputs for sequences of the corpus, whose padded batch is given too."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after a step.
+
+    Attributes:
+        step: finished steps of ``steps``.
+        losses: of the last step, by name, unweighted.
+        sparsity: share of blocks that are zero.
+        seconds: since this process began to train.
+    """
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    sparsity: float
+    seconds: float
+
+
+class Trainer:
+    """Distills a student.
+
+    The state after step k is a function of student, corpus, teacher, recipe, steps and seed (on one machine with one
+    number of threads): nothing random happens but the order of the corpus, which is a function of seed and step.
+
+    Args:
+        student: module in training mode; trained in place.
+        folder: where ``checkpoint.safetensors`` and ``log.jsonl`` go; training goes on from what is there.
+    """
+
+    def __init__(
+        self,
+        student: torch.nn.Module,
+        pooling: Pooling | None,
+        corpus: Corpus,
+        teacher: Teacher,
+        recipe: Recipe,
+        steps: int,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        import torch
+
+        assert recipe.distill is not None
+        self.config: Distill = recipe.distill
+        self.prune = recipe.prune
+        self.student, self.pooling, self.corpus, self.teacher = student, pooling, corpus, teacher
+        self.steps, self.folder = steps, folder
+        self.order = Order(corpus.lengths, self.config.batch, seed)
+        self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
+        self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
+        self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        decayed = [p for p in self.parameters.values() if p.dim() > 1]
+        others = [p for p in self.parameters.values() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": self.config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.config.learning_rate,
+            fused=True,
+        )
+        self.bf16 = has_bf16()
+
+    # ---- one step ----
+
+    def step(self, step: int) -> dict[str, float]:
+        """Makes one step and returns its losses by name."""
+        import torch
+
+        indices = self.order(step)
+        ids, mask = self.corpus.batch(indices)
+        target = self.teacher(indices, ids, mask)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            mine = outputs(self.student, self.pooling, ids, mask, self.parts)
+        losses = {name: LOSSES[name].value(mine, target) for name in self.config.losses}
+        total = torch.stack([weight * losses[name] for name, weight in self.config.losses.items()]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.clip))
+        if not math.isfinite(total.item()) or not math.isfinite(norm):
+            raise TrainingError(
+                f"step {step + 1} of {self.steps}: the loss is {total.item()} and the norm of its gradient {norm}; the "
+                f"last checkpoint is in {self.folder}. Lower the learning rate ({self.config.learning_rate:g})"
+            )
+        if self.masks is not None:
+            self.masks.observe_gradients()
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate(self.config, step, self.steps)
+        self.optimizer.step()
+        if self.masks is not None and self.prune is not None:
+            if schedule.updates_masks(self.prune, step, self.steps):
+                self.masks.update(schedule.sparsity(self.prune, step, self.steps))
+            self.masks.apply()
+        return {name: loss.item() for name, loss in losses.items()}
+
+    # ---- all of them ----
+
+    def run(self, report: Callable[[Progress], None]) -> None:
+        """Trains to the end, from the checkpoint if there is one. ``report`` is called after every step."""
+        began = saved = time.monotonic()
+        interval = float(os.environ.get(CHECKPOINT_VARIABLE, "60"))
+        done = self._restore()
+        for step in range(done, self.steps):
+            losses = self.step(step)
+            now = time.monotonic()
+            if (step + 1) % _LOG_STEPS == 0 or step + 1 == self.steps:
+                self._log(step + 1, losses)
+            if now - saved > interval or step + 1 == self.steps:
+                self._save(step + 1)
+                saved = time.monotonic()
+            sparsity = 0.0 if self.prune is None else schedule.sparsity(self.prune, step, self.steps)
+            report(Progress(step + 1, self.steps, losses, sparsity, now - began))
+
+    def seconds_per_step(self, count: int) -> float:
+        """Mean duration of some steps of random lengths; the student, the optimizer and the masks are used up."""
+        self.step(0)
+        began = time.monotonic()
+        for step in range(1, count + 1):
+            self.step(step)
+        return (time.monotonic() - began) / count
+
+    # ---- state on disk ----
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def _save(self, step: int) -> None:
+        tensors = {f"weight/{name}": p.detach() for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"{key}/{name}"] = value
+        if self.masks is not None:
+            tensors |= {f"keep/{name}": mask for name, mask in self.masks.keep.items()}
+            tensors |= {f"evidence/{name}": each for name, each in self.masks.evidence.items()}
+        checkpoint.save(self._path, tensors, step)
+
+    def _restore(self) -> int:
+        import torch
+
+        if not self._path.is_file():
+            return 0
+        tensors, step = checkpoint.load(self._path)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"weight/{name}"])
+                if f"step/{name}" in tensors:  # absent for what no loss reads
+                    state = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[parameter] = state
+        if self.masks is not None:
+            for name, mask in self.masks.keep.items():
+                mask.copy_(tensors[f"keep/{name}"])
+            for name, each in self.masks.evidence.items():
+                each.copy_(tensors[f"evidence/{name}"])
+        return step
+
+    def _log(self, step: int, losses: dict[str, float]) -> None:
+        line = {"step": step, "losses": {name: round(loss, 6) for name, loss in losses.items()}}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_log(folder: Path) -> Sequence[dict[str, object]]:
+    """The lines of a training log, the last one for each step."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return list({line["step"]: line for line in lines}.values())
+
+
+def has_bf16() -> bool:
+    """True if this CPU multiplies bf16 natively."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
