@@ -81,6 +81,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     ignore: Sequence[str] = (),
     max_length: int | None = None,
     threads: int = 0,
+    notes: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """Compile a model into a directory that ``fastcpu.Session`` runs. Zeros that the weights hold are kept.
 
@@ -101,6 +102,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         only, ignore: globs of the names of linears to prune and quantize, or to leave alone.
         max_length: calibration texts are cut to this many tokens, 128 by default.
         threads: threads for calibration; 0 uses all CPUs available to this process.
+        notes: further entries of report.json, which JSON must be able to hold.
 
     Returns:
         The directory and the report, whose keys `Compiled` lists.
@@ -136,7 +138,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     layers = _layers(graph, pruned)
     if record is not None:
         passes.run(graph, trace, passes.PASSES_AFTER_QUANTIZATION)
-    report = {
+    report = dict(notes or {}) | {
         "source": str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         "options": {
             "quantize": quantize,

@@ -7,6 +7,8 @@ from __future__ import annotations
 #   run(args) -> int                 does the work and returns the exit status.
 # All of them are imported on every start: import what is heavy inside run().
 COMMANDS: tuple[str, ...] = (
+    "compress",
+    "recipes",
     "compile",
     "info",
     "doctor",

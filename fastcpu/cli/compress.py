@@ -1,0 +1,97 @@
+"""`fastcpu compress`: prune, distill, quantize and export, as a recipe says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastcpu.cli.main import Subparsers
+    from fastcpu.distill.trainer import Progress
+
+_DESCRIPTION = """
+Compresses a model as a recipe says (`fastcpu recipes` lists them) and writes a directory that fastcpu runs. What was
+done so far lies in OUT.work until the model is complete; the same command goes on from there after an interruption.
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "compress", help="prune, distill and quantize a model as a recipe says", description=_DESCRIPTION
+    )
+    parser.add_argument("model", metavar="MODEL", help="Hugging Face or sentence-transformers directory")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="model directory to write")
+    parser.add_argument("--recipe", default="int8-dynamic", metavar="R", help="name or file (default: %(default)s)")
+    parser.add_argument("--data", nargs="+", default=[], metavar="D", help="texts to train and calibrate with")
+    parser.add_argument("--columns", default="", metavar="C,...", help="columns of tables and objects that are texts")
+    parser.add_argument(
+        "--exclude", nargs="+", default=[], metavar="D", help="evaluation sentences to keep out of the data"
+    )
+    parser.add_argument("--teacher", metavar="MODEL", help="model to learn from (default: MODEL)")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps")
+    parser.add_argument("--budget", type=float, metavar="MIN", help="minutes of training, turned into steps once")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(default: %(default)s)")
+    parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="layers to prune and quantize")
+    parser.add_argument("--ignore", action="append", default=[], metavar="GLOB", help="layers to leave alone")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="(default: all available CPUs)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+
+    from fastcpu.compression.run import compress, make_plan
+
+    options = {
+        "recipe": args.recipe,
+        "data": args.data,
+        "columns": tuple(filter(None, args.columns.split(","))),
+        "exclude": args.exclude,
+        "teacher": args.teacher,
+        "steps": args.steps,
+        "budget": args.budget,
+        "seed": args.seed,
+        "only": args.only,
+        "ignore": args.ignore,
+        "threads": args.threads,
+    }
+    if args.dry_run:
+        print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
+        return 0
+    compiled = compress(args.model, args.out, report=_Printer(), **options)
+    print(f"wrote {compiled.directory}")
+    return 0
+
+
+class _Printer:
+    """A line per stage, and a progress bar with the time that is left while a terminal looks on."""
+
+    _EVERY = 0.5
+
+    def __init__(self) -> None:
+        self._stage, self._last, self._first = "", 0.0, 0
+        self._bar = sys.stderr.isatty()
+
+    def __call__(self, stage: str, progress: Progress | None) -> None:
+        if stage != self._stage:
+            print(f"{stage} ...", file=sys.stderr, flush=True)
+            self._stage = stage
+            self._first = -1
+        if progress is None:
+            return
+        if self._first < 0:
+            self._first = progress.step - 1
+        now = time.monotonic()
+        if progress.step < progress.steps and now - self._last < (self._EVERY if self._bar else 60.0):
+            return
+        self._last = now
+        left = progress.seconds / (progress.step - self._first) * (progress.steps - progress.step)
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
+        line = (
+            f"step {progress.step} of {progress.steps}, {left / 60:.1f} min left, "
+            f"{progress.sparsity:.0%} pruned, {losses}"
+        )
+        end = "\n" if not self._bar or progress.step == progress.steps else ""
+        print(("\r\x1b[K" if self._bar else "") + line, end=end, file=sys.stderr, flush=True)

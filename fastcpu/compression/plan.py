@@ -1,0 +1,78 @@
+"""What a compression will do, fixed before it begins: the same plan gives the same model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastcpu.errors import InputError
+from fastcpu.recipe import Recipe
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the result depends on.
+
+    Attributes:
+        model, teacher: directories; the teacher is the model itself unless another one is given.
+        data: files and folders with training texts.
+        columns: which columns of tables are texts.
+        exclude: files with evaluation sentences, which are kept out of training and calibration.
+        recipe: with all overrides in place.
+        seed: of the order of the texts, and of the choice among them.
+        threads: of training; the bits of its sums depend on them.
+        digests: SHA-256 of the files of ``model``, ``teacher``, ``data`` and ``exclude``, by path.
+    """
+
+    model: str
+    teacher: str
+    data: tuple[str, ...]
+    columns: tuple[str, ...]
+    exclude: tuple[str, ...]
+    recipe: Recipe
+    seed: int
+    threads: int
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def with_digests(self) -> Plan:
+        """A copy that names the contents of all files."""
+        paths = [self.model, self.teacher, *self.data, *self.exclude]
+        files = sorted({file for path in paths for file in _files(Path(path))})
+        return replace(self, digests={str(file): _digest(file) for file in files})
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored, and compared with the plan of an earlier start."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """The dotted keys in which a stored plan differs from this one."""
+        return _differences("", self.to_json(), stored)
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _differences(prefix: str, mine: Any, stored: Any) -> list[str]:
+    if isinstance(mine, dict) and isinstance(stored, dict):
+        keys = sorted(set(mine) | set(stored))
+        return [each for key in keys for each in _differences(f"{prefix}{key}.", mine.get(key), stored.get(key))]
+    return [] if mine == stored else [prefix.rstrip(".")]

@@ -1,0 +1,291 @@
+"""The stages of a compression, in order; each is skipped if an earlier start has finished it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.compression.plan import Plan
+from fastcpu.compression.work import WorkFolder
+from fastcpu.data import Contamination, decontaminate, read_texts, sample
+from fastcpu.errors import InputError
+from fastcpu.recipe import Distill, Recipe, load
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcpu.distill.corpus import Corpus
+    from fastcpu.distill.trainer import Progress, Teacher
+    from fastcpu.pipeline import Compiled
+
+Report = Callable[[str, "Progress | None"], None]
+"""Called with the stage, and while training with its progress."""
+
+SAMPLED_TEXTS = 1_000_000
+"""At most so many training texts are taken, at random, from data of any size."""
+_TIMED_STEPS = 8
+_WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
+_EMBED_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a dry run tells: the plan, and the time that training will take (0 if the budget decides)."""
+
+    plan: Plan
+    minutes: float
+
+
+def make_plan(
+    model: str | os.PathLike[str],
+    *,
+    recipe: str | os.PathLike[str] | Recipe,
+    data: Sequence[str | os.PathLike[str]] = (),
+    columns: Sequence[str] = (),
+    exclude: Sequence[str | os.PathLike[str]] = (),
+    teacher: str | os.PathLike[str] | None = None,
+    steps: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    threads: int = 0,
+) -> Plan:
+    """Everything that a compression depends on, checked.
+
+    Raises:
+        InputError: an unknown recipe, options that do not fit it, or files that are not there.
+    """
+    from fastcpu import _core
+
+    chosen = recipe if isinstance(recipe, Recipe) else load(Path(recipe))
+    chosen = replace(chosen, only=chosen.only + tuple(only), ignore=chosen.ignore + tuple(ignore))
+    if steps is not None or budget is not None:
+        if chosen.distill is None:
+            raise InputError(f"recipe {chosen.name} does not train: it takes neither steps nor a budget")
+        if steps is not None and budget is not None:
+            raise InputError("give steps or a budget of minutes, not both")
+        if (steps is not None and steps < 1) or (budget is not None and budget <= 0):
+            raise InputError("steps and budget must be positive")
+        chosen = replace(
+            chosen, distill=replace(chosen.distill, steps=steps or 0, budget=budget or chosen.distill.budget)
+        )
+    static = chosen.quantize is not None and chosen.quantize.scheme == "static"
+    if (chosen.distill is not None or static) and not data:
+        purpose = "train" if chosen.distill is not None else "calibrate"
+        raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
+    if teacher is not None and chosen.distill is None:
+        raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
+    if seed < 0:
+        raise InputError(f"the seed must not be negative: {seed}")
+    if not Path(model).is_dir():
+        raise InputError(f"{os.fspath(model)!r} is not a model directory")
+    if chosen.distill is not None and not chosen.distill.losses:
+        chosen = replace(chosen, distill=replace(chosen.distill, losses=_losses(Path(model))))
+    return Plan(
+        model=os.fspath(model),
+        teacher=os.fspath(model if teacher is None else teacher),
+        data=tuple(os.fspath(path) for path in data),
+        columns=tuple(columns),
+        exclude=tuple(os.fspath(path) for path in exclude),
+        recipe=chosen,
+        seed=seed,
+        threads=threads or _core.available_cpus(),
+    ).with_digests()
+
+
+def _losses(model: Path) -> dict[str, float]:
+    """What a recipe that names no losses distills: the outputs of a sentence encoder, else logits and hidden states."""
+    return (
+        {"embedding": 1.0, "similarity": 5.0} if (model / "modules.json").is_file() else {"logits": 1.0, "hidden": 1.0}
+    )
+
+
+def compress(
+    model: str | os.PathLike[str], out: str | os.PathLike[str], *, report: Report | None = None, **options: Any
+) -> Compiled:
+    """Compress a model as a recipe says, and go on where an earlier start with the same arguments was interrupted.
+
+    What was done so far lies in ``OUT.work`` until the model is complete. The same plan gives the same model, bit for
+    bit, on one machine.
+
+    Args:
+        model: a local Hugging Face or sentence-transformers directory.
+        out: the model directory to write, for `fastcpu.Session`.
+        report: called with the name of each stage, and with the progress of training.
+        options: what `make_plan` takes.
+
+    Raises:
+        fastcpu.errors.InputError: what `make_plan` finds, unusable data, or a work folder of another plan.
+        fastcpu.errors.TrainingError: the loss is not finite.
+        fastcpu.errors.GraphError, QuantizationError, OutputError: as `fastcpu.compile` raises them.
+    """
+    plan = make_plan(model, **options)
+    work = WorkFolder(Path(out), plan)
+    tell = report or _say_nothing
+    if plan.data:
+        tell("texts", None)
+        _take_texts(plan, work)
+    source = Path(plan.model)
+    if plan.recipe.distill is not None:
+        source = _distill(plan, work, tell)
+    tell("export", None)
+    compiled = _export(plan, work, source, Path(out))
+    work.remove()
+    return compiled
+
+
+def _say_nothing(stage: str, progress: Progress | None) -> None:
+    """What is called where nobody listens."""
+
+
+# ---- texts ----
+
+
+def _take_texts(plan: Plan, work: WorkFolder) -> None:
+    """texts.txt: a sample of the data without evaluation sentences; texts.json: how many were dropped."""
+    if work.done("texts.json"):
+        return
+    counts = Contamination()
+    evaluation = read_texts([Path(path) for path in plan.exclude], plan.columns)
+    texts: Iterable[str] = read_texts([Path(path) for path in plan.data], plan.columns)
+    kept = sample(decontaminate(_single_lines(texts), evaluation, counts), SAMPLED_TEXTS, plan.seed)
+    if not kept:
+        raise InputError(f"{', '.join(plan.data)}: no text is left after {counts.seen} were looked at")
+    with work.stage("texts.txt") as path:
+        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    work.write("texts.json", counts.to_json() | {"taken": len(kept)})
+
+
+def _single_lines(texts: Iterable[str]) -> Iterable[str]:
+    return (" ".join(text.split()) for text in texts)
+
+
+def _texts(work: WorkFolder) -> list[str]:
+    return (work.path / "texts.txt").read_text(encoding="utf-8").splitlines()
+
+
+# ---- distillation ----
+
+
+def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
+    """The directory of the trained student, beside which nothing of the teacher is needed."""
+    import torch
+
+    from fastcpu.distill.corpus import Corpus, write_corpus
+    from fastcpu.distill.model import make_student, open_directory
+    from fastcpu.distill.trainer import Trainer
+    from fastcpu.tasks.tokenizer import Tokenizer
+
+    config = plan.recipe.distill
+    assert config is not None
+    torch.set_num_threads(plan.threads)
+    torch.use_deterministic_algorithms(True)
+    module, pooling = open_directory(Path(plan.model))
+    if not work.done("corpus"):
+        with work.stage("corpus") as folder:
+            write_corpus(_texts(work), Tokenizer(plan.model, config.max_length), folder)
+    corpus = Corpus(work.path / "corpus")
+    tell("teacher", None)
+    teacher = _teacher(plan, work, config, corpus)
+
+    def trainer(steps: int) -> Trainer:
+        student = make_student(module, plan.recipe.student)
+        return Trainer(student, pooling, corpus, teacher, plan.recipe, steps, plan.seed, work.path)
+
+    if not work.done("steps.json"):
+        steps = config.steps or _steps_of(config, trainer(1_000_000).seconds_per_step(_TIMED_STEPS))
+        work.write("steps.json", steps)
+    training = trainer(int(work.read("steps.json")))
+    if not work.done("student"):
+        training.run(lambda progress: tell("training", progress))
+        with work.stage("student") as folder:
+            _save_student(Path(plan.model), training.student, folder)
+    return work.path / "student"
+
+
+def _steps_of(config: Distill, seconds: float) -> int:
+    steps = int(config.budget * 60 / seconds)
+    if steps < 1:
+        raise InputError(f"a budget of {config.budget:g} minutes is less than one step, which takes {seconds:.1f} s")
+    return steps
+
+
+def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
+    """Targets from a file, where one vector per text is all that the losses read; from the teacher itself otherwise."""
+    from fastcpu.distill.losses import LOSSES
+    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher
+
+    parts = {LOSSES[name].part for name in config.losses}
+    if parts != {"embedding"}:
+        return LiveTeacher(Path(plan.teacher), parts)
+    if not work.done("teacher.npy"):
+        vectors = _embeddings(plan, work, config, corpus)
+        with work.stage("teacher.npy") as path, path.open("wb") as file:
+            np.save(file, vectors)
+    return CachedEmbeddings(work.path / "teacher.npy")
+
+
+def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
+    """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+    from fastcpu.tasks.embed import Embedder
+
+    directory = compile(plan.teacher, work.path / "teacher").directory
+    embedder = Embedder(directory, threads=plan.threads, max_length=config.max_length)
+    texts = _texts(work)
+    order = np.argsort(corpus.lengths, kind="stable")
+    first = embedder.embed(texts[:1])
+    vectors = np.empty((len(texts), first.shape[1]), np.float32)
+    for start in range(0, len(order), _EMBED_ROWS):
+        rows = order[start : start + _EMBED_ROWS]
+        vectors[rows] = embedder.embed([texts[i] for i in rows])
+    return vectors
+
+
+def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
+    """A copy of the model's directory with the student's configuration and weights."""
+    from fastcpu.distill.model import transformer_folder
+    from fastcpu.frontend.torch_export import quiet
+
+    def skipped(where: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.endswith(_WEIGHTS) or (Path(where) / name / "model.onnx").is_file()}
+
+    shutil.copytree(source, folder, ignore=skipped)
+    with quiet():
+        cast("Any", student).save_pretrained(transformer_folder(folder))
+
+
+# ---- export ----
+
+
+def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
+    from fastcpu.distill.trainer import read_log
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    recipe = plan.recipe
+    options: dict[str, Any] = {}
+    if recipe.quantize is not None:
+        options = {"quantize": recipe.quantize.scheme, "only": recipe.only, "ignore": recipe.ignore}
+        if recipe.quantize.scheme == "static":
+            options["calibration"] = sample(_texts(work), recipe.quantize.calibration, plan.seed)
+            options["observer"] = recipe.quantize.observer
+    if recipe.prune is not None and recipe.distill is None:
+        options |= {"sparsity": recipe.prune.sparsity, "pattern": recipe.prune.pattern}
+        options |= {"only": recipe.only, "ignore": recipe.ignore}
+    notes = {
+        "compression": {
+            "plan": plan.to_json(),
+            "texts": work.read("texts.json"),
+            "steps": work.read("steps.json"),
+            "log": read_log(work.path),
+        }
+    }
+    return compile(source, out, threads=plan.threads, notes=notes, **options)

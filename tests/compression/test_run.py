@@ -1,0 +1,156 @@
+"""A compression from end to end, and after a kill."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcpu
+from fastcpu.compression import compress
+from fastcpu.compression.run import make_plan
+from fastcpu.distill import checkpoint
+from fastcpu.errors import InputError, TrainingError
+from fastcpu.tasks.embed import Embedder
+from tests.compression.conftest import RECIPE
+
+pytest.importorskip("torch")
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """What the runtime reads of a model: its graph and its weights."""
+    return {name: (directory / name).read_bytes() for name in ("graph.json", "weights.safetensors")}
+
+
+def test_what_a_recipe_asks_for_is_in_the_model(
+    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    stages: list[str] = []
+    compiled = compress(
+        encoder_dir,
+        tmp_path / "out",
+        recipe=recipe_file,
+        data=[texts_file],
+        threads=1,
+        report=lambda stage, _: stages.append(stage),
+    )
+    rows = compiled.report["layers"]
+    encoder = [row for row in rows if row["name"].startswith("encoder.layer")]
+    assert len(encoder) == 2 * 6
+    assert all(row["encoding"] == "block" and row["zero_blocks"] == 0.5 for row in encoder)
+    assert all(row["storage"] == "s8" for row in encoder)
+    assert list(dict.fromkeys(stages)) == ["texts", "teacher", "training", "export"]
+    assert stages.count("training") == 40
+    assert not (tmp_path / "out.work").exists()
+
+
+def test_training_brings_the_student_to_its_teacher(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    def agreement(recipe: str) -> float:
+        path = tmp_path / "recipe.toml"
+        path.write_text(recipe)
+        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1).directory
+        mine, theirs = Embedder(out).embed(texts), Embedder(teacher).embed(texts)
+        return float((mine * theirs).sum(axis=1).mean())
+
+    teacher = fastcpu.compile(encoder_dir, tmp_path / "teacher").directory
+    texts = texts_file.read_text().splitlines()[:100]
+    few, many = agreement(RECIPE.format(steps=1)), agreement(RECIPE.format(steps=300))
+    assert many > few + 0.05
+    assert many > 0.9
+
+
+def test_the_same_plan_gives_the_same_model(
+    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    a, b, c = (
+        compress(encoder_dir, tmp_path / name, recipe=recipe_file, data=[texts_file], threads=1, seed=seed).directory
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert files(a) == files(b)
+    assert files(a) != files(c)
+
+
+def command(encoder: Path, texts: Path, recipe: Path, out: Path) -> list[str]:
+    options = ["-o", str(out), "--recipe", str(recipe), "--data", str(texts), "--threads", "1"]
+    return [sys.executable, "-m", "fastcpu", "compress", str(encoder), *options]
+
+
+def test_a_killed_compression_goes_on(
+    encoder_dir: Path, texts_file: Path, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed soon after each stage and twice while training, it ends in the model of an undisturbed run."""
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(steps=600))
+    monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0.1")
+    out, log = tmp_path / "killed", tmp_path / "stderr.txt"
+    run = command(encoder_dir, texts_file, recipe, out)
+    work = out.with_name("killed.work")
+
+    def written(name: str) -> int:
+        return (work / name).stat().st_mtime_ns if (work / name).exists() else 0
+
+    for stage in ("plan.json", "texts.json", "corpus", "checkpoint.safetensors", "checkpoint.safetensors"):
+        before = written(stage) if stage.startswith("checkpoint") else 0
+        with log.open("w") as errors, subprocess.Popen(run, stderr=errors, stdout=errors) as process:
+            while process.poll() is None and written(stage) == before:
+                time.sleep(0.005)
+            assert process.poll() is None, f"{stage}: {log.read_text()}"
+            time.sleep(float(rng.uniform(0, 0.2)))
+            process.kill()
+    subprocess.run(run, check=True, capture_output=True)
+    whole = compress(encoder_dir, tmp_path / "whole", recipe=recipe, data=[texts_file], threads=1).directory
+    assert files(out) == files(whole)
+
+
+def test_a_loss_that_is_not_finite_ends_training(
+    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastcpu.distill.losses import LOSSES, Loss, Outputs
+
+    embedding, calls = LOSSES["embedding"], [0]
+
+    def value(student: Outputs, teacher: Outputs) -> Any:
+        calls[0] += 1
+        return embedding.value(student, teacher) * (float("nan") if calls[0] == 30 else 1.0)
+
+    monkeypatch.setitem(LOSSES, "embedding", Loss("embedding", "embedding", value))
+    monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0")
+    with pytest.raises(TrainingError, match=r"step 30 of 40: the loss is nan .* Lower the learning rate"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1)
+    assert not (tmp_path / "out").exists()
+    tensors, step = checkpoint.load(tmp_path / "out.work" / "checkpoint.safetensors")
+    assert step == 29
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    expected = compress(encoder_dir, tmp_path / "whole", recipe=recipe_file, data=[texts_file], threads=1).directory
+    resumed = compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1).directory
+    assert files(resumed) == files(expected)
+
+
+def test_another_plan_does_not_go_on(encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path) -> None:
+    work = tmp_path / "out.work"
+    work.mkdir()
+    plan = make_plan(encoder_dir, recipe=recipe_file, data=[texts_file], threads=1, seed=3)
+    (work / "plan.json").write_text(json.dumps(plan.to_json()))
+    with pytest.raises(InputError, match=r"other seed: repeat that command"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1)
+
+
+def test_evaluation_sentences_are_not_trained_on(
+    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path
+) -> None:
+    lines = texts_file.read_text().splitlines()
+    excluded = tmp_path / "evaluation.txt"
+    excluded.write_text("\n".join(line.upper() + " !" for line in lines[:50]) + "\n")
+    compiled = compress(
+        encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1, exclude=[excluded]
+    )
+    texts = compiled.report["compression"]["texts"]
+    assert texts["equal"] >= 50
+    assert texts["seen"] == len(lines)
+    assert texts["taken"] == texts["seen"] - texts["equal"] - texts["similar"]
