@@ -14,7 +14,7 @@ BENCH_ENV := $(VENV)/.bench-installed
 PACKAGE := $(VENV)/.fastcpu-installed
 REQUIREMENTS := $(wildcard requirements/*.txt)
 
-.PHONY: help build demo test lint asan tsan bench clean distclean
+.PHONY: help build demo test lint asan tsan bench accuracy clean distclean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,7 @@ help:
 	@echo 'make asan       C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make tsan       C++ tests under ThreadSanitizer'
 	@echo 'make bench      benchmarks against the other engines'
+	@echo 'make accuracy   train by the recipes and evaluate (hours; goes on where it was stopped)'
 	@echo 'make clean      remove what was built; make distclean also removes .venv and all of build/'
 	@echo 'Variables: PYTHON=$(PYTHON) (3.11 or later, makes .venv), JOBS=$(JOBS)'
 
@@ -94,6 +95,9 @@ demo: build
 
 bench: build $(BENCH_ENV)
 	python -m bench.compare
+
+accuracy: build
+	python -m bench.accuracy
 
 clean:
 	rm -rf build/release build/dev build/asan-ubsan build/tsan dist .mypy_cache .pytest_cache .ruff_cache fastcpu/_core.*.so

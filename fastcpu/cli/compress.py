@@ -60,12 +60,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
         return 0
-    compiled = compress(args.model, args.out, report=_Printer(), **options)
+    compiled = compress(args.model, args.out, report=Printer(), **options)
     print(f"wrote {compiled.directory}")
     return 0
 
 
-class _Printer:
+class Printer:
     """A line per stage, and a progress bar with the time that is left while a terminal looks on."""
 
     _EVERY = 0.5
