@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from fastcpu.errors import (
+    AccuracyError,
     FastcpuError,
     FileFormatError,
     GraphError,
@@ -17,15 +18,21 @@ from fastcpu.errors import (
     OutputError,
     QuantizationError,
     ResourceError,
+    TrainingError,
     UnsupportedOpError,
 )
 
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it, imported at first use.
-_LAZY: dict[str, str] = {"Session": "fastcpu.runtime", "compile": "fastcpu.pipeline"}
+_LAZY: dict[str, str] = {
+    "Session": "fastcpu.runtime",
+    "compile": "fastcpu.pipeline",
+    "compress": "fastcpu.compression.run",
+}
 
 __all__ = [
+    "AccuracyError",
     "FastcpuError",
     "FileFormatError",
     "GraphError",
@@ -35,9 +42,11 @@ __all__ = [
     "QuantizationError",
     "ResourceError",
     "Session",
+    "TrainingError",
     "UnsupportedOpError",
     "__version__",
     "compile",
+    "compress",
 ]
 
 

@@ -53,6 +53,10 @@ class TrainingError(FastcpuError):
     """Training cannot go on: the loss or its gradient is not finite, or a checkpoint does not fit the model."""
 
 
+class AccuracyError(FastcpuError):
+    """A compressed model has lost more accuracy than the user allows; it is not published."""
+
+
 class OutputError(FastcpuError, OSError):
     """A file or directory cannot be written: the operating system refuses, or what is there must not be replaced."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -82,6 +82,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     max_length: int | None = None,
     threads: int = 0,
     notes: Mapping[str, Any] | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> Compiled:
     """Compile a model into a directory that ``fastcpu.Session`` runs. Zeros that the weights hold are kept.
 
@@ -103,6 +104,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         max_length: calibration texts are cut to this many tokens, 128 by default.
         threads: threads for calibration; 0 uses all CPUs available to this process.
         notes: further entries of report.json, which JSON must be able to hold.
+        accept: called with the complete directory before it takes its place at ``out``; it may add to report.json, and
+            what it raises keeps the model from being published.
 
     Returns:
         The directory and the report, whose keys `Compiled` lists.
@@ -156,8 +159,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         "versions": {"python": platform.python_version()} | versions(_VERSIONS_OF),
         "seconds": round(time.perf_counter() - began, 3),
     }
-    directory = write_model(graph, out, source, {REPORT_FILE: json.dumps(report, indent=1) + "\n"})
-    return Compiled(directory, report)
+    directory = write_model(graph, out, source, {REPORT_FILE: json.dumps(report, indent=1) + "\n"}, accept)
+    return Compiled(directory, json.loads((directory / REPORT_FILE).read_text(encoding="utf-8")))
 
 
 # ---- options ----

@@ -7,13 +7,19 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fastcpu.eval import TASKS
+
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
     from fastcpu.distill.trainer import Progress
 
+EXIT_ACCURACY = 3
+"""Exit status if the model has lost more accuracy than --max-drop allows."""
+
 _DESCRIPTION = """
 Compresses a model as a recipe says (`fastcpu recipes` lists them) and writes a directory that fastcpu runs. What was
 done so far lies in OUT.work until the model is complete; the same command goes on from there after an interruption.
+Exit status: 0, 2 for an error, 3 if the model has lost more accuracy than --max-drop allows (nothing is written then).
 """
 
 
@@ -29,6 +35,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--exclude", nargs="+", default=[], metavar="D", help="evaluation sentences to keep out of the data"
     )
+    parser.add_argument("--task", choices=TASKS, help="measure the model on this task before it is written")
+    parser.add_argument("--eval-data", metavar="D", help="data set of the task (default: its folder in $FASTCPU_DATA)")
+    parser.add_argument("--split", default="dev", help="part of it to choose by (default: %(default)s)")
+    parser.add_argument(
+        "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
+    )
     parser.add_argument("--teacher", metavar="MODEL", help="model to learn from (default: MODEL)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps")
     parser.add_argument("--budget", type=float, metavar="MIN", help="minutes of training, turned into steps once")
@@ -42,7 +54,12 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
+    from fastcpu.compression.gate import Gate
     from fastcpu.compression.run import compress, make_plan
+    from fastcpu.errors import AccuracyError, InputError
+
+    if args.task is None and (args.eval_data or args.max_drop):
+        raise InputError("--eval-data and --max-drop need a --task")
 
     options = {
         "recipe": args.recipe,
@@ -56,11 +73,22 @@ def run(args: argparse.Namespace) -> int:
         "only": args.only,
         "ignore": args.ignore,
         "threads": args.threads,
+        "gate": None if args.task is None else Gate(args.task, args.eval_data, args.split, args.max_drop),
     }
     if args.dry_run:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
         return 0
-    compiled = compress(args.model, args.out, report=Printer(), **options)
+    try:
+        compiled = compress(args.model, args.out, report=Printer(), **options)
+    except AccuracyError as error:
+        print(f"fastcpu: {error}", file=sys.stderr)
+        return EXIT_ACCURACY
+    accuracy = compiled.report["compression"].get("accuracy")
+    if accuracy is not None:
+        for name, value in accuracy["model"].items():
+            print(
+                f"{name} {value['value']:.4f}, teacher {accuracy['teacher'][name]['value']:.4f} ({accuracy['split']})"
+            )
     print(f"wrote {compiled.directory}")
     return 0
 

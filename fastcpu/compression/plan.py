@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fastcpu.compression.gate import Gate
 from fastcpu.errors import InputError
 from fastcpu.recipe import Recipe
 
@@ -27,7 +28,8 @@ class Plan:
         recipe: with all overrides in place.
         seed: of the order of the texts, and of the choice among them.
         threads: of training; the bits of its sums depend on them.
-        digests: SHA-256 of the files of ``model``, ``teacher``, ``data`` and ``exclude``, by path.
+        gate: what is measured before the model is published, and how much may be lost.
+        digests: SHA-256 of the files of ``model``, ``teacher``, ``data``, ``exclude`` and the gate's data, by path.
     """
 
     model: str
@@ -38,11 +40,14 @@ class Plan:
     recipe: Recipe
     seed: int
     threads: int
+    gate: Gate | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
     def with_digests(self) -> Plan:
         """A copy that names the contents of all files."""
         paths = [self.model, self.teacher, *self.data, *self.exclude]
+        if self.gate is not None and self.gate.data is not None:
+            paths.append(self.gate.data)
         files = sorted({file for path in paths for file in _files(Path(path))})
         return replace(self, digests={str(file): _digest(file) for file in files})
 

@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.compression.gate import Gate
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.work import WorkFolder
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
@@ -57,6 +59,7 @@ def make_plan(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     threads: int = 0,
+    gate: Gate | None = None,
 ) -> Plan:
     """Everything that a compression depends on, checked.
 
@@ -98,6 +101,7 @@ def make_plan(
         recipe=chosen,
         seed=seed,
         threads=threads or _core.available_cpus(),
+        gate=None if gate is None else gate.checked(),
     ).with_digests()
 
 
@@ -125,6 +129,8 @@ def compress(
     Raises:
         fastcpu.errors.InputError: what `make_plan` finds, unusable data, or a work folder of another plan.
         fastcpu.errors.TrainingError: the loss is not finite.
+        fastcpu.errors.AccuracyError: the exported model has lost more than the gate allows; it is not published, and
+            the work folder stays.
         fastcpu.errors.GraphError, QuantizationError, OutputError: as `fastcpu.compile` raises them.
     """
     plan = make_plan(model, **options)
@@ -154,7 +160,8 @@ def _take_texts(plan: Plan, work: WorkFolder) -> None:
     if work.done("texts.json"):
         return
     counts = Contamination()
-    evaluation = read_texts([Path(path) for path in plan.exclude], plan.columns)
+    excluded = read_texts([Path(path) for path in plan.exclude], plan.columns)
+    evaluation = chain(excluded, () if plan.gate is None else plan.gate.texts())
     texts: Iterable[str] = read_texts([Path(path) for path in plan.data], plan.columns)
     kept = sample(decontaminate(_single_lines(texts), evaluation, counts), SAMPLED_TEXTS, plan.seed)
     if not kept:
@@ -235,11 +242,9 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
 
 def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
     """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
-    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
     from fastcpu.tasks.embed import Embedder
 
-    directory = compile(plan.teacher, work.path / "teacher").directory
-    embedder = Embedder(directory, threads=plan.threads, max_length=config.max_length)
+    embedder = Embedder(_compiled_teacher(plan, work), threads=plan.threads, max_length=config.max_length)
     texts = _texts(work)
     order = np.argsort(corpus.lengths, kind="stable")
     first = embedder.embed(texts[:1])
@@ -248,6 +253,14 @@ def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -
         rows = order[start : start + _EMBED_ROWS]
         vectors[rows] = embedder.embed([texts[i] for i in rows])
     return vectors
+
+
+def _compiled_teacher(plan: Plan, work: WorkFolder) -> Path:
+    """The teacher in f32, for the runtime."""
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    directory = work.path / "teacher"
+    return directory if directory.is_dir() else compile(plan.teacher, directory).directory
 
 
 def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
@@ -268,7 +281,7 @@ def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
 
 def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
     from fastcpu.distill.trainer import read_log
-    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+    from fastcpu.pipeline import MAX_LENGTH, compile  # noqa: A004  (the public name)
 
     recipe = plan.recipe
     options: dict[str, Any] = {}
@@ -288,4 +301,13 @@ def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
             "log": read_log(work.path),
         }
     }
-    return compile(source, out, threads=plan.threads, notes=notes, **options)
+    gate = plan.gate
+    if gate is None:
+        return compile(source, out, threads=plan.threads, notes=notes, **options)
+    longest = MAX_LENGTH if recipe.distill is None else recipe.distill.max_length
+    teacher = _compiled_teacher(plan, work)
+
+    def accept(directory: Path) -> None:
+        gate.accept(directory, teacher, plan.threads, longest)
+
+    return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **options)

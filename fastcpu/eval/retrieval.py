@@ -105,6 +105,11 @@ def _read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
+def texts(data: RetrievalData) -> list[str]:
+    """The queries and the documents."""
+    return [*data.queries, *data.documents]
+
+
 def evaluate(engine: EmbeddingEngine, data: RetrievalData) -> Evaluation:
     """Embeds the corpus and the queries and ranks by cosine."""
     return evaluate_vectors(engine.embed(data.documents), engine.embed(data.queries), data)

@@ -54,6 +54,11 @@ def load(path: Path | None, split: str) -> StsData:
     return data
 
 
+def texts(data: StsData) -> list[str]:
+    """All sentences."""
+    return [*data.first, *data.second]
+
+
 def evaluate(engine: EmbeddingEngine, data: StsData) -> Evaluation:
     """Embeds every distinct sentence once; the metric is Spearman's correlation."""
     sentences = sorted({*data.first, *data.second})

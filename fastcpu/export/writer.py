@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any
@@ -49,6 +49,7 @@ def write_model(
     out_dir: str | os.PathLike[str],
     source_dir: str | os.PathLike[str] | None = None,
     side_files: Mapping[str, str] | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write ``graph`` as a model directory that the runtime opens.
 
@@ -58,6 +59,7 @@ def write_model(
             anything else is left alone.
         source_dir: where configuration and tokenizer files are copied from.
         side_files: names of further files and their text.
+        accept: called with the complete directory before it takes its place; what it raises leaves ``out_dir`` alone.
 
     Returns:
         ``out_dir``.
@@ -84,6 +86,8 @@ def write_model(
         for name, content in side_files.items():
             (partial / name).write_text(content, encoding="utf-8")
         _check_opens(partial, out)
+        if accept is not None:
+            accept(partial)
     return Path(out_dir)
 
 

@@ -1,0 +1,98 @@
+"""The accuracy that the user has agreed to, measured on the exported model before it is published."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fastcpu.errors import AccuracyError, InputError
+from fastcpu.eval import TASKS
+from fastcpu.files import write_json
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is measured, and how much may be lost.
+
+    Attributes:
+        task: a name of ``fastcpu.eval.TASKS``.
+        data: the data set; None where FASTCPU_DATA keeps it.
+        split: the part that is for choosing; never the one that is reported at the end.
+        max_drop: points of the metric times 100 (``0.5``), or a share of the teacher's value (``1%``); None measures
+            and accepts whatever comes out.
+    """
+
+    task: str
+    data: str | None = None
+    split: str = "dev"
+    max_drop: str | None = None
+
+    def checked(self) -> Gate:
+        """The gate itself; InputError if it cannot be applied."""
+        if self.task not in TASKS:
+            raise InputError(f"no task {self.task!r}; there are {', '.join(TASKS)}")
+        self.floor(1.0)
+        return self
+
+    def floor(self, teacher: float) -> float:
+        """The lowest value of the metric that is accepted."""
+        if self.max_drop is None:
+            return float("-inf")
+        try:
+            number = float(self.max_drop.removesuffix("%"))
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 100:
+            raise InputError(f"a drop is written as points (0.5) or as a share (1%), not {self.max_drop!r}")
+        return teacher * (1 - number / 100) if self.max_drop.endswith("%") else teacher - number / 100
+
+    # ---- data ----
+
+    def load(self) -> Any:
+        """The data set."""
+        return import_module(f"fastcpu.eval.{self.task}").load(
+            None if self.data is None else Path(self.data), self.split
+        )
+
+    def texts(self) -> list[str]:
+        """Its texts, which training and calibration must not see."""
+        texts: list[str] = import_module(f"fastcpu.eval.{self.task}").texts(self.load())
+        return texts
+
+    # ---- measurement ----
+
+    def accept(self, directory: Path, teacher: Path, threads: int, max_length: int) -> None:
+        """Measures a finished directory beside its teacher, both in the runtime, and notes the result in report.json.
+
+        Raises:
+            AccuracyError: the model has lost more than is allowed.
+        """
+        from fastcpu.tasks.embed import Embedder
+
+        task, data = import_module(f"fastcpu.eval.{self.task}"), self.load()
+        theirs, mine = (
+            task.evaluate(Embedder(path, threads=threads, max_length=max_length), data) for path in (teacher, directory)
+        )
+        metric = mine.metric
+        before, after = theirs.values[metric].value, mine.values[metric].value
+        result = {
+            "task": self.task,
+            "split": self.split,
+            "examples": mine.examples,
+            "teacher": {name: interval.to_json() for name, interval in theirs.values.items()},
+            "model": {name: interval.to_json() for name, interval in mine.values.items()},
+            "difference": {name: interval.to_json() for name, interval in task.compare(mine, theirs).items()},
+            "max_drop": self.max_drop,
+        }
+        path = directory / "report.json"
+        report = json.loads(path.read_text(encoding="utf-8"))
+        report["compression"]["accuracy"] = result
+        write_json(path, report)
+        if after < self.floor(before):
+            raise AccuracyError(
+                f"{metric} on {self.task} {self.split} is {after:.4f} and must be at least {self.floor(before):.4f} "
+                f"(the teacher has {before:.4f}, and the drop allowed is {self.max_drop}); nothing was written"
+            )

@@ -1,0 +1,91 @@
+"""A model is measured before it is published, and kept back if it has lost too much."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcpu
+from fastcpu.cli.main import main
+from fastcpu.compression import compress
+from fastcpu.compression.gate import Gate
+from fastcpu.errors import AccuracyError, InputError
+from fastcpu.tasks.embed import Embedder
+from tests.compression.conftest import WORDS
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture
+def sts_dir(encoder_dir: Path, tmp_path: Path) -> Path:
+    """Pairs of random texts with words in common; the gold score is the cosine that the encoder itself gives in f32."""
+    random = np.random.default_rng(1)
+    pairs = []
+    for _ in range(60):
+        first = list(random.choice(WORDS, 8))
+        shared = int(random.integers(0, 9))
+        pairs.append((" ".join(first), " ".join(first[:shared] + list(random.choice(WORDS, 8 - shared)))))
+    embedder = Embedder(fastcpu.compile(encoder_dir, tmp_path / "f32").directory)
+    first, second = (embedder.embed([pair[side] for pair in pairs]) for side in (0, 1))
+    gold = (first.astype(np.float64) * second).sum(axis=1)
+    folder = tmp_path / "sts"
+    folder.mkdir()
+    rows = ("\t".join(("g", "f", "2026", "0", f"{score:.12f}", *pair)) for score, pair in zip(gold, pairs, strict=True))
+    (folder / "sts-dev.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "floor"), [(None, float("-inf")), ("0.5", 0.795), ("0", 0.8), ("1%", 0.792), ("100%", 0.0)]
+)
+def test_floor(max_drop: str | None, floor: float) -> None:
+    assert Gate("sts", max_drop=max_drop).floor(0.8) == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("max_drop", ["", "much", "-1", "101", "1 %%", "nan"])
+def test_a_drop_that_is_none(max_drop: str) -> None:
+    with pytest.raises(InputError, match=r"a drop is written as points"):
+        Gate("sts", max_drop=max_drop).checked()
+
+
+def test_an_unknown_task() -> None:
+    with pytest.raises(InputError, match=r"no task 'chess'; there are retrieval, sts"):
+        Gate("chess").checked()
+
+
+def test_the_result_is_in_the_report(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    gate = Gate("sts", str(sts_dir), max_drop="20%")
+    compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=gate)
+    accuracy = compiled.report["compression"]["accuracy"]
+    assert accuracy["examples"] == 60
+    assert accuracy["teacher"]["spearman"]["value"] > 0.999
+    assert abs(accuracy["difference"]["spearman"]["value"]) < 0.1
+    assert json.loads((compiled.directory / "report.json").read_text()) == compiled.report
+
+
+def test_a_model_that_lost_too_much_is_kept_back(
+    encoder_dir: Path, sts_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "ruin.toml"
+    recipe.write_text('description = ""\n[prune]\nsparsity = 1.0\n')
+    out = tmp_path / "out"
+    out.mkdir()
+    gate = Gate("sts", str(sts_dir), max_drop="1%")
+    with pytest.raises(AccuracyError, match=r"spearman on sts dev is .* and must be at least .*; nothing was written"):
+        compress(encoder_dir, out, recipe=recipe, gate=gate)
+    assert not list(out.iterdir())
+    options = ["--recipe", str(recipe), "--task", "sts", "--eval-data", str(sts_dir), "--max-drop", "1%"]
+    assert main(["compress", str(encoder_dir), "-o", str(out), *options]) == 3
+    assert capsys.readouterr().err.count("must be at least") == 1
+
+
+def test_what_is_measured_is_not_trained_on(encoder_dir: Path, sts_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    leaked = tmp_path / "leaked.txt"
+    first = [line.split("\t")[5] for line in (sts_dir / "sts-dev.csv").read_text().splitlines()]
+    leaked.write_text(texts_file.read_text() + "\n".join(first) + "\n")
+    gate = Gate("sts", str(sts_dir))
+    compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-static", data=[leaked], gate=gate)
+    assert compiled.report["compression"]["texts"]["equal"] >= len(first)
