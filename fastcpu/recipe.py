@@ -78,7 +78,7 @@ class Distill:
 
     losses: Mapping[str, float] = field(default_factory=dict)
     batch: int = 64
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0

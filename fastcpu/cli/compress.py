@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fastcpu.cli.paths import path_argument
 from fastcpu.eval import TASKS
 
 if TYPE_CHECKING:
@@ -27,21 +28,33 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "compress", help="prune, distill and quantize a model as a recipe says", description=_DESCRIPTION
     )
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face or sentence-transformers directory")
-    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="model directory to write")
+    parser.add_argument(
+        "model", type=path_argument, metavar="MODEL", help="Hugging Face or sentence-transformers directory"
+    )
+    parser.add_argument("-o", "--out", type=path_argument, required=True, metavar="OUT", help="directory to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
     parser.add_argument("--recipe", default="int8-dynamic", metavar="R", help="name or file (default: %(default)s)")
-    parser.add_argument("--data", nargs="+", default=[], metavar="D", help="texts to train and calibrate with")
+    parser.add_argument(
+        "--data", type=path_argument, nargs="+", default=[], metavar="D", help="texts to train and calibrate with"
+    )
     parser.add_argument("--columns", default="", metavar="C,...", help="columns of tables and objects that are texts")
     parser.add_argument(
-        "--exclude", nargs="+", default=[], metavar="D", help="evaluation sentences to keep out of the data"
+        "--exclude",
+        type=path_argument,
+        nargs="+",
+        default=[],
+        metavar="D",
+        help="evaluation sentences to keep out of the data",
     )
     parser.add_argument("--task", choices=TASKS, help="measure the model on this task before it is written")
-    parser.add_argument("--eval-data", metavar="D", help="data set of the task (default: its folder in $FASTCPU_DATA)")
+    parser.add_argument(
+        "--eval-data", type=path_argument, metavar="D", help="its data (default: a folder in $FASTCPU_DATA)"
+    )
     parser.add_argument("--split", default="dev", help="part of it to choose by (default: %(default)s)")
     parser.add_argument(
         "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
     )
-    parser.add_argument("--teacher", metavar="MODEL", help="model to learn from (default: MODEL)")
+    parser.add_argument("--teacher", type=path_argument, metavar="MODEL", help="model to learn from (default: MODEL)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps")
     parser.add_argument("--budget", type=float, metavar="MIN", help="minutes of training, turned into steps once")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(default: %(default)s)")
@@ -56,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     from fastcpu.compression.gate import Gate
     from fastcpu.compression.run import compress, make_plan
-    from fastcpu.errors import AccuracyError, InputError
+    from fastcpu.errors import AccuracyError, InputError, OutputError
+    from fastcpu.export.directory import is_free
 
     if args.task is None and (args.eval_data or args.max_drop):
         raise InputError("--eval-data and --max-drop need a --task")
@@ -73,11 +87,15 @@ def run(args: argparse.Namespace) -> int:
         "only": args.only,
         "ignore": args.ignore,
         "threads": args.threads,
-        "gate": None if args.task is None else Gate(args.task, args.eval_data, args.split, args.max_drop),
+        "gate": None
+        if args.task is None
+        else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop),
     }
     if args.dry_run:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
         return 0
+    if not args.overwrite and not is_free(args.out):
+        raise OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     try:
         compiled = compress(args.model, args.out, report=Printer(), **options)
     except AccuracyError as error:
