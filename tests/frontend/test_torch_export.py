@@ -101,6 +101,13 @@ def test_half_precision_module_gives_an_f32_graph() -> None:
     assert next(module.parameters()).dtype == torch.bfloat16
 
 
+def test_half_precision_module_is_exported_with_eager_attention() -> None:
+    module = copy.deepcopy(tiny.model("BertModel"))
+    module.set_attn_implementation("sdpa")
+    expected, found = (torch_export.to_onnx(part) for part in (module, copy.deepcopy(module).to(torch.bfloat16)))
+    assert [node.op_type for node in found.graph.node] == [node.op_type for node in expected.graph.node]
+
+
 def test_subclass_counts_as_its_base() -> None:
     module = copy.deepcopy(tiny.model("BertModel"))
     module.__class__ = type("PrunedModel", (type(module),), {})
