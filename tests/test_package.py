@@ -224,3 +224,28 @@ def test_isa_isolation_check(tmp_path: Path, kind: str, status: int) -> None:
     assert done.returncode == status, done.stdout + done.stderr
     assert "1 ISA-specific object files" in done.stdout
     assert ("twice<int>" in done.stdout) == (kind == "leaking")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("torch", ("compile", "{hf}", "-o", "{out}")),
+        (
+            "torch",
+            ("compress", "{hf}", "-o", "{out}", "--recipe", "distill3-int8", "--data", "{texts}", "--steps", "1"),
+        ),
+        ("onnx", ("export", "{out}", "--to", "onnx", "-o", "{out}.onnx")),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(
+    package: str, arguments: tuple[str, ...], minilm_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("a text\n")
+    paths = {"hf": minilm_dir, "out": tmp_path / "out", "texts": tmp_path / "texts.txt"}
+    code = (
+        "import sys; sys.modules[sys.argv[1]] = None; from fastcpu.cli.main import main; sys.exit(main(sys.argv[2:]))"
+    )
+    done = run_python("-c", code, package, *(argument.format(**paths) for argument in arguments))
+    assert done.returncode == 2
+    assert f"the package '{package}' is not installed (pip install fastcpu[compress])" in done.stderr
+    assert "Traceback" not in done.stderr

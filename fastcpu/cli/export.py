@@ -34,12 +34,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastcpu import InputError, OutputError
+    from fastcpu import OutputError
+    from fastcpu.export.onnx import check_target, export_onnx
 
-    try:
-        from fastcpu.export.onnx import check_target, export_onnx
-    except ModuleNotFoundError as error:
-        raise InputError(f"the package '{error.name}' is not installed (pip install fastcpu[compress])") from error
     check_target(args.out, args.model)
     if args.out.exists() and not args.overwrite:
         raise OutputError(f"{args.out}: exists already; --overwrite replaces it")

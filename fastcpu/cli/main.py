@@ -68,6 +68,11 @@ def _run(argv: Sequence[str] | None) -> int:
         return commands[args.command].run(args)
     except fastcpu.FastcpuError as error:
         return _fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "fastcpu"):
+            raise
+        return _fail(f"the package '{package}' is not installed (pip install fastcpu[compress])")
     except MemoryError as error:
         return _fail(f"not enough memory: {error}".removesuffix(": "))
     except KeyboardInterrupt:
