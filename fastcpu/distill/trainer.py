@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -208,8 +209,12 @@ def read_log(folder: Path) -> Sequence[dict[str, object]]:
     path = folder / "log.jsonl"
     if not path.is_file():
         return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return list({line["step"]: line for line in lines}.values())
+    steps: dict[int, dict[str, object]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # of a kill in the middle of a line, and what was appended to it
+            entry = json.loads(line)
+            steps[entry["step"]] = entry
+    return list(steps.values())
 
 
 def has_bf16() -> bool:
