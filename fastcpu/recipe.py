@@ -219,6 +219,10 @@ def _check(recipe: Recipe, where: str) -> None:
         within("prune: interval", recipe.prune.interval, 1, 1_000_000)
         known("prune: pattern", recipe.prune.pattern, PATTERNS)
         known("prune: score", recipe.prune.score, SCORES)
+        if recipe.distill is None and SCORES[recipe.prune.score].needs is not None:
+            raise InputError(f"{where}: the score {recipe.prune.score} is observed in training: it needs [distill]")
+        if recipe.distill is None and recipe.prune.scope == "global":
+            raise InputError(f'{where}: the scope "global" is for pruning while training: it needs [distill]')
     if recipe.distill is not None:
         for name, weight in recipe.distill.losses.items():
             known("distill: losses", name, LOSSES)

@@ -87,9 +87,11 @@ def keep_masks(
     blocks, rule = _pattern(pattern), _score(score)
     scores: dict[str, NDArray[np.float64]] = {}
     for name, weight in weights.items():
-        blocks.block_shape(weight.shape)
+        where = f"linear '{name}': " if name else ""
+        if not blocks.fits(weight.shape):
+            raise InputError(f"{where}a weight of shape {list(weight.shape)} does not divide into {blocks.name} blocks")
         if not np.isfinite(weight).all():
-            raise InputError("a weight to prune holds NaN or infinity")
+            raise InputError(f"{where}a weight to prune holds NaN or infinity")
         scores[name] = blocks.reduce(rule.value(weight, (evidence or {}).get(name)))
     if scope == "layer":
         kept = {name: _highest(each.ravel(), sparsity) for name, each in scores.items()}

@@ -59,6 +59,16 @@ RECIPES: list[tuple[str, str, str]] = [
         'description = ""\n[prune]\nsparsity = 0.8\nbegin = 0.9\n',
         r"begin must be from 0 to 0.5",
     ),
+    (
+        "a score without training",
+        'description = ""\n[prune]\nsparsity = 0.8\nscore = "wanda"\n',
+        r"the score wanda is observed in training",
+    ),
+    (
+        "a global scope without training",
+        'description = ""\n[prune]\nsparsity = 0.8\nscope = "global"\n',
+        r'the scope "global" is for pruning while training',
+    ),
     ("an unknown loss", 'description = ""\n[distill.losses]\nhope = 1\n', r"losses: no 'hope'"),
     ("a loss that is no number", 'description = ""\n[distill.losses]\nlogits = "x"\n', r"must be a table of numbers"),
     ("an empty batch", 'description = ""\n[distill]\nbatch = 0\n', r"batch must be from 1"),

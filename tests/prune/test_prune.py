@@ -67,6 +67,11 @@ def test_a_weight_is_pruned_and_otherwise_unchanged(weight: np.ndarray) -> None:
     assert np.array_equal(pruned[kept], weight[kept])
 
 
+def test_the_layer_that_does_not_fit_is_named(weight: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"linear 'narrow': a weight of shape \[6, 4\] does not divide into 4x1"):
+        keep_masks({"wide": weight, "narrow": np.ones((6, 4), np.float32)}, 0.5)
+
+
 def test_layers_compete_in_global_scope(weight: np.ndarray) -> None:
     flat = np.full((8, 8), 100.0, np.float32) + np.arange(8, dtype=np.float32)
     weights = {"varied": weight, "flat": flat}
