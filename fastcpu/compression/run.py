@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,14 +35,6 @@ SAMPLED_TEXTS = 1_000_000
 _TIMED_STEPS = 8
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
 _EMBED_ROWS = 512
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a dry run tells: the plan, and the time that training will take (0 if the budget decides)."""
-
-    plan: Plan
-    minutes: float
 
 
 def make_plan(

@@ -35,7 +35,7 @@ struct Batch {
 };
 
 // How weights with 4x1 blocks are executed; the result is the same. `dense` fills the gaps with zeros and multiplies
-// everything; `sparse` and, for now, `automatic` run the blocks alone.
+// everything; `sparse` runs the blocks alone, and `automatic` is the same as `sparse`.
 enum class Execution : uint8_t { automatic, dense, sparse };
 constexpr Name<Execution> kExecutionNames[] = {
     {Execution::automatic, "auto"}, {Execution::dense, "dense"}, {Execution::sparse, "sparse"}};

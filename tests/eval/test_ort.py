@@ -84,18 +84,25 @@ def test_tokenizer_errors(encoder_dir: Path, tmp_path: Path) -> None:
         tokenizer.encode(["red", "blue"], ["green"])
 
 
+def mean_pooled(model: Any, tokenizer_dir: Path, texts: list[str]) -> list[np.ndarray]:
+    """Unit vectors of texts, one by one through transformers."""
+    import torch
+
+    vectors = []
+    with torch.no_grad():
+        for encoded in Tokenizer(tokenizer_dir).encode(texts):
+            hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
+            vectors.append(hidden / np.linalg.norm(hidden))
+    return vectors
+
+
 def test_reference_engine_equals_transformers(encoder_dir: Path) -> None:
     pytest.importorskip("onnxruntime")
-    import torch
     from transformers import BertModel
 
     texts = ["red", "small blue green large red", "large " * 30, "green blue"]
     model = BertModel.from_pretrained(encoder_dir).eval()
-    expected = []
-    with torch.no_grad():
-        for encoded in Tokenizer(encoder_dir).encode(texts):
-            hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
-            expected.append(hidden / np.linalg.norm(hidden))
+    expected = mean_pooled(model, encoder_dir, texts)
     np.testing.assert_allclose(open_engine(encoder_dir, 1, 128).embed(texts), expected, atol=1e-5)
 
 
@@ -148,11 +155,7 @@ def test_reference_engine_takes_models_without_token_types(encoder_dir: Path, tm
     model.save_pretrained(tmp_path)
     shutil.copy(encoder_dir / "tokenizer.json", tmp_path)
     texts = ["red", "small blue green large red", "green blue"]
-    expected = []
-    with torch.no_grad():
-        for encoded in Tokenizer(tmp_path).encode(texts):
-            hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
-            expected.append(hidden / np.linalg.norm(hidden))
+    expected = mean_pooled(model, tmp_path, texts)
     np.testing.assert_allclose(open_engine(tmp_path, 1, 128).embed(texts), expected, atol=1e-5)
 
     export_encoder(tmp_path, tmp_path / "model.onnx")
