@@ -175,6 +175,7 @@ std::function<void(const Tile&, uint8_t*)> run_u8s8(const Case& c, Store store, 
     args.epilogue = {c.init.data(), c.mul.data(), c.add.data(), nullptr, c.table.data(), store};
     args.out = out + tile.begin * channel_stride(c.layer.n) * (store == Store::f32 ? 4 : 1);
     args.scratch = relaid->data();
+    if (tile.begin + 2 * kTileWidth <= c.tokens) args.next = args.x + tile.width * channel_stride(c.layer.k);
     if (prepare != nullptr) prepare(args.x, args.k, args.width, args.scratch);
     run(args);
   };

@@ -66,11 +66,17 @@ struct TileRun {
   uint8_t* local;    // local buffer of this tile
   uint8_t* scratch;  // of this thread
   int part, parts;   // channel-parallel: this call computes part `part` of `parts`
+  int64_t next;      // first token of the 64-wide tile that this thread probably takes after this one, or -1
 
   // The tile of a value with `stride` bytes per column.
   uint8_t* at(int value, int64_t stride) const {
     const int64_t offset = memory.local[static_cast<size_t>(value)];
     return offset >= 0 ? local + offset : memory.base[static_cast<size_t>(value)] + tile.begin * stride;
+  }
+  // The same of the next tile; nullptr if there is none or if it is not computed yet.
+  const uint8_t* next_at(int value, int64_t stride) const {
+    if (next < 0 || memory.local[static_cast<size_t>(value)] >= 0) return nullptr;
+    return memory.base[static_cast<size_t>(value)] + next * stride;
   }
 };
 

@@ -316,14 +316,17 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
   const int64_t columns = context.batch.count(segment.space);
   const int64_t tiles = tile_count(columns), whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
-  const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts) {
+  const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts, int64_t next) {
     const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
-    ops_[static_cast<size_t>(op)]->run_tile({context.memory, tile, columns, local, own.scratch.data(), part, parts});
+    ops_[static_cast<size_t>(op)]->run_tile(
+        {context.memory, tile, columns, local, own.scratch.data(), part, parts, next});
   };
   while (true) {
     const int64_t i = context.counters[index].next.fetch_add(1, std::memory_order_relaxed);
     if (i >= whole) break;
-    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local.data(), 0, 1);
+    const int64_t next =
+        (i + threads + 1) * kTileWidth <= columns && i + threads < whole ? (i + threads) * kTileWidth : -1;
+    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local.data(), 0, 1, next);
   }
   if (whole == tiles) return;
   context.barrier->wait();  // the local buffers of other threads are used from here on
@@ -332,9 +335,9 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
     for (int64_t i = whole; i < tiles; ++i) {
       uint8_t* local = context.threads[static_cast<size_t>((i - whole) % threads)].local.data();
       if (splits)
-        run_op(op, tile_at(columns, i), local, thread, threads);
+        run_op(op, tile_at(columns, i), local, thread, threads, -1);
       else if ((i - whole) % threads == thread)
-        run_op(op, tile_at(columns, i), local, 0, 1);
+        run_op(op, tile_at(columns, i), local, 0, 1, -1);
     }
     if (op != segment.ops.back()) context.barrier->wait();
   }

@@ -10,6 +10,8 @@
 //   multiplied row by row within it. What remains is 15 to 20 cycles, of which 8 are multiplications on the vpdpbusd
 //   pipes, and 10 for the end of the loop, unpredictable where groups have uneven numbers of blocks.
 //   Deferring the epilogue through memory is slower: each store of a fresh accumulator costs two vpdpbusd slots.
+//   A tile beyond L2 costs 10 % at K = 3072 (Zen 4), so the second half of the groups prefetches the next one into L2:
+//   what the first half prefetched would be gone by then, since weights and tile pass through L2 as well.
 // - 32- and 16-wide tiles are bound by loads: 8 vectors per quad, 2 per cycle, for 8 or 4 vpdpbusd.
 #include <immintrin.h>
 
@@ -182,6 +184,20 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
   "vmulps 192(%[extra]), %%zmm" d ", %%zmm" d "\n\t"      \
   ADD_AND_STORE_ROW(row, a, b, c, d)
 
+// Prefetches a group's share of the next tile.
+#define PREFETCH_NEXT        \
+  "movl %[lines], %%r9d\n\t" \
+  "testl %%r9d, %%r9d\n\t"   \
+  "jz 5f\n\t"                \
+  "movq %[next], %%r8\n"     \
+  "4:\n\t"                   \
+  "prefetcht1 (%%r8)\n\t"    \
+  "addq $64, %%r8\n\t"       \
+  "decl %%r9d\n\t"           \
+  "jnz 4b\n\t"               \
+  "movq %%r8, %[next]\n"     \
+  "5:\n\t"
+
 #define LOAD_LIMIT "vpbroadcastd %[limit], %%zmm29\n\t"
 
 // end = quad + the number of quads of the group.
@@ -191,10 +207,11 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
   "leaq (%%r8, %%r8, 2), %%r8\n\t"      \
   "leaq (%[quad], %%r8, 8), %[end]\n\t"
 
-// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to `last`, all of one segment.
+// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to `last`, all of one segment. Each but
+// the first prefetches `lines` lines from `next` on.
 #define DEFINE_RUN_64(name, STORE_ROW, group_bytes)                                                                  \
   void name(const uint8_t* x, const Quad* quad, const uint32_t* begin, const uint32_t* last, const QuantEpilogue& e, \
-            int n, const void* extra, void* out) {                                                                   \
+            int n, const void* extra, void* out, const uint8_t* next, int lines) {                                   \
     static constexpr float limit = 255;                                                                              \
     const int32_t* init = e.init + n;                                                                                \
     const float* mul = e.mul + n;                                                                                    \
@@ -205,6 +222,7 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
                  "jmp 1f\n\t"                                                                                        \
                  "3:\n\t"                                                                                            \
                  LOAD_FIRST_QUADS                                                                                    \
+                 PREFETCH_NEXT                                                                                       \
                  FIND_END                                                                                            \
                  "addq $16, %[init]\n\t"                                                                             \
                  LOAD_LIMIT                                                                                          \
@@ -235,8 +253,8 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
                  LOAD_LIMIT                                                                                          \
                  EACH_ROW(STORE_ROW)                                                                                 \
                  : [quad] "+&r"(quad), [end] "=&r"(end), [begin] "+&r"(begin), [init] "+&r"(init), [mul] "+&r"(mul), \
-                   [add] "+&r"(add), [out] "+&r"(out)                                                                \
-                 : [x] "r"(x), [last] "r"(last), [extra] "r"(extra), [limit] "m"(limit)                              \
+                   [add] "+&r"(add), [out] "+&r"(out), [next] "+m"(next)                                             \
+                 : [x] "r"(x), [last] "r"(last), [extra] "r"(extra), [limit] "m"(limit), [lines] "m"(lines)          \
                  : "r8", "r9", "r10", "r11", "k1", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",   \
                    "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",    \
                    "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26",         \
@@ -332,28 +350,36 @@ inline void accumulate(const uint8_t* x, const Quad* quad, const Quad* end, cons
       : "r8", "r9", "r10", "r11", "xmm12", "xmm13", "cc", "memory");
 }
 
-void run_64(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights) {
+// Rows n .. n_end.
+void run_groups(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights, int n, int n_end,
+                const uint8_t* next, int lines) {
   const QuantEpilogue& e = args.epilogue;
-  const int n = args.n_begin;
   const uint32_t* begin = weights.begin + n / 4;
-  const uint32_t* last = weights.begin + args.n_end / 4;
-  const Quad* quad = weights.chunks + *begin;
+  const uint32_t* last = weights.begin + n_end / 4;
   if (begin == last) return;
+  const Quad* quad = weights.chunks + *begin;
   if (e.store == Store::f32) {
     float* out = static_cast<float*>(args.out) + int64_t{n} * 64;
     if (e.token_scale != nullptr) {
-      run_dynamic(args.x, quad, begin, last, e, n, e.token_scale, out);
+      run_dynamic(args.x, quad, begin, last, e, n, e.token_scale, out, next, lines);
     } else {
-      run_f32(args.x, quad, begin, last, e, n, nullptr, out);
+      run_f32(args.x, quad, begin, last, e, n, nullptr, out, next, lines);
     }
   } else {
     uint8_t* out = static_cast<uint8_t*>(args.out) + int64_t{n} * 64;
     if (e.store == Store::table) {
-      run_table(args.x, quad, begin, last, e, n, e.table, out);
+      run_table(args.x, quad, begin, last, e, n, e.table, out, next, lines);
     } else {
-      run_u8(args.x, quad, begin, last, e, n, nullptr, out);
+      run_u8(args.x, quad, begin, last, e, n, nullptr, out, next, lines);
     }
   }
+}
+
+void run_64(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights) {
+  const int late = args.next == nullptr ? 0 : (args.n_end - args.n_begin) / 8;  // groups that prefetch
+  const int middle = args.n_end - 4 * late;
+  run_groups(args, weights, args.n_begin, middle, nullptr, 0);
+  if (late > 0) run_groups(args, weights, middle, args.n_end, args.next, (args.k + late - 1) / late);
 }
 
 template <int kWidth>

@@ -42,6 +42,12 @@ void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& re
     args.weights = packed.data();
     kernel.run(args);
   });
+  Digest hinted;
+  check_linear(c, kernel.name, report, hinted, [&](GemmU8S8Args args) {
+    args.weights = packed.data();
+    args.next = c.x.data();
+    kernel.run(args);
+  });
 }
 
 Digest dense_digest(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& report) {

@@ -123,7 +123,8 @@ class Linear : public Op {
                          end,
                          {init_.data(), mul_.data(), add_.data(), token_scale, table_, store},
                          out,
-                         run.scratch};
+                         run.scratch,
+                         run.next_at(input_, in_bytes)};
     if (spmm_ != nullptr) {
       spmm_->run(args);
     } else {
