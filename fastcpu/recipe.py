@@ -73,6 +73,7 @@ class Distill:
         clip: largest norm of a step's gradient.
         max_length: texts are cut to this many tokens.
         steps: training steps; 0 means that a budget of minutes decides.
+        freeze: globs of parameters that stay as they are.
         budget: minutes of training that become a number of steps once, at the start, where ``steps`` is 0.
     """
 
@@ -83,6 +84,7 @@ class Distill:
     weight_decay: float = 0.01
     clip: float = 1.0
     max_length: int = 128
+    freeze: tuple[str, ...] = ()
     steps: int = 0
     budget: float = 60.0
 

@@ -61,6 +61,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="GLOB", help="layers to prune and quantize")
     parser.add_argument("--ignore", action="append", default=[], metavar="GLOB", help="layers to leave alone")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="(default: all available CPUs)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: %(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         "only": args.only,
         "ignore": args.ignore,
         "threads": args.threads,
+        "device": args.device,
         "gate": None
         if args.task is None
         else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop),

@@ -28,6 +28,7 @@ class Plan:
         recipe: with all overrides in place.
         seed: of the order of the texts, and of the choice among them.
         threads: of training; the bits of its sums depend on them.
+        device: of training, ``cpu`` or ``cuda``.
         gate: what is measured before the model is published, and how much may be lost.
         digests: SHA-256 of the files of ``model``, ``teacher``, ``data``, ``exclude`` and the gate's data, by path.
     """
@@ -40,6 +41,7 @@ class Plan:
     recipe: Recipe
     seed: int
     threads: int
+    device: str = "cpu"
     gate: Gate | None = None
     digests: dict[str, str] = field(default_factory=dict)
 

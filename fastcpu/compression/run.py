@@ -51,6 +51,7 @@ def make_plan(
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     threads: int = 0,
+    device: str = "cpu",
     gate: Gate | None = None,
 ) -> Plan:
     """Everything that a compression depends on, checked.
@@ -80,6 +81,10 @@ def make_plan(
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
     if seed < 0:
         raise InputError(f"the seed must not be negative: {seed}")
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device must be cpu or cuda, not {device!r}")
+    if device != "cpu" and chosen.distill is None:
+        raise InputError(f"recipe {chosen.name} does not train: it takes no device")
     if not Path(model).is_dir():
         raise InputError(f"{os.fspath(model)!r} is not a model directory")
     if chosen.distill is not None and not chosen.distill.losses:
@@ -93,6 +98,7 @@ def make_plan(
         recipe=chosen,
         seed=seed,
         threads=threads or _core.available_cpus(),
+        device=device,
         gate=None if gate is None else gate.checked(),
     ).with_digests()
 
@@ -187,6 +193,10 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     assert config is not None
     torch.set_num_threads(plan.threads)
     torch.use_deterministic_algorithms(True)
+    if plan.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
+        if not torch.cuda.is_available() and not work.done("student"):
+            raise InputError("device cuda: this installation of torch finds no GPU")
     module, pooling = open_directory(Path(plan.model))
     if not work.done("corpus"):
         with work.stage("corpus") as folder:
@@ -197,7 +207,7 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
 
     def trainer(steps: int) -> Trainer:
         student = make_student(module, plan.recipe.student)
-        return Trainer(student, pooling, corpus, teacher, plan.recipe, steps, plan.seed, work.path)
+        return Trainer(student, pooling, corpus, teacher, plan.recipe, steps, plan.seed, work.path, plan.device)
 
     if not work.done("steps.json"):
         steps = config.steps or _steps_of(config, trainer(1_000_000).seconds_per_step(_TIMED_STEPS))
@@ -224,7 +234,7 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
 
     parts = {LOSSES[name].part for name in config.losses}
     if parts != {"embedding"}:
-        return LiveTeacher(Path(plan.teacher), parts)
+        return LiveTeacher(Path(plan.teacher), parts, plan.device)
     if not work.done("teacher.npy"):
         vectors = _embeddings(plan, work, config, corpus)
         with work.stage("teacher.npy") as path, path.open("wb") as file:

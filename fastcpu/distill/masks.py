@@ -53,7 +53,7 @@ class Masks:
         self.needs = SCORES[config.score].needs
         shape = {"gradient": lambda layer: layer.weight.shape, "input": lambda layer: layer.weight.shape[1:]}
         self.evidence = (
-            {} if self.needs is None else {n: torch.zeros(shape[self.needs](x)) for n, x in self.layers.items()}
+            {} if self.needs is None else {n: x.weight.new_zeros(shape[self.needs](x)) for n, x in self.layers.items()}
         )
         if self.needs == "input":
             for name, layer in self.layers.items():
@@ -95,5 +95,5 @@ class Masks:
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().float().numpy()
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
     return array

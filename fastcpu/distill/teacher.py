@@ -27,14 +27,15 @@ class CachedEmbeddings:
         import torch
 
         del ids
-        return Outputs(mask, torch.from_numpy(np.array(self._vectors[indices])))
+        return Outputs(mask, torch.from_numpy(np.array(self._vectors[indices])).to(mask.device))
 
 
 class LiveTeacher:
-    """A model that runs on every batch."""
+    """A model that runs on every batch, on a torch device."""
 
-    def __init__(self, path: Path, parts: AbstractSet[Part]) -> None:
-        self._module, self._pooling = open_directory(path)
+    def __init__(self, path: Path, parts: AbstractSet[Part], device: str = "cpu") -> None:
+        module, self._pooling = open_directory(path)
+        self._module = module.to(device)
         cast("Any", self._module).set_attn_implementation("sdpa")
         self._parts = parts
 
@@ -45,5 +46,6 @@ class LiveTeacher:
         from fastcpu.distill.trainer import has_bf16
 
         del indices
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
+        device = ids.device.type
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=has_bf16(device)):
             return outputs(self._module, self._pooling, ids, mask, self._parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from fastcpu.distill.losses import LOSSES
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.masks import Masks
 from fastcpu.distill.model import outputs
-from fastcpu.errors import TrainingError
+from fastcpu.errors import InputError, TrainingError
 from fastcpu.recipe import Distill, Recipe
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Trainer:
     Args:
         student: module in training mode; trained in place.
         folder: where ``checkpoint.safetensors`` and ``log.jsonl`` go; training goes on from what is there.
+        device: where to train, a torch device; the teacher must give its outputs there.
     """
 
     def __init__(
@@ -81,17 +83,20 @@ class Trainer:
         steps: int,
         seed: int,
         folder: Path,
+        device: str = "cpu",
     ) -> None:
         import torch
 
         assert recipe.distill is not None
         self.config: Distill = recipe.distill
         self.prune = recipe.prune
-        self.student, self.pooling, self.corpus, self.teacher = student, pooling, corpus, teacher
+        self.device = torch.device(device)
+        self.student, self.pooling, self.corpus, self.teacher = student.to(self.device), pooling, corpus, teacher
         self.steps, self.folder = steps, folder
         self.order = Order(corpus.lengths, self.config.batch, seed)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
+        freeze(student, self.config.freeze)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         decayed = [p for p in self.parameters.values() if p.dim() > 1]
         others = [p for p in self.parameters.values() if p.dim() <= 1]
@@ -103,7 +108,7 @@ class Trainer:
             lr=self.config.learning_rate,
             fused=True,
         )
-        self.bf16 = has_bf16()
+        self.bf16 = has_bf16(self.device.type)
 
     # ---- one step ----
 
@@ -112,9 +117,9 @@ class Trainer:
         import torch
 
         indices = self.order(step)
-        ids, mask = self.corpus.batch(indices)
+        ids, mask = (each.to(self.device) for each in self.corpus.batch(indices))
         target = self.teacher(indices, ids, mask)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             mine = outputs(self.student, self.pooling, ids, mask, self.parts)
         losses = {name: LOSSES[name].value(mine, target) for name in self.config.losses}
         total = torch.stack([weight * losses[name] for name, weight in self.config.losses.items()]).sum()
@@ -189,7 +194,7 @@ class Trainer:
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight/{name}"])
                 if f"step/{name}" in tensors:  # absent for what no loss reads
-                    state = {key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                    state = {k: tensors[f"{k}/{name}"].to(self.device) for k in ("step", "exp_avg", "exp_avg_sq")}
                     self.optimizer.state[parameter] = state
         if self.masks is not None:
             for name, mask in self.masks.keep.items():
@@ -217,8 +222,29 @@ def read_log(folder: Path) -> Sequence[dict[str, object]]:
     return list(steps.values())
 
 
-def has_bf16() -> bool:
-    """True if this CPU multiplies bf16 natively."""
+def freeze(module: torch.nn.Module, globs: Sequence[str]) -> None:
+    """Takes the parameters that match a glob out of training.
+
+    Raises:
+        InputError: a glob that matches none, or nothing left to train.
+    """
+    names = [name for name, _ in module.named_parameters()]
+    for glob in globs:
+        if not fnmatch.filter(names, glob):
+            raise InputError(f"distill: freeze: no parameter is called {glob!r}; there is, for example, {names[0]!r}")
+    for name, parameter in module.named_parameters():
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise InputError("distill: freeze: no parameter is left to train")
+
+
+def has_bf16(device: str) -> bool:
+    """True if a type of device, ``cpu`` or ``cuda``, multiplies bf16 natively."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -103,9 +103,14 @@ def keep_masks(
 
 
 def _highest(scores: NDArray[np.float64], sparsity: float) -> NDArray[np.bool_]:
-    """True for all but the round(sparsity * count) lowest of a vector."""
-    keep = np.ones(scores.size, dtype=np.bool_)
-    keep[np.argsort(scores, kind="stable")[: round(sparsity * scores.size)]] = False
+    """True for all but the round(sparsity * count) lowest of a vector; of equal scores, the first are lower."""
+    dropped = round(sparsity * scores.size)
+    if dropped == 0:
+        return np.ones(scores.size, dtype=np.bool_)
+    threshold = np.partition(scores, dropped - 1)[dropped - 1]
+    keep: NDArray[np.bool_] = scores > threshold
+    equal = np.flatnonzero(scores == threshold)
+    keep[equal[dropped - int((scores < threshold).sum()) :]] = True
     return keep
 
 

@@ -26,6 +26,8 @@ OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("no steps", {"recipe": "sparse80-int8", "steps": 0}, r"must be positive"),
     ("a negative budget", {"recipe": "sparse80-int8", "budget": -1.0}, r"must be positive"),
     ("a teacher without training", {"recipe": "int8-static", "teacher": "elsewhere"}, r"takes no teacher"),
+    ("an unknown device", {"recipe": "sparse80-int8", "device": "tpu"}, r"device must be cpu or cuda, not 'tpu'"),
+    ("a device without training", {"recipe": "int8-static", "device": "cuda"}, r"takes no device"),
     ("a negative seed", {"recipe": "int8-dynamic", "seed": -1}, r"seed must not be negative"),
     ("missing data", {"recipe": "sparse80-int8", "data": ["nowhere.txt"]}, r"nowhere.txt: No such file"),
     ("missing evaluation data", {"recipe": "sparse80-int8", "exclude": ["nowhere.txt"]}, r"nowhere.txt: No such"),
@@ -41,6 +43,28 @@ def test_options(options: dict[str, Any], message: str, encoder_dir: Path, texts
 def test_a_model_that_is_not_there(texts_file: Path) -> None:
     with pytest.raises(InputError, match=r"'nowhere' is not a model directory"):
         make_plan("nowhere", recipe="int8-static", data=[texts_file])
+
+
+def test_a_gpu_that_is_not_there(
+    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match=r"device cuda: .* finds no GPU"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], device="cuda")
+
+
+def test_a_glob_that_freezes_nothing(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('description = ""\n[distill]\nsteps = 2\nfreeze = ["*wrod*"]\n')
+    with pytest.raises(InputError, match=r"freeze: no parameter is called '\*wrod\*'; there is, for example, 'embedd"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
+
+
+def test_freezing_everything(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('description = ""\n[distill]\nsteps = 2\nfreeze = ["*"]\n')
+    with pytest.raises(InputError, match=r"no parameter is left to train"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
 
 
 RECIPES: list[tuple[str, str, str]] = [

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import fastcpu
 from fastcpu.compression import compress
 from fastcpu.compression.run import make_plan
 from fastcpu.distill import checkpoint
 from fastcpu.errors import InputError, TrainingError
+from fastcpu.export.reader import read_graph
 from fastcpu.tasks.embed import Embedder
 from tests.compression.conftest import RECIPE
 
@@ -74,6 +76,20 @@ def test_the_same_plan_gives_the_same_model(
     )
     assert files(a) == files(b)
     assert files(a) != files(c)
+
+
+def test_frozen_parameters_stay(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    def tables(recipe: str) -> NDArray[np.int8]:
+        path = tmp_path / "recipe.toml"
+        path.write_text(recipe)
+        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1).directory
+        graph = read_graph(out)
+        return next(t.data for t in graph.tensors.values() if t.data.shape == (100, 32))
+
+    frozen = RECIPE.format(steps=20).replace("batch = 16", 'batch = 16\nfreeze = ["*word_embeddings*"]')
+    untrained = 'description = ""\n[quantize]\nscheme = "dynamic"\n'
+    assert np.array_equal(tables(frozen), tables(untrained))
+    assert not np.array_equal(tables(RECIPE.format(steps=20)), tables(untrained))
 
 
 def command(encoder: Path, texts: Path, recipe: Path, out: Path) -> list[str]:
