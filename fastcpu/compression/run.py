@@ -182,6 +182,8 @@ def _texts(work: WorkFolder) -> list[str]:
 
 def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     """The directory of the trained student, beside which nothing of the teacher is needed."""
+    if work.done("student"):
+        return work.path / "student"
     import torch
 
     from fastcpu.distill.corpus import Corpus, write_corpus
@@ -195,7 +197,7 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     torch.use_deterministic_algorithms(True)
     if plan.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
-        if not torch.cuda.is_available() and not work.done("student"):
+        if not torch.cuda.is_available():
             raise InputError("device cuda: this installation of torch finds no GPU")
     module, pooling = open_directory(Path(plan.model))
     if not work.done("corpus"):
@@ -213,10 +215,9 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
         steps = config.steps or _steps_of(config, trainer(1_000_000).seconds_per_step(_TIMED_STEPS))
         work.write("steps.json", steps)
     training = trainer(int(work.read("steps.json")))
-    if not work.done("student"):
-        training.run(lambda progress: tell("training", progress))
-        with work.stage("student") as folder:
-            _save_student(Path(plan.model), training.student, folder)
+    training.run(lambda progress: tell("training", progress))
+    with work.stage("student") as folder:
+        _save_student(Path(plan.model), training.student, folder)
     return work.path / "student"
 
 
