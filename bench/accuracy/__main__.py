@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--recipes", default=",".join(STEPS), help="names or .toml files (default: %(default)s)")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, help="instead of the recorded numbers")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: %(default)s)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     folder = os.environ.get("FASTCPU_DATA")
