@@ -11,6 +11,10 @@ class InputError(FastcpuError, ValueError):
     """A name, dtype, rank, shape or value passed by the caller is wrong."""
 
 
+class MissingPackageError(InputError, ImportError):
+    """Something was asked for that needs a package which is not installed; the message says how to install it."""
+
+
 class FileFormatError(FastcpuError):
     """A model file is truncated, tampered with, or of a version that this release does not read."""
 

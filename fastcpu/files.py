@@ -1,7 +1,8 @@
-"""Files that are never seen half-written."""
+"""Files that are never seen half-written, and what is in them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -13,6 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from fastcpu.errors import FastcpuError, OutputError
+
+_BLOCK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal digits. OSError if it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

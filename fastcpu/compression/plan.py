@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,9 +10,8 @@ from typing import Any
 
 from fastcpu.compression.gate import Gate
 from fastcpu.errors import InputError
+from fastcpu.files import sha256
 from fastcpu.recipe import Recipe
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,10 @@ def _files(path: Path) -> Sequence[Path]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return sha256(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def _differences(prefix: str, mine: Any, stored: Any) -> list[str]:

@@ -1,0 +1,130 @@
+"""Rows of tables and lists of objects, one at a time, so that a file may be larger than memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from fastcpu.errors import InputError
+
+_ARROW_SUFFIXES = (".arrow", ".parquet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        place: file and number of the line, or of the object or row, for errors.
+        cells: by the name of the column, or by its number from "1" in a table without a header. Cells of .csv, .tsv and
+            .txt are strings.
+    """
+
+    place: str
+    cells: Mapping[str, Any]
+
+    def cell(self, column: str) -> Any:
+        """InputError if there is no such column."""
+        if column not in self.cells:
+            raise InputError(f"{self.place}: no column {column!r}; there are {', '.join(self.cells) or 'none'}")
+        return self.cells[column]
+
+
+def read_rows(path: Path, header: bool = True) -> Iterator[Row]:
+    """The rows of a file, in order.
+
+    ``.csv`` is separated by commas and may have quotes; ``.tsv`` and ``.txt`` are separated by tabs, without quotes, as
+    GLUE writes its tables. ``.jsonl`` has an object per line and ``.json`` is a list of objects. ``.arrow`` and
+    ``.parquet`` need pyarrow.
+
+    Args:
+        path: the file; its suffix says what it is.
+        header: whether the first line of a table names its columns.
+
+    Raises:
+        InputError: the file cannot be read or is not of its format; file and line are named.
+        MissingPackageError: pyarrow is needed and not installed.
+    """
+    if path.suffix in _ARROW_SUFFIXES:
+        from fastcpu.data.arrow import read_arrow
+
+        yield from read_arrow(path)
+        return
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise InputError(f"{path}: rows are read from {', '.join(SUFFIXES)} files")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from reader(path, file, header)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start} of a block: {error.reason}") from error
+
+
+def _commas(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
+    return _table(path, csv.reader(file, strict=True), header)
+
+
+def _tabs(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
+    return _table(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), header)
+
+
+def _table(path: Path, reader: Any, header: bool) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)  # a passage may have more than the 128 KiB that the module allows
+    try:
+        names: list[str] | None = next(reader, []) if header else None
+        for cells in reader:
+            if not cells:
+                continue
+            place = f"{path}:{reader.line_num}"
+            if names is None:
+                yield Row(place, {str(number): cell for number, cell in enumerate(cells, 1)})
+                continue
+            if len(cells) < len(names):
+                raise InputError(f"{place}: {len(cells)} columns, but the header has {len(names)}")
+            yield Row(place, dict(zip(names, cells, strict=False)))
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: {error}") from error
+
+
+def _lines(path: Path, file: TextIO, header: bool) -> Iterator[Row]:  # noqa: ARG001  (one signature for all readers)
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield _object(f"{path}:{number}", _parsed(f"{path}:{number}", line))
+
+
+def _list(path: Path, file: TextIO, header: bool) -> Iterator[Row]:  # noqa: ARG001
+    content = _parsed(str(path), file.read())
+    if not isinstance(content, list):
+        raise InputError(f"{path}: not a list of objects")
+    for number, item in enumerate(content, 1):
+        yield _object(f"{path}: object {number}", item)
+
+
+def _object(place: str, item: Any) -> Row:
+    if not isinstance(item, dict):
+        raise InputError(f"{place}: not a JSON object")
+    return Row(place, item)
+
+
+def _parsed(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON: {error}") from error
+
+
+_READERS: Mapping[str, Callable[[Path, TextIO, bool], Iterable[Row]]] = {
+    ".csv": _commas,
+    ".tsv": _tabs,
+    ".txt": _tabs,
+    ".json": _list,
+    ".jsonl": _lines,
+}
+SUFFIXES = (*_READERS, *_ARROW_SUFFIXES)
