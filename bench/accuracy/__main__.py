@@ -66,6 +66,9 @@ def evaluate(model: Path, split: str, threads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         options = ["--task", "sts", "--split", split, "--max-length", "128", "--threads", str(threads)]
+        if split == "test":
+            MODELS.mkdir(parents=True, exist_ok=True)
+            options += ["--log", str(MODELS / "evaluations.jsonl")]
         start = ["-c", _WITHOUT_TORCH] if (model / "graph.json").is_file() else ["-m", "fastcpu"]
         command = [sys.executable, *start, "eval", str(model), *options, "--json", str(result)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

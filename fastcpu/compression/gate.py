@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fastcpu.errors import AccuracyError, InputError
-from fastcpu.eval import TASKS
+from fastcpu.eval.task import find_task, open_model
 from fastcpu.files import write_json
 
 
@@ -32,8 +31,7 @@ class Gate:
 
     def checked(self) -> Gate:
         """The gate itself; InputError if it cannot be applied."""
-        if self.task not in TASKS:
-            raise InputError(f"no task {self.task!r}; there are {', '.join(TASKS)}")
+        find_task(self.task)
         self.floor(1.0)
         return self
 
@@ -53,14 +51,11 @@ class Gate:
 
     def load(self) -> Any:
         """The data set."""
-        return import_module(f"fastcpu.eval.{self.task}").load(
-            None if self.data is None else Path(self.data), self.split
-        )
+        return find_task(self.task).load(None if self.data is None else Path(self.data), self.split)
 
     def texts(self) -> list[str]:
         """Its texts, which training and calibration must not see."""
-        texts: list[str] = import_module(f"fastcpu.eval.{self.task}").texts(self.load())
-        return texts
+        return find_task(self.task).texts(self.load())
 
     # ---- measurement ----
 
@@ -70,11 +65,9 @@ class Gate:
         Raises:
             AccuracyError: the model has lost more than is allowed.
         """
-        from fastcpu.tasks.embed import Embedder
-
-        task, data = import_module(f"fastcpu.eval.{self.task}"), self.load()
+        task, data = find_task(self.task), self.load()
         theirs, mine = (
-            task.evaluate(Embedder(path, threads=threads, max_length=max_length), data) for path in (teacher, directory)
+            task.evaluate(open_model(task, path, threads, max_length), data) for path in (teacher, directory)
         )
         metric = mine.metric
         before, after = theirs.values[metric].value, mine.values[metric].value

@@ -39,13 +39,13 @@ class EngineSpec:
 
 
 def _open(spec: EngineSpec, threads: int, max_length: int) -> EmbeddingEngine:
+    from fastcpu.tasks.embed import Embedder
+
     if spec.engine == "fastcpu":
-        from fastcpu.tasks.embed import Embedder
-
         return Embedder(spec.path, threads=threads, max_length=max_length)
-    from fastcpu.eval.ort import OrtEmbedder
+    from fastcpu.eval.ort import OrtEngine
 
-    return OrtEmbedder(spec.path, spec.tokenizer_dir, threads=threads, max_length=max_length)
+    return Embedder(OrtEngine(spec.path, spec.tokenizer_dir, threads), max_length=max_length)
 
 
 class _TimedEmbedder:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-# The tasks of `fastcpu eval`. Each is a module fastcpu/eval/<task>.py with
-#   load(path, split) -> data              reads a data set (path None: where FASTCPU_DATA keeps it),
-#   texts(data) -> list of str             the texts that training must not see,
-#   evaluate(engine, data) -> Evaluation   embeds its texts and computes its metrics, and
-#   compare(a, b) -> {metric: Interval}    gives the paired difference of two evaluations of the same data.
+# The tasks of `fastcpu eval`. Each is a module fastcpu/eval/<task>.py that has what `EvalTask` in
+# fastcpu/eval/task.py describes.
 TASKS: tuple[str, ...] = (
+    "classify",
+    "qa",
+    "rerank",
     "retrieval",
     "sts",
+    "tag",
 )

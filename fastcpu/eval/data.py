@@ -1,19 +1,33 @@
-"""Where data sets are found and how broken ones are reported."""
+"""Data sets: where their files are, which columns a task reads, and how broken ones are reported."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
+from fastcpu.data.rows import SUFFIXES, Row, read_rows
 from fastcpu.errors import InputError
 
 DATA_VARIABLE = "FASTCPU_DATA"
 
+_SPLITS = {"train": ("train", "training"), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
+"""Names of the same part of a data set, as folders and files have them."""
+_STATE = "state.json"
+_NOTES = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", _STATE)
+_SHARD = re.compile(r"(^|[-_.])\d+(-of-\d+)?$")
 
-def data_folder(path: Path | None, name: str) -> Path:
+
+def data_folder(path: Path | None, name: str | None) -> Path:
     """`path`, or the folder `name` of the data collection that FASTCPU_DATA names."""
     if path is None:
+        if name is None:
+            raise InputError("this task has no default data set: give --data")
         root = os.environ.get(DATA_VARIABLE)
         if not root:
             raise InputError(f"no data set: give --data, or set {DATA_VARIABLE} to a folder that holds {name}/")
@@ -21,6 +35,212 @@ def data_folder(path: Path | None, name: str) -> Path:
     if not path.exists():
         raise InputError(f"data set {str(path)!r} does not exist")
     return path
+
+
+# ---- files ----
+
+
+def data_files(path: Path, split: str, suffixes: Sequence[str] = SUFFIXES) -> tuple[Path, ...]:
+    """The files of a part of a data set.
+
+    Args:
+        path: a file, which is taken whatever the split; a folder that `datasets` saved to disk; or a folder, or one
+            with folders in it, where the names of files or of their folders say which part they are.
+        split: what to look for. ``dev``, ``validation``, ``valid`` and ``val`` are the same where only one is there.
+        suffixes: of the files to look for.
+
+    Raises:
+        InputError: no file is of this part, or several are that are not pieces of one.
+    """
+    if not path.is_dir():
+        return (path,)
+    if (path / _STATE).is_file():
+        return _saved(path)
+    candidates = [
+        file
+        for pattern in ("*", "*/*")
+        for file in sorted(path.glob(pattern))
+        if file.is_file() and file.suffix in suffixes and file.name not in _NOTES
+    ]
+    for names in ((split,), _synonyms(split)):
+        found = [file for file in candidates if names_of(file, path) & set(names)]
+        if found:
+            break
+    else:
+        listed = ", ".join(str(file.relative_to(path)) for file in candidates[:8]) or f"no {', '.join(suffixes)} file"
+        raise InputError(f"{path}: no file of the split {split!r}; there are {listed}")
+    pieces = {(file.parent, file.suffix, _SHARD.sub("", file.stem)) for file in found}
+    if len(pieces) > 1:
+        listed = ", ".join(str(file.relative_to(path)) for file in found[:8])
+        raise InputError(f"{path}: the split {split!r} may be any of {listed}: name the file")
+    if (found[0].parent / _STATE).is_file():
+        return _saved(found[0].parent)
+    return tuple(found)
+
+
+def _saved(path: Path) -> tuple[Path, ...]:
+    """The files of a `datasets.Dataset` that was saved to disk."""
+    state = path / _STATE
+    try:
+        content = json.loads(state.read_text(encoding="utf-8"))
+        files = tuple(path / entry["filename"] for entry in content["_data_files"])
+        indices = content.get("_indices_data_files")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{state}: does not list the files of a data set") from error
+    if indices:
+        raise InputError(f"{state}: rows in another order than that of the files are not supported: save the set again")
+    if not files:
+        raise InputError(f"{state}: the data set has no files")
+    return files
+
+
+def names_of(file: Path, root: Path | None = None) -> set[str]:
+    """The words that may say which part of a data set a file is.
+
+    Those of its name; or else its folder's whole name, below `root` where that is given, and the part of which
+    `datasets` took the rows that it saved there.
+    """
+    known = {name for names in _SPLITS.values() for name in names}
+    own = set(re.findall(r"[a-z]+", file.stem.lower()))
+    if own & known or file.parent == root:
+        return own
+    state = file.parent / _STATE
+    saved = (
+        re.search(r'"_split": "(\w+)"', state.read_text(encoding="utf-8", errors="replace"))
+        if state.is_file()
+        else None
+    )
+    return own | {file.parent.name.lower()} | ({saved[1].lower()} if saved else set())
+
+
+def _synonyms(split: str) -> tuple[str, ...]:
+    return next((names for names in _SPLITS.values() if split in names), (split,))
+
+
+# ---- tables ----
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a task reads.
+
+    Attributes:
+        names: what it is called, where --columns does not say.
+        required: whether a table without it is refused.
+    """
+
+    names: tuple[str, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, and which of their columns play the roles of a task.
+
+    Attributes:
+        rows: at least one.
+        columns: name of the column by role; a role that is not required may be missing.
+        classes: by role, what the numbers in it stand for, where the data set says so.
+    """
+
+    rows: list[Row]
+    columns: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+
+    def cell(self, row: Row, role: str) -> Any:
+        """InputError if the row has no such column or nothing in it."""
+        value = row.cell(self.columns[role])
+        if value is None:
+            raise self.error(row, role, "is empty")
+        return value
+
+    def text(self, row: Row, role: str) -> str:
+        """A cell that must be a text with something in it."""
+        value = self.cell(row, role)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(row, role, f"is {shown(value)} and not a text")
+        return value.strip()
+
+    def number(self, row: Row, role: str) -> float:
+        """A cell that must be a finite number."""
+        value = self.cell(row, role)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not isfinite(number):
+            raise self.error(row, role, f"is {shown(value)} and not a number")
+        return number
+
+    def places(self, role: str) -> list[str]:
+        """Where the cells of a role are written, for errors."""
+        return [f"{row.place}: column {self.columns[role]!r}" for row in self.rows]
+
+    def error(self, row: Row, role: str, what: str) -> InputError:
+        """An error that names the place and the column."""
+        return InputError(f"{row.place}: column {self.columns[role]!r} {what}")
+
+
+def shown(value: Any) -> str:
+    """A value in an error, not too long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """``role=column,role=column``; InputError for anything else."""
+    columns: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        role, sign, column = part.partition("=")
+        if not (role and sign and column) or role in columns:
+            raise InputError(f"columns are given as role=column,role=column with every role once, not {text!r}")
+        columns[role] = column
+    return columns
+
+
+def read_table(files: Sequence[Path], roles: Mapping[str, Column], columns: Mapping[str, str]) -> Table:
+    """All rows of the files of a data set.
+
+    Args:
+        files: of one kind.
+        roles: what the task reads.
+        columns: names of columns by role, where they differ from those in `roles`. Numbers, from 1, count the columns
+            of a table without a header.
+
+    Raises:
+        InputError: a file cannot be read, a column is missing, or there is no row.
+    """
+    unknown = sorted(set(columns) - set(roles))
+    if unknown:
+        raise InputError(f"no column {unknown[0]!r} is read by this task; it reads {', '.join(roles)}")
+    numbered = {name.isdecimal() for name in columns.values()}
+    if len(numbered) > 1:
+        raise InputError("columns are either all names or all numbers")
+    rows = [row for file in files for row in read_rows(file, header=numbered != {True})]
+    if not rows:
+        raise InputError(f"{files[0]}: holds no rows")
+    found = {}
+    for role, column in roles.items():
+        names = (columns[role],) if role in columns else () if numbered == {True} else column.names
+        name = next((name for name in names if name in rows[0].cells), None)
+        if name is not None:
+            found[role] = name
+        elif column.required or role in columns:
+            wanted = " or ".join(map(repr, names)) or repr(role)
+            there = ", ".join(rows[0].cells)
+            raise InputError(
+                f"{rows[0].place}: no column {wanted} for {role}; there are {there} (--columns {role}=NAME)"
+            )
+    return Table(rows, found, _classes(files, found))
+
+
+def _classes(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    if files[0].suffix not in (".arrow", ".parquet"):
+        return {}
+    from fastcpu.data.arrow import class_names
+
+    names = class_names(files[0])
+    return {role: names[column] for role, column in columns.items() if column in names}
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

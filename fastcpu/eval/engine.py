@@ -1,17 +1,18 @@
-"""What evaluation needs of a model: texts in, vectors out. Any engine that does this can be evaluated."""
+"""What is evaluated: models of every kind behind one interface, and what a measurement gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval
+from fastcpu.tasks.engine import Engine, as_engine
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,27 +39,30 @@ class Evaluation:
     metric: str
     examples: int
     values: Mapping[str, Interval]
-    samples: Mapping[str, npt.NDArray[np.float64]] = field(repr=False)
+    samples: Mapping[str, npt.NDArray[Any]] = field(repr=False)
 
 
-def open_engine(path: Path, threads: int, max_length: int) -> EmbeddingEngine:
-    """The engine for a model: fastcpu for a compressed directory, ONNX Runtime for .onnx files and Hugging Face models.
+def open_engine(path: Path, threads: int, head: str) -> Engine:
+    """The engine for a model: fastcpu for a compressed directory, ONNX Runtime for .onnx files, torch for Hugging Face.
+
+    Args:
+        path: the model.
+        threads: threads per run.
+        head: ending of the class of a Hugging Face model, as `Task.head`.
 
     Raises:
         InputError: `path` is none of these.
     """
     if (path / "graph.json").is_file():
-        from fastcpu.tasks.embed import Embedder
-
-        return Embedder(path, threads=threads, max_length=max_length)
+        return as_engine(path, threads)
     if path.is_file() and path.suffix == ".onnx":
-        from fastcpu.eval.ort import OrtEmbedder
+        from fastcpu.eval.ort import OrtEngine
 
-        return OrtEmbedder(path, path.parent, threads=threads, max_length=max_length)
-    if (path / "config.json").is_file():
-        from fastcpu.eval.ort import embedder_from_huggingface
+        return OrtEngine(path, threads=threads)
+    if any((path / name).is_file() for name in ("config.json", "modules.json")):
+        from fastcpu.eval.torch_engine import open_directory
 
-        return embedder_from_huggingface(path, threads=threads, max_length=max_length)
+        return open_directory(path, head, threads)
     if not path.exists():
         raise InputError(f"model {str(path)!r} does not exist")
     raise InputError(

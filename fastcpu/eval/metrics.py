@@ -1,4 +1,7 @@
-"""Rank correlation and ranking metrics. Ties count by expectation, so the order of equal scores cannot matter."""
+"""Metrics of ranking and of classification.
+
+Ties in a ranking count by expectation, so the order of equal scores cannot matter.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy.typing as npt
 from fastcpu.errors import InputError
 
 FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
 
 
 def average_ranks(values: FloatArray) -> npt.NDArray[np.float64]:
@@ -80,3 +84,40 @@ def _first_reciprocal(scores: FloatArray, best: float, count: int, k: int) -> fl
     orders = comb(equal, count)
     places = range(min(equal - count + 1, max(k - above, 0)))
     return sum(comb(equal - place - 1, count - 1) / orders / (above + place + 1) for place in places)
+
+
+# ---- classification ----
+
+
+def confusion(gold: IntArray, predicted: IntArray, labels: int) -> IntArray:
+    """[labels, labels]: how often each gold label (row) was predicted as each label (column)."""
+    return np.bincount(gold * labels + predicted, minlength=labels * labels).reshape(labels, labels)
+
+
+def accuracy(counts: IntArray) -> float:
+    """Share of the examples of a `confusion` with the right label."""
+    return float(np.trace(counts) / counts.sum())
+
+
+def f1_scores(counts: IntArray) -> npt.NDArray[np.float64]:
+    """F1 of each label, [labels]: 2 tp / (2 tp + fp + fn). NaN for a label that is neither gold nor predicted."""
+    right = 2 * np.diag(counts).astype(np.float64)
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    scores: npt.NDArray[np.float64] = np.divide(right, total, out=np.full(len(counts), np.nan), where=total > 0)
+    return scores
+
+
+def macro_f1(counts: IntArray) -> float:
+    """Mean F1 of the labels that are gold or predicted anywhere."""
+    return float(np.nanmean(f1_scores(counts)))
+
+
+def matthews(counts: IntArray) -> float:
+    """Matthews' correlation of gold and predicted labels, for any number of labels (Gorodkin, 2004).
+
+    0 where all gold or all predicted labels are the same.
+    """
+    c = counts.astype(np.float64)
+    gold, predicted, total = c.sum(axis=1), c.sum(axis=0), c.sum()
+    spread = (total**2 - gold @ gold) * (total**2 - predicted @ predicted)
+    return float((np.trace(c) * total - gold @ predicted) / np.sqrt(spread)) if spread > 0 else 0.0

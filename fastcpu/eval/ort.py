@@ -1,21 +1,18 @@
-"""ONNX Runtime as the reference engine: fp32 teachers and dense int8 peers."""
+"""ONNX Runtime as a reference engine: fp32 teachers and dense int8 peers."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastcpu.errors import FileFormatError, InputError
-from fastcpu.eval.engine import FloatArray
-from fastcpu.eval.onnx_export import SENTENCE_OUTPUT, export_encoder
-from fastcpu.tasks.tokenizer import Encoded, Tokenizer
+from fastcpu.errors import FileFormatError, InputError, MissingPackageError
+from fastcpu.tasks.engine import ROLES, FloatArray, padded, probed_axes
+from fastcpu.tasks.tokenizer import Encoded
 
-_BATCH = 32
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 def open_ort(path: Path | str, threads: int = 0) -> Any:
@@ -27,12 +24,12 @@ def open_ort(path: Path | str, threads: int = 0) -> Any:
 
     Raises:
         FileFormatError: ONNX Runtime does not take the file.
-        InputError: the package is not installed.
+        MissingPackageError: the package is not installed.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("ONNX models run in the package 'onnxruntime' (pip install onnxruntime)") from error
+        raise MissingPackageError("ONNX models run in the package 'onnxruntime' (pip install onnxruntime)") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -43,68 +40,39 @@ def open_ort(path: Path | str, threads: int = 0) -> Any:
         raise FileFormatError(f"{path}: {error}") from error
 
 
-class OrtEmbedder:
-    """Embeds texts with an ONNX sentence encoder, in batches of similar length padded to their longest text.
-
-    Uses the output `sentence_embedding`, or else the mean over the real tokens of the first output.
+class OrtEngine:
+    """An ONNX file in ONNX Runtime, in batches that are padded to their longest sequence.
 
     Args:
-        path: ONNX file with the inputs input_ids, attention_mask and optionally token_type_ids.
-        tokenizer_dir: directory with tokenizer.json.
-        threads: intra-op threads; None leaves the choice to ONNX Runtime.
-        max_length: longest text in tokens.
+        path: ONNX file with the inputs input_ids, attention_mask and optionally token_type_ids, [batch, sequence].
+        directory: where tokenizer.json and config.json are; by default beside the file.
+        threads: of one op; None leaves the choice to ONNX Runtime.
+
+    Raises:
+        FileFormatError: ONNX Runtime does not take the file.
+        InputError: the model has other inputs, or does not run.
+        MissingPackageError: onnxruntime is not installed.
     """
 
-    def __init__(
-        self, path: Path, tokenizer_dir: Path, threads: int | None = None, max_length: int | None = None
-    ) -> None:
-        self.tokenizer = Tokenizer(tokenizer_dir, max_length)
+    max_rows = 32
+
+    def __init__(self, path: Path, directory: Path | None = None, threads: int | None = None) -> None:
+        self.directory = path.parent if directory is None else directory
+        self._path = path
         self._session = open_ort(path, threads or 0)
-        self._inputs = {each.name for each in self._session.get_inputs()}
-        if not {"input_ids", "attention_mask"} <= self._inputs <= _INPUTS:
-            raise InputError(
-                f"{path}: the inputs of a sentence encoder are {sorted(_INPUTS)}, not {sorted(self._inputs)}"
-            )
-        outputs = [each.name for each in self._session.get_outputs()]
-        self._pooled = SENTENCE_OUTPUT in outputs
-        self._output = SENTENCE_OUTPUT if self._pooled else outputs[0]
+        self._inputs = {each.name: _DTYPES.get(each.type) for each in self._session.get_inputs()}
+        if not {"input_ids", "attention_mask"} <= self._inputs.keys() <= ROLES.keys():
+            raise InputError(f"{path}: the inputs of a model are {sorted(ROLES)}, not {sorted(self._inputs)}")
+        if None in self._inputs.values():
+            raise InputError(f"{path}: the inputs of a model are int64 or int32")
+        self._names = [each.name for each in self._session.get_outputs()]
+        self.outputs = probed_axes(self.run)
 
-    def embed(self, texts: Sequence[str]) -> FloatArray:
-        """One L2-normalized vector per text: [texts, channels]."""
-        encoded = self.tokenizer.encode(texts)
-        if not encoded:
-            raise InputError("no text to embed")
-        by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
-        vectors: list[FloatArray] = []
-        for start in range(0, len(by_length), _BATCH):
-            vectors.extend(self._run([encoded[index] for index in by_length[start : start + _BATCH]]))
-        result = np.empty((len(encoded), len(vectors[0])), np.float32)
-        result[by_length] = vectors
-        norms = np.linalg.norm(result, axis=1, keepdims=True)
-        normalized: FloatArray = result / np.maximum(norms, np.float32(1e-12))
-        return normalized
-
-    def _run(self, batch: list[Encoded]) -> FloatArray:
-        longest = max(len(each.ids) for each in batch)
-        ids, mask, types = (np.zeros((len(batch), longest), np.int64) for _ in range(3))
-        for row, each in enumerate(batch):
-            ids[row, : len(each.ids)] = each.ids
-            mask[row, : len(each.ids)] = 1
-            types[row, : len(each.ids)] = each.types
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        output: FloatArray = self._session.run([self._output], {name: feeds[name] for name in self._inputs})[0]
-        if self._pooled:
-            return output
-        weights = mask[:, :, None].astype(np.float32)
-        mean: FloatArray = (output * weights).sum(axis=1) / weights.sum(axis=1)
-        return mean
-
-
-def embedder_from_huggingface(
-    model_dir: Path, threads: int | None = None, max_length: int | None = None
-) -> OrtEmbedder:
-    """An engine for a Hugging Face sentence encoder, exported to a temporary ONNX file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_encoder(model_dir, path)
-        return OrtEmbedder(path, model_dir, threads, max_length)
+    def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
+        arrays = padded(batch)
+        feeds = {name: arrays[ROLES[name]].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
+        try:
+            return dict(zip(self._names, self._session.run(None, feeds), strict=True))
+        except Exception as error:  # as above: its exception classes have no other common base
+            shape = list(arrays["ids"].shape)
+            raise InputError(f"{self._path}: does not run with inputs {shape}: {error}") from error

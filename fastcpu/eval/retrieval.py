@@ -1,10 +1,10 @@
-"""Retrieval: nDCG@10 and MRR@10 of ranking a corpus by cosine, over a data set in the layout of the BEIR benchmark."""
+"""Retrieval: nDCG@10 and MRR@10 of ranking a corpus by cosine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,20 @@ import numpy.typing as npt
 
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, mean_interval
-from fastcpu.eval.data import data_folder, read_lines
+from fastcpu.eval.data import Column, Table, data_files, data_folder, read_lines, read_table
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation, FloatArray
 from fastcpu.eval.metrics import rank_metrics
 from fastcpu.files import write_text
+from fastcpu.tasks.embed import Embedder
 
+MODEL = Embedder
+MAX_LENGTH = 128
+OPTIONS = ()
+COLUMNS = {
+    "query": Column(("query",)),
+    "passage": Column(("passage", "document", "text")),
+    "label": Column(("label", "score", "relevance")),
+}
 DEPTH = 10
 METRICS = (f"ndcg@{DEPTH}", f"mrr@{DEPTH}")
 _BLOCK = 256  # queries ranked at once; bounds the memory of their scores
@@ -36,13 +45,60 @@ class RetrievalData:
     relevant: list[Mapping[int, float]]
 
 
-def load(path: Path | None, split: str) -> RetrievalData:
-    """Reads a folder with `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`.
+def files(path: Path | None, split: str) -> Sequence[Path]:
+    """The files of a split."""
+    folder = data_folder(path, "retrieval")
+    if is_corpus(folder):
+        return [folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"]
+    return data_files(folder, split)
 
-    Lines of the first two are objects with "_id", "text" and optionally "title"; those of the last are query, document
-    and gain, after an optional header.
+
+def is_corpus(folder: Path) -> bool:
+    """Whether a data set has the layout of the BEIR benchmark."""
+    return (folder / "corpus.jsonl").is_file() or (folder / "qrels").is_dir()
+
+
+def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> RetrievalData:
+    """Reads a folder in the layout of the BEIR benchmark, or rows with a query, a passage and a label.
+
+    Such a folder has `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`. Lines of the first two are objects with
+    "_id", "text" and optionally "title"; those of the last are query, document and gain, after an optional header.
+    In rows, a label is a gain, 0 for a passage that is not relevant; the passages of all queries are the corpus.
     """
     folder = data_folder(path, "retrieval")
+    if is_corpus(folder):
+        if columns:
+            raise InputError(f"{folder}: a data set in the layout of BEIR has no columns to name")
+        return _corpus(folder, split)
+    table = read_table(files(path, split), COLUMNS, columns or {})
+    documents: dict[str, int] = {}
+    relevant: dict[str, dict[int, float]] = {}
+    for query, passage, gain in judgements(table):
+        place = documents.setdefault(passage, len(documents))
+        gains = relevant.setdefault(query, {})
+        if gain > 0:
+            gains[place] = gain
+    return _judged(list(documents), relevant, str(table.rows[0].place))
+
+
+def judgements(table: Table) -> Iterator[tuple[str, str, float]]:
+    """Query, passage and gain of every row; InputError for a gain below 0."""
+    for row in table.rows:
+        gain = table.number(row, "label")
+        if gain < 0:
+            raise table.error(row, "label", f"is {gain:g}, but a gain is at least 0")
+        yield table.text(row, "query"), table.text(row, "passage"), gain
+
+
+def _judged(documents: list[str], relevant: Mapping[str, Mapping[int, float]], where: str) -> RetrievalData:
+    """The queries that have a relevant document; InputError if none has."""
+    kept = {query: gains for query, gains in relevant.items() if gains}
+    if not kept:
+        raise InputError(f"{where}: no query has a relevant document")
+    return RetrievalData(documents, list(kept), list(kept.values()))
+
+
+def _corpus(folder: Path, split: str) -> RetrievalData:
     documents, queries = (_read_texts(folder / name) for name in ("corpus.jsonl", "queries.jsonl"))
     document_place = {key: index for index, key in enumerate(documents)}
     relevant: dict[str, dict[int, float]] = {}
@@ -65,9 +121,8 @@ def load(path: Path | None, split: str) -> RetrievalData:
             raise InputError(f"{qrels}:{number}: the score is {score!r} and not a number") from None
         if gain > 0:
             relevant.setdefault(query, {})[document_place[document]] = gain
-    if not relevant:
-        raise InputError(f"{qrels}: no query has a relevant document")
-    return RetrievalData(list(documents.values()), [queries[key] for key in relevant], list(relevant.values()))
+    judged = _judged(list(documents.values()), relevant, str(qrels))
+    return replace(judged, queries=[queries[key] for key in judged.queries])
 
 
 def save(data: RetrievalData, folder: Path, split: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -12,9 +12,19 @@ import numpy.typing as npt
 
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, statistic_interval
-from fastcpu.eval.data import data_folder, read_lines
+from fastcpu.eval.data import Column, data_files, data_folder, read_lines, read_table
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation
 from fastcpu.eval.metrics import spearman
+from fastcpu.tasks.embed import Embedder
+
+MODEL = Embedder
+MAX_LENGTH = 128
+OPTIONS = ()
+COLUMNS = {
+    "sentence1": Column(("sentence1",)),
+    "sentence2": Column(("sentence2",)),
+    "label": Column(("label", "score")),
+}
 
 _COLUMNS = 7  # genre, file, year, id, score, sentence 1, sentence 2; further columns name the source
 
@@ -28,11 +38,27 @@ class StsData:
     gold: list[float]
 
 
-def load(path: Path | None, split: str) -> StsData:
-    """Reads `sts-<split>.csv` of a folder, or the file that `path` names: tab-separated, no quotes, no header."""
-    path = data_folder(path, "stsb")
-    if path.is_dir():
-        path = path / f"sts-{split}.csv"
+def files(path: Path | None, split: str) -> Sequence[Path]:
+    """The files of a split."""
+    return data_files(data_folder(path, "stsb"), split)
+
+
+def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> StsData:
+    """Reads a file of the STS benchmark, or rows with two sentences and a label, which is their similarity.
+
+    The benchmark's are named .csv and are separated by tabs, without quotes and without a header.
+    """
+    found = files(path, split)
+    if not columns and found[0].suffix == ".csv" and "\t" in next(read_lines(found[0]), (0, ""))[1]:
+        return _benchmark(found[0])
+    table = read_table(found, COLUMNS, columns or {})
+    rows = [
+        (table.text(row, "sentence1"), table.text(row, "sentence2"), table.number(row, "label")) for row in table.rows
+    ]
+    return _checked(StsData(*(list(column) for column in zip(*rows, strict=True))), found[0])
+
+
+def _benchmark(path: Path) -> StsData:
     data = StsData([], [], [])
     for number, line in read_lines(path):
         cells = line.split("\t")
@@ -49,6 +75,10 @@ def load(path: Path | None, split: str) -> StsData:
         data.gold.append(score)
         data.first.append(cells[5].strip())
         data.second.append(cells[6].strip())
+    return _checked(data, path)
+
+
+def _checked(data: StsData, path: Path) -> StsData:
     if len(data.gold) < 2:
         raise InputError(f"{path}: at least two pairs are needed")
     return data

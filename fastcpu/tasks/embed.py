@@ -1,71 +1,62 @@
-"""Sentence embeddings through the runtime."""
+"""Sentence embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.tokenizer import Encoded, IntArray, Tokenizer
-
-FloatArray = npt.NDArray[np.float32]
+from fastcpu.frontend.sentence_transformers import read_pooling
+from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.task import Task
+from fastcpu.tasks.tokenizer import Text
 
 OUTPUT = "sentence_embedding"
-_BATCH_TOKENS = (
-    8192  # tokens per run: enough to fill all threads, small enough for the activations to stay in the caches
-)
+_HIDDEN = "last_hidden_state"
 
 
-class Embedder:
-    """Embeds texts with a compressed sentence encoder.
+class Embedder(Task[Text, FloatArray]):
+    """Embeds texts: one L2-normalized vector [channels] for each.
 
-    A text's vector has the same bits whatever it is embedded together with, and on every CPU.
-
-    Args:
-        model_dir: directory written by `fastcpu.compile`, with its tokenizer.json.
-        threads: threads per run; by default all CPUs available to this process.
-        max_length: longest text in tokens; longer ones are cut. By default what the model was made for.
+    Takes the output `sentence_embedding` where the model has it. Otherwise `last_hidden_state` is pooled here as
+    sentence-transformers would, which is the mean over the tokens where no modules.json says another way.
     """
 
-    def __init__(self, model_dir: Path | str, threads: int | None = None, max_length: int | None = None) -> None:
-        from fastcpu import Session
+    name = "embed"
+    head = "Model"
 
-        self.tokenizer = Tokenizer(model_dir, max_length)
-        self._session = Session(model_dir, threads=threads or 0)
-        if OUTPUT not in (output.name for output in self._session.outputs):
-            raise InputError(f"{str(model_dir)!r} has no output {OUTPUT!r}: it is not a sentence encoder")
-        self._names = {spec.role: spec.name for spec in self._session.inputs}
+    def __init__(self, model: Model, threads: int | None = None, max_length: int | None = None) -> None:
+        super().__init__(model, threads, max_length)
+        self._pooling: str | None = None
+        if OUTPUT in self.engine.outputs:
+            self._source, self.channels = self._output(OUTPUT, "batch")
+        elif _HIDDEN in self.engine.outputs:
+            self._source, self.channels = self._output(_HIDDEN, "batch", "sequence")
+            pooling = read_pooling(self.engine.directory)
+            self._pooling = "mean" if pooling is None else pooling[0].mode
+        else:
+            raise self._refusal(f"{OUTPUT} [batch, channels] or {_HIDDEN} [batch, sequence, channels]")
 
-    def embed(self, texts: Sequence[str]) -> FloatArray:
-        """One L2-normalized vector per text: [texts, channels]."""
-        encoded = self.tokenizer.encode(texts)
-        if not encoded:
+    def embed(self, texts: Sequence[Text]) -> FloatArray:
+        """The vectors of texts: [texts, channels]. InputError if there are none."""
+        vectors = self(texts)
+        if not vectors:
             raise InputError("no text to embed")
-        vectors = np.concatenate([self._session.run(self._feeds(batch))[OUTPUT] for batch in _batches(encoded)])
+        return np.stack(vectors)
+
+    def _process(self, inputs: Sequence[Text], first: int) -> list[FloatArray]:
+        vectors = np.empty((len(inputs), self.channels), np.float32)
+        for index, (row,) in self._run(self.tokenizer.encode(inputs, first), self._source):
+            vectors[index] = self._pooled(row)
         norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-        normalized: FloatArray = vectors / np.maximum(norms, np.float32(1e-12))
-        return normalized
+        return list(vectors / np.maximum(norms, np.float32(1e-12)))
 
-    def _feeds(self, batch: Sequence[Encoded]) -> dict[str, list[IntArray]]:
-        """The model's inputs under the names it has for them. Ragged sequences need no mask."""
-        feeds = {self._names["ids"]: [encoded.ids for encoded in batch]}
-        if "types" in self._names:
-            feeds[self._names["types"]] = [encoded.types for encoded in batch]
-        return feeds
-
-
-def _batches(texts: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    """`texts` in order, cut into batches of about _BATCH_TOKENS tokens."""
-    batch: list[Encoded] = []
-    tokens = 0
-    for encoded in texts:
-        if batch and tokens + len(encoded.ids) > _BATCH_TOKENS:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(encoded)
-        tokens += len(encoded.ids)
-    if batch:
-        yield batch
+    def _pooled(self, values: FloatArray) -> FloatArray:
+        """One vector of `values`, which is one already or has a row per token."""
+        if self._pooling is None:
+            return values
+        pooled: FloatArray = values[0]
+        if self._pooling != "cls":
+            pooled = values.max(axis=0) if self._pooling == "max" else values.mean(axis=0)
+        return pooled

@@ -1,4 +1,4 @@
-"""Tokenization for ragged inputs: no padding, truncation to a length of our own choice."""
+"""Tokenization for ragged inputs: no padding, truncation to a length of our own choice, windows over long texts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastcpu.errors import FileFormatError, InputError
+from fastcpu.errors import FileFormatError, InputError, MissingPackageError
 
 IntArray = npt.NDArray[np.int64]
+Text = str | tuple[str, str]
+"""What becomes one sequence: a text, or a pair of texts."""
+
 _UNLIMITED = 1 << 20  # tokenizer_config.json writes 1e30 where a tokenizer has no limit
 _DEFAULT_LENGTH = 512
 
@@ -30,19 +34,47 @@ class Encoded:
     types: IntArray
 
 
+@dataclass(frozen=True)
+class Located(Encoded):
+    """Tokens that know where they come from.
+
+    Attributes:
+        parts: 0 for a token of the first text, 1 for one of the second, -1 for a special token.
+        words: number of the word in its text; -1 for a special token.
+        offsets: [tokens, 2], first character of the token in its text and the one after its last; for a text that was
+            given as words, in its word.
+    """
+
+    parts: IntArray
+    words: IntArray
+    offsets: IntArray
+
+    def take(self, places: IntArray) -> Located:
+        """The tokens at `places`."""
+        return Located(
+            *(array[places] for array in (self.ids, self.types, self.parts, self.words, self.offsets)),
+        )
+
+
 class Tokenizer:
     """The tokenizer.json of a model directory.
 
     Args:
         model_dir: directory with tokenizer.json.
         max_length: longest sequence in tokens, special tokens included; by default what the model was made for.
+        truncate: whether to cut longer sequences, pairs at their longer side. Who does not cuts them into `windows`.
+
+    Raises:
+        InputError: there is no tokenizer.json, or `max_length` leaves no room for text.
+        FileFormatError: a file of the tokenizer is damaged.
+        MissingPackageError: `tokenizers` is not installed.
     """
 
-    def __init__(self, model_dir: Path | str, max_length: int | None = None) -> None:
+    def __init__(self, model_dir: Path | str, max_length: int | None = None, truncate: bool = True) -> None:
         try:
             import tokenizers
         except ImportError as error:
-            raise InputError(
+            raise MissingPackageError(
                 "texts need the package 'tokenizers' (pip install tokenizers); token ids need nothing"
             ) from error
         model_dir = Path(model_dir)
@@ -58,22 +90,108 @@ class Tokenizer:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if self.max_length <= special:
             raise InputError(f"max_length {max_length} leaves no room beside {special} special tokens")
-        # Both are set in the file, and would pad every text to a fixed length.
+        # Both may be set in the file, and would pad every text to a fixed length.
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.max_length)
+        if truncate:
+            self._tokenizer.enable_truncation(self.max_length)
+        else:
+            self._tokenizer.no_truncation()
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
-        """Tokens of each text, or of each text with its pair; pairs are cut at their longer side."""
-        if isinstance(texts, str) or isinstance(pairs, str):
-            raise InputError("texts must be a list of strings and not one string")
-        if pairs is not None and len(pairs) != len(texts):
-            raise InputError(f"{len(texts)} texts but {len(pairs)} pairs")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"text {index} is of type {type(text).__name__} and not a string")
-        batch = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._tokenizer.encode_batch(batch)
+    def stride(self, given: int | None) -> int:
+        """How many tokens windows share: `given`, or a third of the longest sequence. InputError below 0."""
+        if given is not None and given < 0:
+            raise InputError(f"stride must not be negative: {given}")
+        return self.max_length // 3 if given is None else given
+
+    @property
+    def size(self) -> int:
+        """Number of token ids that stand for something."""
+        return self._tokenizer.get_vocab_size()
+
+    def token(self, index: int) -> str:
+        """The token of an id below `size`, as the vocabulary writes it."""
+        return self._tokenizer.id_to_token(index) or ""
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token, None if the vocabulary lacks it."""
+        return self._tokenizer.token_to_id(token)
+
+    def encode(self, texts: Sequence[Text], first: int = 0) -> list[Encoded]:
+        """Tokens of each text or pair of texts; errors count them from `first`."""
+        encodings = self._tokenizer.encode_batch(_checked(texts, first))
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
+
+    def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:
+        """As `encode`, with the origin of every token."""
+        return [_located(each) for each in self._tokenizer.encode_batch(_checked(texts, first))]
+
+    def locate_words(self, words: Sequence[str]) -> Located:
+        """As `locate`, of one text that is a list of words already."""
+        return _located(self._tokenizer.encode(list(words), is_pretokenized=True))
+
+
+def _checked(texts: Sequence[Any], first: int) -> list[Text]:
+    """`texts` as a list; InputError names what is no text and no pair."""
+    if isinstance(texts, str):
+        raise InputError("texts must be a list of strings and not one string")
+    for index, text in enumerate(texts, first):
+        pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, str) for side in text)
+        if not isinstance(text, str) and not pair:
+            raise InputError(f"text {index} is of type {type(text).__name__} and not a string or a pair of strings")
+    return list(texts)
+
+
+def _located(encoding: Any) -> Located:
+    def numbers(given: Sequence[int | None]) -> IntArray:
+        return np.array([-1 if number is None else number for number in given], np.int64)
+
+    return Located(
+        ids=np.array(encoding.ids, np.int64),
+        types=np.array(encoding.type_ids, np.int64),
+        parts=numbers(encoding.sequence_ids),
+        words=numbers(encoding.word_ids),
+        offsets=np.array(encoding.offsets, np.int64).reshape(-1, 2),
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a long sequence.
+
+    Attributes:
+        tokens: what the model is given.
+        first: number of the first token of the cut text in it, counted in that text.
+    """
+
+    tokens: Located
+    first: int
+
+
+def windows(whole: Located, part: int, length: int, stride: int, where: str) -> list[Window]:
+    """A sequence as one or more of at most `length` tokens, which differ in what they hold of one text.
+
+    Args:
+        whole: the sequence, uncut.
+        part: which text is cut, 0 or 1; every window has all other tokens.
+        length: longest window.
+        stride: how many tokens of the text neighbours have in common.
+        where: what errors call the sequence.
+
+    Raises:
+        InputError: the other tokens leave no room for more than `stride` tokens of the text.
+    """
+    own = np.flatnonzero(whole.parts == part)
+    if len(whole.ids) <= length:
+        return [Window(whole, 0)]
+    others = len(whole.ids) - len(own)
+    room = length - others
+    if room <= stride:
+        raise InputError(
+            f"{where}: windows of {length} tokens have no room beside {others} other tokens and a stride of {stride}"
+        )
+    before, after = np.arange(own[0]), np.arange(own[-1] + 1, len(whole.ids))
+    starts = range(0, len(own) - stride, room - stride)
+    return [Window(whole.take(np.concatenate([before, own[start : start + room], after])), start) for start in starts]
 
 
 def length_limit(model_dir: Path) -> int:
@@ -84,13 +202,20 @@ def length_limit(model_dir: Path) -> int:
         ("tokenizer_config.json", "model_max_length"),
         ("sentence_bert_config.json", "max_seq_length"),
     ):
-        path = model_dir / name
-        if not path.is_file():
-            continue
-        try:
-            value = json.loads(path.read_text(encoding="utf-8")).get(key)
-        except (ValueError, AttributeError) as error:
-            raise FileFormatError(f"{path}: not a JSON object") from error
+        value = read_config(model_dir / name).get(key)
         if isinstance(value, int | float) and 0 < value < _UNLIMITED:
             limits.append(int(value))
     return min(limits, default=_DEFAULT_LENGTH)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object of a model directory, empty where there is no such file; FileFormatError if it is no object."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path}: not a JSON object: {error}") from error
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{path}: not a JSON object")
+    return content

@@ -52,7 +52,7 @@ def test_a_drop_that_is_none(max_drop: str) -> None:
 
 
 def test_an_unknown_task() -> None:
-    with pytest.raises(InputError, match=r"no task 'chess'; there are retrieval, sts"):
+    with pytest.raises(InputError, match=r"no task 'chess'; there are classify, qa, rerank, retrieval, sts, tag"):
         Gate("chess").checked()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastcpu import FastcpuError, InputError
+from fastcpu import FastcpuError, FileFormatError
 from fastcpu.cli.main import main
 from fastcpu.demo import measure, run, summary
 from fastcpu.demo.task import DemoTask, Source
@@ -111,7 +111,7 @@ def test_errors_of_a_process_reach_the_caller(tmp_path: Path) -> None:
     spec = EngineSpec("x", "broken", "onnxruntime", tmp_path / "missing.onnx", tmp_path)
     engine = EngineProcess(spec, 1, 16)
     try:
-        with pytest.raises(InputError, match=r"has no tokenizer\.json"):
+        with pytest.raises(FileFormatError, match=r"missing\.onnx"):
             engine.wait_ready()
         with pytest.raises(FastcpuError, match="broken: its process ended"):
             engine.wait_ready()

@@ -1,4 +1,4 @@
-"""The embedder against ONNX Runtime on a real sentence encoder, and its independence of batches."""
+"""The embedder against the reference engines on a real sentence encoder, and its independence of batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import fastcpu
 from fastcpu import InputError
 from fastcpu.eval.engine import open_engine
+from fastcpu.eval.onnx_export import export_encoder
+from fastcpu.eval.ort import OrtEngine
 from fastcpu.export import write_model
 from fastcpu.tasks.embed import Embedder
 from tests.reference import graphs
@@ -26,13 +28,16 @@ def compiled_minilm(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def test_same_vectors_as_onnx_runtime(compiled_minilm: Path, minilm_dir: Path) -> None:
+def test_same_vectors_as_reference_engines(compiled_minilm: Path, minilm_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    embedder = open_engine(compiled_minilm, 2, 128)
-    assert isinstance(embedder, Embedder)
-    vectors = embedder.embed(TEXTS)
+    vectors = Embedder(open_engine(compiled_minilm, 2, "Model"), max_length=128).embed(TEXTS)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, open_engine(minilm_dir, 2, 128).embed(TEXTS), atol=1e-4)
+    export_encoder(minilm_dir, tmp_path / "model.onnx")
+    reference = OrtEngine(tmp_path / "model.onnx", minilm_dir, threads=2)
+    np.testing.assert_allclose(vectors, Embedder(reference, max_length=128).embed(TEXTS), atol=1e-4)
+    np.testing.assert_allclose(
+        vectors, Embedder(open_engine(minilm_dir, 2, "Model"), max_length=128).embed(TEXTS), atol=1e-4
+    )
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
@@ -70,5 +75,5 @@ def test_other_models_are_refused(quire_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     fastcpu.compile(quire_dir / "tagger.onnx", tmp_path / "tagger")
     (tmp_path / "tagger" / "tokenizer.json").write_bytes((quire_dir / "tokenizer.json").read_bytes())
-    with pytest.raises(InputError, match="is not a sentence encoder"):
+    with pytest.raises(InputError, match=r"task embed: .* has the outputs logits .*, not sentence_embedding"):
         Embedder(tmp_path / "tagger")

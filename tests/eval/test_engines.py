@@ -1,19 +1,21 @@
-"""The reference engine and the tokenizer on a tiny model made here."""
+"""The reference engines, torch and ONNX Runtime, on tiny models made here."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastcpu import FileFormatError, GraphError, InputError, OutputError
+from fastcpu import FileFormatError, GraphError, InputError, MissingPackageError, OutputError
 from fastcpu.eval.engine import open_engine
 from fastcpu.eval.onnx_export import export_encoder, optimize_for_ort
-from fastcpu.tasks.tokenizer import Tokenizer, length_limit
+from fastcpu.tasks import Classifier, Embedder
+from fastcpu.tasks.tokenizer import Tokenizer
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "small", "large")
 CONFIG = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -44,66 +46,29 @@ def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_tokenizer_neither_pads_nor_cuts_as_its_file_says(encoder_dir: Path) -> None:
-    tokenizer = Tokenizer(encoder_dir)
-    assert tokenizer.max_length == 24
-    short, long = tokenizer.encode(["red", "blue " * 40])
-    assert short.ids.tolist() == [2, 4, 3]
-    assert len(long.ids) == 24
-    assert long.ids[-1] == 3
-    (pair,) = Tokenizer(encoder_dir, 6).encode(["red green"], ["blue small large"])
-    assert pair.ids.tolist() == [2, 4, 3, 6, 7, 3] or len(pair.ids) == 6
-    assert pair.types.tolist().count(1) == 3
-
-
-def test_length_limit_is_the_smallest_named(tmp_path: Path) -> None:
-    assert length_limit(tmp_path) == 512
-    (tmp_path / "config.json").write_text('{"max_position_embeddings": 300}')
-    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
-    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 256}')
-    assert length_limit(tmp_path) == 256
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(FileFormatError, match=r"config.json: not a JSON object"):
-        length_limit(tmp_path)
-
-
-def test_tokenizer_errors(encoder_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no tokenizer.json"):
-        Tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(FileFormatError, match=r"tokenizer.json"):
-        Tokenizer(tmp_path)
-    with pytest.raises(InputError, match="max_length 2 leaves no room"):
-        Tokenizer(encoder_dir, 2)
-    tokenizer = Tokenizer(encoder_dir)
-    with pytest.raises(InputError, match="not one string"):
-        tokenizer.encode("red")
-    with pytest.raises(InputError, match="text 1 is of type int"):
-        tokenizer.encode(["red", 3])  # type: ignore[list-item]
-    with pytest.raises(InputError, match="2 texts but 1 pairs"):
-        tokenizer.encode(["red", "blue"], ["green"])
+def vectors(path: Path, texts: list[str]) -> np.ndarray:
+    """Embeddings by the engine that a path gets."""
+    return Embedder(open_engine(path, 1, "Model"), max_length=128).embed(texts)
 
 
 def mean_pooled(model: Any, tokenizer_dir: Path, texts: list[str]) -> list[np.ndarray]:
     """Unit vectors of texts, one by one through transformers."""
     import torch
 
-    vectors = []
+    found = []
     with torch.no_grad():
         for encoded in Tokenizer(tokenizer_dir).encode(texts):
             hidden = model(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0].mean(0).numpy()
-            vectors.append(hidden / np.linalg.norm(hidden))
-    return vectors
+            found.append(hidden / np.linalg.norm(hidden))
+    return found
 
 
-def test_reference_engine_equals_transformers(encoder_dir: Path) -> None:
-    pytest.importorskip("onnxruntime")
+def test_torch_equals_transformers(encoder_dir: Path) -> None:
     from transformers import BertModel
 
     texts = ["red", "small blue green large red", "large " * 30, "green blue"]
     model = BertModel.from_pretrained(encoder_dir).eval()
-    expected = mean_pooled(model, encoder_dir, texts)
-    np.testing.assert_allclose(open_engine(encoder_dir, 1, 128).embed(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(vectors(encoder_dir, texts), mean_pooled(model, encoder_dir, texts), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +79,7 @@ def test_reference_engine_equals_transformers(encoder_dir: Path) -> None:
         ({"pooling_mode": "max"}, "max"),
     ],
 )
-def test_reference_engine_pools_as_sentence_transformers(
+def test_pooling_is_that_of_sentence_transformers(
     encoder_dir: Path, config: dict[str, Any], mode: str, tmp_path: Path
 ) -> None:
     """The folders have the names that modules.json gives them."""
@@ -135,14 +100,16 @@ def test_reference_engine_pools_as_sentence_transformers(
             hidden = BertModel.from_pretrained(folder).eval()(torch.from_numpy(encoded.ids)[None]).last_hidden_state[0]
             pooled = {"cls": hidden[0], "mean": hidden.mean(0), "max": hidden.amax(0)}[mode].numpy()
             expected.append(pooled / np.linalg.norm(pooled))
-    np.testing.assert_allclose(open_engine(folder, 1, 128).embed(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(vectors(folder, texts), expected, atol=1e-5)
+    export_encoder(folder, folder / "model.onnx")
+    np.testing.assert_allclose(vectors(folder / "model.onnx", texts), expected, atol=1e-5)
 
     (folder / "2_Pool" / "config.json").write_text(json.dumps({"pooling_mode": "weightedmean"}))
     with pytest.raises(GraphError, match="pooling weightedmean is not supported"):
-        open_engine(folder, 1, 128)
+        vectors(folder, texts)
 
 
-def test_reference_engine_takes_models_without_token_types(encoder_dir: Path, tmp_path: Path) -> None:
+def test_models_without_token_types(encoder_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     import torch
     from transformers import DistilBertConfig, DistilBertModel
@@ -156,11 +123,11 @@ def test_reference_engine_takes_models_without_token_types(encoder_dir: Path, tm
     shutil.copy(encoder_dir / "tokenizer.json", tmp_path)
     texts = ["red", "small blue green large red", "green blue"]
     expected = mean_pooled(model, tmp_path, texts)
-    np.testing.assert_allclose(open_engine(tmp_path, 1, 128).embed(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(vectors(tmp_path, texts), expected, atol=1e-5)
 
     export_encoder(tmp_path, tmp_path / "model.onnx")
     optimize_for_ort(tmp_path / "model.onnx", tmp_path / "optimized.onnx", tmp_path)
-    np.testing.assert_allclose(open_engine(tmp_path / "optimized.onnx", 1, 128).embed(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(vectors(tmp_path / "optimized.onnx", texts), expected, atol=1e-5)
 
 
 def test_encoders_that_cannot_be_loaded_or_written(encoder_dir: Path, tmp_path: Path) -> None:
@@ -182,4 +149,83 @@ def test_broken_onnx_file_is_named(encoder_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes((encoder_dir / "tokenizer.json").read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(FileFormatError, match=r"model.onnx"):
-        open_engine(tmp_path / "model.onnx", 1, 128)
+        open_engine(tmp_path / "model.onnx", 1, "Model")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [(("ids", "attention_mask"), r"not \['attention_mask', 'ids'\]"), (("input_ids",), r"not \['input_ids'\]")],
+)
+def test_onnx_files_with_other_inputs(inputs: tuple[str, ...], message: str, encoder_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in inputs]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "s"])
+    cast = helper.make_node("Cast", [inputs[0]], ["logits"], to=TensorProto.FLOAT)
+    graph = helper.make_graph([cast], "g", values, [logits])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=message):
+        open_engine(tmp_path / "m.onnx", 1, "Model")
+
+
+def test_onnx_files_of_one_shape_do_not_run(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    import onnx
+    from onnx import TensorProto, helper
+
+    names = ("input_ids", "attention_mask")
+    values = [helper.make_tensor_value_info(name, TensorProto.INT32, [1, 3]) for name in names]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])
+    nodes = [
+        helper.make_node("Mul", names, ["product"]),
+        helper.make_node("Cast", ["product"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(nodes, "g", values, [logits])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"m.onnx: does not run with inputs \[2, 5\]"):
+        open_engine(tmp_path / "m.onnx", 1, "Model")
+
+
+def test_weights_without_the_head_are_refused(encoder_dir: Path) -> None:
+    with pytest.raises(
+        GraphError, match=r"the weights lack classifier.bias, classifier.weight of a BertForSequenceCla"
+    ):
+        open_engine(encoder_dir, 1, "ForSequenceClassification")
+
+
+def test_directories_that_torch_cannot_load(encoder_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder_dir, tmp_path / "encoder")
+    weights = tmp_path / "encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(FileFormatError, match=r"encoder: the model cannot be loaded: SafetensorError"):
+        open_engine(tmp_path / "encoder", 1, "Model")
+
+
+def test_a_module_in_training_stays_in_training(encoder_dir: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from fastcpu.eval.torch_engine import TorchEngine
+
+    config = BertConfig(intermediate_size=32, max_position_embeddings=24, hidden_dropout_prob=0.5, **CONFIG)
+    module = BertForSequenceClassification(config).train()
+    module.bert.embeddings.eval()
+    modes = [part.training for part in module.modules()]
+    model = Classifier(TorchEngine(module, encoder_dir))
+    assert model(["red green"]) == model(["red green"]), "without dropout"
+    assert [part.training for part in module.modules()] == modes
+
+
+def test_packages_that_are_not_installed(encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("torch", "onnxruntime", "tokenizers"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        MissingPackageError, match=r"runs in torch and transformers \(pip install fastcpu\[compress\]\)"
+    ):
+        open_engine(encoder_dir, 1, "Model")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(MissingPackageError, match=r"pip install onnxruntime"):
+        open_engine(tmp_path / "m.onnx", 1, "Model")
+    with pytest.raises(MissingPackageError, match=r"pip install tokenizers"):
+        Tokenizer(encoder_dir)

@@ -75,7 +75,8 @@ def test_broken_sts_data(tmp_path: Path, rows: Sequence[str], message: str) -> N
 def test_missing_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere' does not exist"):
         sts.load(tmp_path / "nowhere", "test")
-    with pytest.raises(InputError, match=r"sts-dev.csv: No such file"):
+    sts_folder(tmp_path, STS_ROWS)
+    with pytest.raises(InputError, match=r"no file of the split 'dev'; there are sts-test.csv"):
         sts.load(tmp_path, "dev")
 
 
@@ -129,6 +130,6 @@ def test_broken_retrieval_data(tmp_path: Path, name: str, text: str, message: st
 
 def test_unknown_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        open_engine(tmp_path / "missing", 1, 128)
+        open_engine(tmp_path / "missing", 1, "Model")
     with pytest.raises(InputError, match=r"no compressed directory \(graph.json\)"):
-        open_engine(tmp_path, 1, 128)
+        open_engine(tmp_path, 1, "Model")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastcpu.graph.ir import Graph, GraphInput, GraphOutput, Node, Tensor, Value
 
-Head = Literal["hidden", "qa", "classifier", "embedding"]
+Head = Literal["hidden", "qa", "classifier", "tagger", "embedding"]
 
 
 class Builder:
@@ -112,8 +112,9 @@ def encoder(
     head: Head = "hidden",
     causal: bool = False,
     seed: int = 0,
+    labels: int = 3,
 ) -> Graph:
-    """A post-LayerNorm encoder like BERT, with one of four heads."""
+    """A post-LayerNorm encoder like BERT, with one of five heads; `labels` is for classifier and tagger."""
     b = Builder(f"tiny-{head}", seed)
     ids, positions, types = b.unpad()
     h = b.layernorm("embeddings.norm", b.embedding([ids, positions, types], [vocab, length, 2], channels))
@@ -131,7 +132,9 @@ def encoder(
         b.output("end_logits", logits, 1, 2, squeeze=True, fill=-1e4)
     elif head == "classifier":
         pooled = b.linear("pooler", b.unary("pool", "cls", h, "sequences", mode="cls"), channels, "tanh")
-        b.output("logits", b.linear("classifier", pooled, 3))
+        b.output("logits", b.linear("classifier", pooled, labels))
+    elif head == "tagger":
+        b.output("logits", b.linear("tagger", h, labels), fill=-1e4)
     else:
         b.output("sentence_embedding", b.unary("l2norm", "norm", b.unary("pool", "mean", h, "sequences", mode="mean")))
     return b.graph

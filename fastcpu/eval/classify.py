@@ -1,0 +1,119 @@
+"""Sequence classification: accuracy, F1 and Matthews' correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcpu.errors import InputError
+from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.data import Column, data_files, data_folder, read_table
+from fastcpu.eval.engine import Evaluation
+from fastcpu.eval.labels import LabelMap
+from fastcpu.eval.metrics import IntArray, accuracy, confusion, f1_scores, macro_f1, matthews
+from fastcpu.tasks.classify import Classification, Classifier
+from fastcpu.tasks.tokenizer import Text
+
+MODEL = Classifier
+MAX_LENGTH = 128
+OPTIONS = ("labels",)
+COLUMNS = {
+    "sentence1": Column(("sentence1", "sentence", "text")),
+    "sentence2": Column(("sentence2",), required=False),
+    "label": Column(("label",)),
+}
+
+_METRICS: dict[str, Callable[[IntArray], float]] = {
+    "accuracy": accuracy,
+    "f1": lambda counts: float(np.nan_to_num(f1_scores(counts)[1])),
+    "macro_f1": macro_f1,
+    "matthews": matthews,
+}
+"""Of the confusion counts, by name; ``f1`` is that of the second of two labels, as in GLUE."""
+
+
+@dataclass(frozen=True)
+class ClassifyData:
+    """Labelled texts.
+
+    Attributes:
+        inputs: texts, or pairs of texts.
+        gold: a label each, a name or a number as the data set has it.
+        places: where each label is written, for errors.
+        classes: what the numbers stand for, where the data set says so.
+    """
+
+    inputs: list[Text]
+    gold: list[Any]
+    places: list[str] = field(repr=False)
+    classes: tuple[str, ...] = ()
+
+
+class ClassifyModel(Protocol):
+    """What is evaluated: `Classifier`, or anything like it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def problem(self) -> str: ...
+
+    def __call__(self, inputs: Sequence[Text]) -> list[Classification]: ...
+
+
+def files(path: Path | None, split: str) -> Sequence[Path]:
+    """The files of a split."""
+    return data_files(data_folder(path, None), split)
+
+
+def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> ClassifyData:
+    """Reads texts with labels; a column `sentence2` makes pairs."""
+    table = read_table(files(path, split), COLUMNS, columns or {})
+    inputs: list[Text] = []
+    for row in table.rows:
+        text = table.text(row, "sentence1")
+        inputs.append((text, table.text(row, "sentence2")) if "sentence2" in table.columns else text)
+    gold = [table.cell(row, "label") for row in table.rows]
+    return ClassifyData(inputs, gold, table.places("label"), table.classes.get("label", ()))
+
+
+def texts(data: ClassifyData) -> list[str]:
+    """All sentences."""
+    return [text for each in data.inputs for text in ([each] if isinstance(each, str) else each)]
+
+
+def evaluate(model: ClassifyModel, data: ClassifyData) -> Evaluation:
+    """Classifies every text once. InputError names a label that the model does not know."""
+    if model.problem != "single_label_classification":
+        raise InputError(f"the model is made for {model.problem}; what is measured is single_label_classification")
+    numbers = LabelMap(model.labels, data.classes)
+    gold = np.array([numbers.number(*each) for each in zip(data.gold, data.places, strict=True)], np.int64)
+    predicted = np.array([np.argmax(each.logits) for each in model(data.inputs)], np.int64)
+    samples = {"gold": gold, "predicted": predicted, "labels": np.array(len(model.labels))}
+    values = {name: statistic_interval(_statistic(name, samples), len(gold)) for name in _names(len(model.labels))}
+    return Evaluation("accuracy", len(gold), values, samples)
+
+
+def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
+    """The metrics of `a` minus those of `b`, with the same texts drawn for both."""
+
+    def difference(name: str) -> Callable[[IntArray], float]:
+        mine, theirs = _statistic(name, a.samples), _statistic(name, b.samples)
+        return lambda rows: mine(rows) - theirs(rows)
+
+    common = [name for name in a.values if name in b.values]
+    return {name: statistic_interval(difference(name), a.examples) for name in common}
+
+
+def _names(labels: int) -> list[str]:
+    return [name for name in _METRICS if name != "f1" or labels == 2]
+
+
+def _statistic(name: str, samples: Mapping[str, IntArray]) -> Callable[[IntArray], float]:
+    """A metric of the examples with the given indices."""
+    gold, predicted, labels = samples["gold"], samples["predicted"], int(samples["labels"])
+    return lambda rows: _METRICS[name](confusion(gold[rows], predicted[rows], labels))

@@ -1,0 +1,169 @@
+"""Question answering: exact match and F1 of SQuAD, version 1.1 (Rajpurkar et al., 2016) and 2.0 (2018)."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastcpu.errors import InputError
+from fastcpu.eval.bootstrap import Interval, mean_interval
+from fastcpu.eval.data import Column, Table, data_files, data_folder, read_table, shown
+from fastcpu.eval.engine import Evaluation
+from fastcpu.tasks.qa import MAX_LENGTH as WINDOW
+from fastcpu.tasks.qa import Answer, QuestionAnswerer
+
+MODEL = QuestionAnswerer
+MAX_LENGTH = WINDOW
+OPTIONS = ("stride", "max_answer", "no_answer")
+COLUMNS = {
+    "question": Column(("question",)),
+    "context": Column(("context",)),
+    "answers": Column(("answers", "answer")),
+}
+METRICS = ("f1", "exact_match")
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True)
+class QaData:
+    """Questions about passages.
+
+    Attributes:
+        inputs: (question, passage).
+        answers: per question, the texts that count as right; none if the passage has no answer.
+        keys: an id per question, where the data set has them.
+    """
+
+    inputs: list[tuple[str, str]]
+    answers: list[tuple[str, ...]]
+    keys: list[str]
+
+
+class QaModel(Protocol):
+    """What is evaluated: `QuestionAnswerer`, or anything like it."""
+
+    def __call__(self, inputs: Sequence[tuple[str, str]]) -> list[Answer]: ...
+
+
+# ---- data ----
+
+
+def files(path: Path | None, split: str) -> Sequence[Path]:
+    """The files of a split."""
+    return data_files(data_folder(path, None), split)
+
+
+def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> QaData:
+    """Reads a file of SQuAD ({"data": [articles]}), or rows with a question, a context and answers.
+
+    The answers of a row are a text, a list of texts, or an object with a list "text" as `datasets` has it.
+    """
+    found = files(path, split)
+    official = _official(found[0]) if len(found) == 1 and found[0].suffix == ".json" and not columns else None
+    if official is not None:
+        return official
+    table = read_table(found, COLUMNS, columns or {})
+    inputs = [(table.text(row, "question"), table.text(row, "context")) for row in table.rows]
+    return QaData(inputs, [_answers(table, row) for row in table.rows], [row.place for row in table.rows])
+
+
+def _answers(table: Table, row: Any) -> tuple[str, ...]:
+    given = table.cell(row, "answers")
+    answers = given.get("text") if isinstance(given, dict) else given
+    if isinstance(answers, str):
+        answers = [answers]
+    if isinstance(answers, list) and all(isinstance(answer, str) for answer in answers):
+        return tuple(answers)
+    raise table.error(row, "answers", f"is {shown(given)}: neither a text, nor a list of texts, nor an object with one")
+
+
+def _official(path: Path) -> QaData | None:
+    """The contents of a file of SQuAD; None if it is a list, which `read_table` reads."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        return None
+    try:
+        rows = list(_questions(content))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not as SQuAD is written: {type(error).__name__}: {error}") from error
+    for key, question, context, answers in rows:
+        if not all(isinstance(text, str) for text in (question, context, *answers)):
+            raise InputError(f"{path}: question {key}: the question, the context and the answers must be texts")
+    if not rows:
+        raise InputError(f"{path}: holds no questions")
+    inputs = [(question, context) for _, question, context, _ in rows]
+    return QaData(inputs, [answers for *_, answers in rows], [key for key, *_ in rows])
+
+
+def _questions(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    for article in content["data"]:
+        for paragraph in article["paragraphs"]:
+            for entry in paragraph["qas"]:
+                answers = () if entry.get("is_impossible") else tuple(each["text"] for each in entry["answers"])
+                yield str(entry["id"]), entry["question"], paragraph["context"], answers
+
+
+def texts(data: QaData) -> list[str]:
+    """The questions and the passages."""
+    return [text for pair in data.inputs for text in pair]
+
+
+# ---- metrics ----
+
+
+def normalized(text: str) -> str:
+    """A text as SQuAD compares it: lower case, without punctuation, without articles, with single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(answer: str, gold: str) -> float:
+    """1 if the normalized texts are equal, else 0."""
+    return float(normalized(answer) == normalized(gold))
+
+
+def f1(answer: str, gold: str) -> float:
+    """F1 of the normalized words that two texts share, repeated words counted; 0 if they share none."""
+    mine, theirs = normalized(answer).split(), normalized(gold).split()
+    common = (Counter(mine) & Counter(theirs)).total()
+    return 2 * common / (len(mine) + len(theirs)) if common else 0.0
+
+
+def evaluate(model: QaModel, data: QaData) -> Evaluation:
+    """Answers every question once."""
+    return evaluate_answers([answer.text for answer in model(data.inputs)], data)
+
+
+def evaluate_answers(answers: Sequence[str], data: QaData) -> Evaluation:
+    """The metrics of any answers, one per question: the best over the gold answers, averaged over the questions.
+
+    Where the passage has no answer, the empty text is the right one, and nothing else counts.
+    """
+    samples = {name: np.zeros(len(answers)) for name in METRICS}
+    for index, (answer, gold) in enumerate(zip(answers, data.answers, strict=True)):
+        if gold:
+            samples["f1"][index] = max(f1(answer, each) for each in gold)
+            samples["exact_match"][index] = max(exact_match(answer, each) for each in gold)
+        else:
+            for name in METRICS:
+                samples[name][index] = float(not normalized(answer))
+    return Evaluation("f1", len(answers), {name: mean_interval(values) for name, values in samples.items()}, samples)
+
+
+def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
+    """The mean difference of `a` and `b` per question."""
+    return {name: mean_interval(a.samples[name] - b.samples[name]) for name in METRICS}

@@ -1,0 +1,82 @@
+"""Masked language models: which tokens fit a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcpu.errors import InputError
+from fastcpu.tasks.engine import Model
+from fastcpu.tasks.labels import softmax
+from fastcpu.tasks.task import Task
+from fastcpu.tasks.tokenizer import Tokenizer, read_config
+
+_USUAL = ("[MASK]", "<mask>")
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A token for a gap.
+
+    Attributes:
+        token: as the vocabulary writes it (``##ing`` goes on with a word).
+        id: its number.
+        score: its probability among all tokens.
+    """
+
+    token: str
+    id: int
+    score: float
+
+
+class MaskFiller(Task[str, list[list[Fill]]]):
+    """Finds, for every mask token in a text, the tokens that fit best, the best first.
+
+    Args:
+        top_k: how many tokens.
+
+    Attributes:
+        mask: what marks a gap in the texts.
+    """
+
+    name = "fill_mask"
+    head = "ForMaskedLM"
+    batch_tokens = 1024  # every token has a logit for the whole vocabulary
+
+    def __init__(self, model: Model, threads: int | None = None, max_length: int | None = None, top_k: int = 5) -> None:
+        super().__init__(model, threads, max_length)
+        if top_k < 1:
+            raise InputError(f"top_k must be at least 1, not {top_k}")
+        self._top_k = top_k
+        self._logits, channels = self._output("logits", "batch", "sequence")
+        self._size = min(channels, self.tokenizer.size)
+        self.mask, self._mask_id = self._mask(self.tokenizer)
+
+    def _mask(self, tokenizer: Tokenizer) -> tuple[str, int]:
+        """The mask token and its id: what the configuration names, or a usual one that the vocabulary has."""
+        names = list(_USUAL)
+        for file in ("special_tokens_map.json", "tokenizer_config.json"):
+            given = read_config(self.engine.directory / file).get("mask_token")
+            given = given.get("content") if isinstance(given, dict) else given
+            if isinstance(given, str):
+                names.insert(0, given)
+        for name in names:
+            index = tokenizer.id_of(name)
+            if index is not None:
+                return name, index
+        raise InputError(f"task {self.name}: the tokenizer of {str(self.engine.directory)!r} has no mask token")
+
+    def _process(self, inputs: Sequence[str], first: int) -> list[list[list[Fill]]]:
+        encoded = self.tokenizer.encode(inputs, first)
+        for number, each in enumerate(encoded, first):
+            if self._mask_id not in each.ids:
+                raise InputError(f"input {number} has no {self.mask} in its first {self.tokenizer.max_length} tokens")
+        results: list[list[list[Fill]]] = [[] for _ in encoded]
+        for index, (logits,) in self._run(encoded, self._logits):
+            gaps = np.flatnonzero(encoded[index].ids == self._mask_id)
+            for scores in softmax(logits[gaps, : self._size]):
+                best = np.argsort(-scores, kind="stable")[: self._top_k]
+                results[index].append([Fill(self.tokenizer.token(int(i)), int(i), float(scores[i])) for i in best])
+        return results

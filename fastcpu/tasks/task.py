@@ -1,0 +1,110 @@
+"""What all tasks share: the model, its tokenizer, and runs in batches of similar length."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from fastcpu.errors import InputError
+from fastcpu.tasks.engine import BATCH_TOKENS, FloatArray, Model, as_engine, batches
+from fastcpu.tasks.tokenizer import Encoded, Tokenizer
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+_TELLING = {"logits", "last_hidden_state", "sentence_embedding", "pooler_output", "start_logits", "end_logits"}
+"""Names of outputs that say what they are."""
+_GROUP = 2048  # inputs that are tokenized and sorted together; bounds memory
+
+
+class Task(ABC, Generic[Input, Result]):
+    """Text in, results out.
+
+    A call takes a list of inputs and gives a list with one result each. An int8 model gives a text the same result
+    whatever it runs together with.
+
+    Args:
+        model: a directory that `fastcpu.compile` wrote, with its tokenizer.json, or another `Engine`.
+        threads: threads per run of a directory; by default all CPUs available to this process.
+        max_length: longest sequence in tokens, special tokens included; by default what the model was made for.
+
+    Attributes:
+        name: in the registry.
+        head: ending of the transformers classes of such models.
+
+    Raises:
+        InputError: the model has not the outputs of the task, or has no tokenizer.json.
+        FileFormatError: a file of the model is damaged.
+        MissingPackageError: `tokenizers` is not installed.
+    """
+
+    name: ClassVar[str]
+    head: ClassVar[str]
+    truncate: ClassVar[bool] = True
+    batch_tokens: ClassVar[int] = BATCH_TOKENS
+
+    def __init__(self, model: Model, threads: int | None = None, max_length: int | None = None) -> None:
+        self.engine = as_engine(model, threads)
+        self.tokenizer = Tokenizer(self.engine.directory, max_length, self.truncate)
+
+    def __call__(self, inputs: Sequence[Input]) -> list[Result]:
+        """One result per input, in order. InputError names an input that is wrong, counted from 0."""
+        if isinstance(inputs, str):
+            raise InputError("inputs must be a list and not one string")
+        results: list[Result] = []
+        for start in range(0, len(inputs), _GROUP):
+            results += self._process(inputs[start : start + _GROUP], start)
+        return results
+
+    @abstractmethod
+    def _process(self, inputs: Sequence[Input], first: int) -> list[Result]:
+        """The results of some of the inputs; `first` is the number of the first among all, for errors."""
+
+    def _run(self, sequences: Sequence[Encoded], *outputs: str) -> Iterator[tuple[int, tuple[FloatArray, ...]]]:
+        """The rows of the named outputs of each sequence, with its index; in the order in which they are run.
+
+        Rows per token have the length of their sequence.
+        """
+        lengths = [len(sequence.ids) for sequence in sequences]
+        per_token = [self.engine.outputs[name][1:2] == ("sequence",) for name in outputs]
+        for batch in batches(lengths, self.engine.max_rows, self.batch_tokens):
+            arrays = self.engine.run([sequences[index] for index in batch])
+            for row, index in enumerate(batch):
+                length = lengths[index]
+                rows = tuple(
+                    arrays[name][row, :length] if cut else arrays[name][row]
+                    for name, cut in zip(outputs, per_token, strict=True)
+                )
+                for name, values in zip(outputs, rows, strict=True):
+                    if np.isnan(values).any():
+                        raise InputError(f"{str(self.engine.directory)!r} computes NaN in its output {name}")
+                yield index, rows
+
+    def _output(self, name: str, *axes: str) -> tuple[str, int]:
+        """The output called `name`, and its channels. InputError unless it has these axes.
+
+        An .onnx file may give its only output a name of its own.
+
+        Args:
+            name: what transformers calls it.
+            axes: ``batch`` or ``batch``, ``sequence``; a last axis of channels must follow.
+        """
+        outputs = self.engine.outputs
+        found = name
+        if name not in outputs and len(outputs) == 1 and not outputs.keys() & _TELLING:
+            found = next(iter(outputs))
+        dims = outputs.get(found, ())
+        if dims[:-1] != axes or not isinstance(dims[-1], int):
+            raise self._refusal(f"{name} [{', '.join(axes)}, channels]")
+        return found, dims[-1]
+
+    def _refusal(self, needed: str) -> InputError:
+        """What is said of a model that has other outputs than `needed`."""
+        has = ", ".join(f"{name} [{', '.join(map(str, dims))}]" for name, dims in self.engine.outputs.items())
+        return InputError(f"task {self.name}: {str(self.engine.directory)!r} has the outputs {has}, not {needed}")
+
+
+AnyTask = Task[Any, Any]

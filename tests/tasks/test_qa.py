@@ -1,0 +1,124 @@
+"""The search for spans against brute force, and answers with an engine that knows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastcpu import InputError
+from fastcpu.tasks import QuestionAnswerer
+from fastcpu.tasks.qa import best_spans
+from tests.tasks.models import WORDS, FakeEngine
+
+OUTPUTS = {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7, 40])
+@pytest.mark.parametrize("longest", [1, 3, 30])
+@pytest.mark.parametrize("count", [1, 20])
+def test_best_spans_match_brute_force(tokens: int, longest: int, count: int, rng: np.random.Generator) -> None:
+    starts, ends = rng.integers(-4, 4, (2, tokens)).astype(np.float32)
+    every = [(float(starts[i] + ends[j]), i, j) for i in range(tokens) for j in range(i, min(i + longest, tokens))]
+    found = best_spans(starts, ends, longest, count)
+    assert len(found) == min(count, len(every))
+    assert set(found) <= set(every)
+    assert [each[0] for each in found] == sorted((each[0] for each in every), reverse=True)[: len(found)]
+    assert len(set(found)) == len(found)
+
+
+class Oracle(FakeEngine):
+    """Marks the words between `a` and `.`: start logit 5 and end logit 4, everything else 0; [CLS] gets `null` each."""
+
+    def __init__(self, folder: Path, null: float = 0.0, first: str = "a", last: str = ".") -> None:
+        def answer(ids: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+            words = [WORDS[i] for i in ids]
+            start = np.array([5.0 * (before == first) for before in ["", *words]][: len(ids)])
+            end = np.array([4.0 * (after == last) for after in [*words, ""]][1:])
+            start[0] = end[0] = null
+            return {"start_logits": start, "end_logits": end}
+
+        super().__init__(folder, OUTPUTS, answer)
+
+
+def test_answers_have_their_place_in_the_passage(tokenizer_dir: Path) -> None:
+    model = QuestionAnswerer(Oracle(tokenizer_dir))
+    passage = "Anna, in  London, is a small  cat. Paul"
+    (answer,) = model([("who is Anna?", passage)])
+    assert answer.text == "small  cat"
+    assert passage[answer.start : answer.end] == answer.text
+    assert answer.logit == 9.0
+    ranked = model.n_best([("who is Anna?", passage)])[0]
+    assert ranked[0] == answer
+    assert len(ranked) == 20
+    assert sum(each.score for each in ranked) == pytest.approx(1.0)
+    assert [each.logit for each in ranked] == sorted((each.logit for each in ranked), reverse=True)
+    assert len({(each.start, each.end) for each in ranked}) == 20
+
+
+def test_the_question_is_no_answer(tokenizer_dir: Path) -> None:
+    (answer,) = QuestionAnswerer(Oracle(tokenizer_dir))([("is a house.", "the dog is a cat.")])
+    assert answer.text == "cat"
+
+
+def test_answers_are_not_longer_than_asked(tokenizer_dir: Path) -> None:
+    passage = "is a small red car in London."
+    assert QuestionAnswerer(Oracle(tokenizer_dir))([("who?", passage)])[0].text == "small red car in London"
+    short = QuestionAnswerer(Oracle(tokenizer_dir), max_answer=4)([("who?", passage)])[0]
+    assert (short.text, short.logit) == ("small", 5.0)
+
+
+@pytest.mark.parametrize("place", range(0, 60, 7))
+def test_long_passages_are_read_in_windows(place: int, tokenizer_dir: Path) -> None:
+    engine = Oracle(tokenizer_dir)
+    words = ["red"] * 60
+    words[place : place + 3] = ["a", "green", "house."]
+    passage = " ".join(words)
+    (answer,) = QuestionAnswerer(engine, max_length=18, stride=6)([("who?", passage)])
+    assert (answer.text, answer.start) == ("green house", passage.index("green"))
+    assert sum(map(len, engine.batches)) == 8
+    assert max(map(max, engine.batches)) == 18
+
+
+def test_no_answer_is_the_least_of_the_windows(tokenizer_dir: Path) -> None:
+    passage = "the dog is a cat."
+    answer = QuestionAnswerer(Oracle(tokenizer_dir, null=4.0), no_answer=True)([("who?", passage)])[0]
+    assert (answer.text, answer.logit) == ("cat", 9.0)
+    refused = QuestionAnswerer(Oracle(tokenizer_dir, null=5.0), no_answer=True)
+    none = refused([("who?", passage)])[0]
+    assert (none.text, none.start, none.end, none.logit) == ("", 0, 0, 10.0)
+    assert refused.n_best([("who?", passage)])[0][1].text == "cat"
+    assert QuestionAnswerer(Oracle(tokenizer_dir, null=5.0))([("who?", passage)])[0].text == "cat"
+    above = QuestionAnswerer(Oracle(tokenizer_dir, null=5.0), no_answer=True, threshold=1.0)
+    assert above([("who?", passage)])[0].text == "cat"
+
+
+def test_no_answer_of_a_long_passage(tokenizer_dir: Path) -> None:
+    """The window with the answer is sure that there is one: its first token has a low logit."""
+
+    class Sure(Oracle):
+        def run(self, batch):  # type: ignore[no-untyped-def]
+            result = super().run(batch)
+            for row, each in enumerate(batch):
+                null = 1.0 if WORDS.index("a") in each.ids else 8.0
+                result["start_logits"][row, 0] = result["end_logits"][row, 0] = null
+            return result
+
+    model = QuestionAnswerer(Sure(tokenizer_dir), max_length=12, stride=4, no_answer=True)
+    assert model([("who?", "red " * 20 + "a green house. " + "red " * 9)])[0].text == "green house"
+    assert model([("who?", "red " * 20)])[0].text == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stride": -1}, "stride must not be negative"),
+        ({"max_answer": 0}, "max_answer must be at least 1, not 0"),
+        ({"n_best": 0}, "n_best must be at least 1, not 0"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, int], message: str, tokenizer_dir: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        QuestionAnswerer(Oracle(tokenizer_dir), **options)  # type: ignore[arg-type]
