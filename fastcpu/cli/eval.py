@@ -64,7 +64,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all available CPUs)")
     parser.add_argument("--final", action="store_true", help="log the evaluation whatever the data is named")
-    parser.add_argument("--log", type=path_argument, metavar="F", help="where to log (default: beside each model)")
+    parser.add_argument(
+        "--log",
+        type=path_argument,
+        metavar="F",
+        help="where to log (default: MODEL.evaluations.jsonl beside each model)",
+    )
     parser.add_argument("--json", type=path_argument, metavar="F", help="write the result to a file")
 
 

@@ -28,9 +28,17 @@ def is_test(files: Sequence[Path]) -> bool:
 
 
 def log_file(model: Path) -> Path:
-    """The log of a model: beside it, so that a new model in its place keeps the log of the old one."""
+    """The log of a model: beside it, so that a new model in its place keeps the log of the old one.
+
+    In the current folder for a model that lies where nothing can be written, as installed packages do.
+    """
     target = model.resolve()
-    return target.with_name(target.name + SUFFIX)
+    log = target.with_name(target.name + SUFFIX)
+    return log if _is_writable(log) else Path.cwd() / log.name
+
+
+def _is_writable(path: Path) -> bool:
+    return not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
 
 
 def checksum(files: Sequence[Path], root: Path) -> str:
@@ -67,7 +75,7 @@ class EvaluationLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        if not _is_writable(path):
             raise OutputError(f"{path}: the evaluation cannot be logged there (--log FILE)")
 
     def append(self, entry: Mapping[str, Any]) -> None:

@@ -118,7 +118,11 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[Text], first: int = 0) -> list[Encoded]:
         """Tokens of each text or pair of texts; errors count them from `first`."""
-        encodings = self._tokenizer.encode_batch(_checked(texts, first))
+        batch = _checked(texts, first)
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
+            raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
+        encodings = self._tokenizer.encode_batch(batch)
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
 
     def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:

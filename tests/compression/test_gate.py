@@ -13,8 +13,10 @@ from fastcpu.cli.main import main
 from fastcpu.compression import compress
 from fastcpu.compression.gate import Gate
 from fastcpu.errors import AccuracyError, InputError
-from fastcpu.tasks.embed import Embedder
+from fastcpu.eval.engine import open_engine
+from fastcpu.tasks import Classifier, Embedder
 from tests.compression.conftest import WORDS
+from tests.tasks import models
 
 pytest.importorskip("torch")
 
@@ -89,3 +91,15 @@ def test_what_is_measured_is_not_trained_on(encoder_dir: Path, sts_dir: Path, te
     gate = Gate("sts", str(sts_dir))
     compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-static", data=[leaked], gate=gate)
     assert compiled.report["compression"]["texts"]["equal"] >= len(first)
+
+
+def test_a_classifier_is_measured_with_its_labels(tmp_path: Path) -> None:
+    folder = models.huggingface("classify", "ForSequenceClassification", "DistilBert", tmp_path / "model")
+    texts = ["the red house", "Anna lives in London", "is the dog small ?", "Paul works in Paris"]
+    labels = [each.label for each in Classifier(open_engine(folder, 1, "ForSequenceClassification"))(texts)]
+    rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    gate = Gate("classify", str(tmp_path / "dev.tsv"), max_drop="50")
+    accuracy = compress(folder, tmp_path / "out", recipe="int8-dynamic", gate=gate).report["compression"]["accuracy"]
+    assert accuracy["teacher"]["accuracy"]["value"] == 1.0
+    assert set(accuracy["difference"]) == {"accuracy", "macro_f1", "matthews"}

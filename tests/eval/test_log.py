@@ -30,6 +30,13 @@ def test_the_log_is_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert log_file(Path()) == tmp_path / "model.evaluations.jsonl"
 
 
+def test_models_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
+    assert log_file(tmp_path / "model") == tmp_path / "here" / "model.evaluations.jsonl"
+
+
 def test_lines_are_added_whole(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = EvaluationLog(path)

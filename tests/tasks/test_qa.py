@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,36 @@ def test_no_answer_of_a_long_passage(tokenizer_dir: Path) -> None:
     model = QuestionAnswerer(Sure(tokenizer_dir), max_length=12, stride=4, no_answer=True)
     assert model([("who?", "red " * 20 + "a green house. " + "red " * 9)])[0].text == "green house"
     assert model([("who?", "red " * 20)])[0].text == ""
+
+
+def test_gold_spans_of_squad_come_back(data_dir: Path, minilm_dir: Path) -> None:
+    """An engine that marks the tokens of the gold answers gives the gold texts, from windows of real passages."""
+    from fastcpu.eval import qa
+    from fastcpu.tasks.tokenizer import windows
+
+    content = json.loads((data_dir / "squad_v1.1_dev" / "dev-v1.1.json").read_text())
+    paragraphs = [paragraph for article in content["data"] for paragraph in article["paragraphs"]][::20]
+    entries = [(entry, paragraph["context"]) for paragraph in paragraphs for entry in paragraph["qas"]]
+    inputs = [(entry["question"], passage) for entry, passage in entries]
+    gold = [entry["answers"][0] for entry, _ in entries]
+    marked: dict[bytes, dict[str, NDArray[np.float64]]] = {}
+
+    def answer(ids: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        return marked.get(ids.tobytes(), {name: np.zeros(len(ids)) for name in OUTPUTS})
+
+    model = QuestionAnswerer(FakeEngine(minilm_dir, OUTPUTS, answer), max_length=128)
+    for whole, each in zip(model.tokenizer.locate(inputs), gold, strict=True):
+        first, last = each["answer_start"], each["answer_start"] + len(each["text"])
+        for window in windows(whole, 1, 128, model.tokenizer.stride(None), "input"):
+            tokens = window.tokens
+            own = tokens.parts == 1
+            starts = own & (tokens.offsets[:, 0] <= first) & (first < tokens.offsets[:, 1])
+            ends = own & (tokens.offsets[:, 0] < last) & (last <= tokens.offsets[:, 1])
+            marked[tokens.ids.tobytes()] = {"start_logits": 9.0 * starts, "end_logits": 9.0 * ends}
+    found = [each.text for each in model(inputs)]
+    assert len(found) > 400
+    right = [qa.exact_match(text, each["text"]) for text, each in zip(found, gold, strict=True)]
+    assert np.mean(right) > 0.99, "but for answers of more than 30 tokens and parts of words"
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ def test_errors(tokenizer_dir: Path, tmp_path: Path) -> None:
         Tokenizer(tmp_path)
     with pytest.raises(InputError, match="max_length 2 leaves no room"):
         Tokenizer(tokenizer_dir, 2)
+    with pytest.raises(InputError, match="max_length 3 leaves no room beside 3 special tokens of a pair"):
+        Tokenizer(tokenizer_dir, 3).encode([("red", "blue")])
     tokenizer = Tokenizer(tokenizer_dir)
     with pytest.raises(InputError, match="not one string"):
         tokenizer.encode("red")
