@@ -57,15 +57,15 @@ class Classifier(Task[Text, Classification]):
         self.labels = label_names(self.engine.directory, channels, labels)
         self.problem = problem_type(self.engine.directory, channels)
 
-    def logits(self, inputs: Sequence[Text], first: int = 0) -> FloatArray:
-        """What the model gives, [inputs, labels]; errors count the inputs from `first`."""
+    def _logits_of(self, inputs: Sequence[Text], first: int) -> FloatArray:
+        """[inputs, labels]"""
         result = np.empty((len(inputs), len(self.labels)), np.float32)
         for index, (row,) in self._run(self.tokenizer.encode(inputs, first), self._logits):
             result[index] = row
         return result
 
     def _process(self, inputs: Sequence[Text], first: int) -> list[Classification]:
-        logits = self.logits(inputs, first)
+        logits = self._logits_of(inputs, first)
         if self.problem == "regression":
             scores = logits.astype(np.float64)
         else:

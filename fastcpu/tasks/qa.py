@@ -11,8 +11,8 @@ import numpy.typing as npt
 from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import softmax
-from fastcpu.tasks.task import Task
-from fastcpu.tasks.tokenizer import windows
+from fastcpu.tasks.task import Task, in_groups
+from fastcpu.tasks.tokenizer import trimmed, windows
 
 MAX_LENGTH, MAX_ANSWER, N_BEST = 384, 30, 20
 _PASSAGE = 1  # the second text of a pair
@@ -78,7 +78,7 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
 
     def n_best(self, inputs: Sequence[tuple[str, str]]) -> list[list[Answer]]:
         """The best answers to each question, the best first; with `no_answer`, that there is none is one of them."""
-        return self._answers(inputs, 0)
+        return in_groups(self._answers, inputs)
 
     def _process(self, inputs: Sequence[tuple[str, str]], first: int) -> list[Answer]:
         return [answers[0] for answers in self._answers(inputs, first)]
@@ -102,28 +102,21 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
             for logit, begin, end in best_spans(starts[own], ends[own], self._max_answer, self._n_best):
                 place = int(offsets[begin, 0]), int(offsets[end, 1])
                 found[index][place] = max(logit, found[index].get(place, -np.inf))
-        return [
-            self._ranked(passage, places, empty)
-            for (_, passage), places, empty in zip(inputs, found, none, strict=True)
-        ]
+        passages = [passage for _, passage in inputs]
+        return [self._ranked(*each) for each in zip(passages, found, none, strict=True)]
 
-    def _ranked(self, passage: str, places: dict[tuple[int, int], float], none: float) -> list[Answer]:
+    def _ranked(self, passage: str, found: dict[tuple[int, int], float], none: float) -> list[Answer]:
         """The answers with the highest logits, and their probabilities; equally good ones in the order of the text."""
-        ranked = sorted(places.items(), key=lambda item: (-item[1], item[0]))[: self._n_best]
+        ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[: self._n_best]
         if self._no_answer:
             above = sum(logit >= none - self._threshold for _, logit in ranked)
             ranked.insert(above, ((0, 0), none))
         scores = softmax(np.array([logit for _, logit in ranked]))
+        places = [trimmed(passage, *place) for place, _ in ranked]
         return [
-            Answer(passage[start:end].strip(), float(score), logit, *_trimmed(passage, start, end))
-            for ((start, end), logit), score in zip(ranked, scores, strict=True)
+            Answer(passage[start:end], float(score), logit, start, end)
+            for (start, end), (_, logit), score in zip(places, ranked, scores, strict=True)
         ]
-
-
-def _trimmed(passage: str, start: int, end: int) -> tuple[int, int]:
-    """A range of characters without the spaces at its ends, which byte-level tokens take with them."""
-    part = passage[start:end]
-    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
 
 
 def best_spans(starts: FloatArray, ends: FloatArray, longest: int, count: int) -> list[tuple[float, int, int]]:

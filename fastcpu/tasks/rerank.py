@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
-from fastcpu.tasks.task import Task
+from fastcpu.tasks.task import Task, in_groups
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,12 @@ class Reranker(Task[tuple[str, Sequence[str]], list[Ranked]]):
 
         No sigmoid is taken: it would make high scores equal.
         """
+        return np.array(in_groups(self._scores, pairs), np.float32)
+
+    def _scores(self, pairs: Sequence[tuple[str, str]], first: int) -> FloatArray:
         result = np.empty(len(pairs), np.float32)
-        for index, (row,) in self._run(self.tokenizer.encode(pairs), self._logits):
-            result[index] = row[-1] if self._channels == 1 else row[1] - row[0]
+        for index, (row,) in self._run(self.tokenizer.encode(pairs, first), self._logits):
+            result[index] = row[0] if self._channels == 1 else row[1] - row[0]
         return result
 
     def _process(self, inputs: Sequence[tuple[str, Sequence[str]]], first: int) -> list[list[Ranked]]:

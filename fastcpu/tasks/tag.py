@@ -12,7 +12,7 @@ from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import OUTSIDE, label_names, softmax, spans
 from fastcpu.tasks.task import Task
-from fastcpu.tasks.tokenizer import Located, Window, windows
+from fastcpu.tasks.tokenizer import Located, Window, trimmed, windows
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         if isinstance(given, str):
             offsets = tokens.offsets[own]
             ends = offsets[firsts + counts - 1, 1]
-            places = [_trimmed(text, *pair) for pair in zip(offsets[firsts, 0], ends, strict=True)]
+            places = [trimmed(text, *map(int, pair)) for pair in zip(offsets[firsts, 0], ends, strict=True)]
             words = [Word(text[a:b], *each, a, b) for (a, b), each in zip(places, labelled.values(), strict=True)]
         else:
             words, start = [], 0
@@ -152,11 +152,6 @@ def _own_range(cut: Sequence[Window], place: int, count: int) -> tuple[int, int]
         return (cut[before + 1].first + end + 1) // 2
 
     return (0 if place == 0 else border(place - 1)), (count if place == len(cut) - 1 else border(place))
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A range of characters without the spaces at its beginning, which byte-level tokens take with them."""
-    return int(end) - len(text[start:end].lstrip()), int(end)
 
 
 def _entities(text: str, words: Sequence[Word]) -> Iterator[Entity]:

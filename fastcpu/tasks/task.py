@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -52,12 +52,7 @@ class Task(ABC, Generic[Input, Result]):
 
     def __call__(self, inputs: Sequence[Input]) -> list[Result]:
         """One result per input, in order. InputError names an input that is wrong, counted from 0."""
-        if isinstance(inputs, str):
-            raise InputError("inputs must be a list and not one string")
-        results: list[Result] = []
-        for start in range(0, len(inputs), _GROUP):
-            results += self._process(inputs[start : start + _GROUP], start)
-        return results
+        return in_groups(self._process, inputs)
 
     @abstractmethod
     def _process(self, inputs: Sequence[Input], first: int) -> list[Result]:
@@ -79,8 +74,10 @@ class Task(ABC, Generic[Input, Result]):
                     for name, cut in zip(outputs, per_token, strict=True)
                 )
                 for name, values in zip(outputs, rows, strict=True):
-                    if np.isnan(values).any():
-                        raise InputError(f"{str(self.engine.directory)!r} computes NaN in its output {name}")
+                    if not np.isfinite(values).all():
+                        raise InputError(
+                            f"{str(self.engine.directory)!r} computes values of {name} that are not finite"
+                        )
                 yield index, rows
 
     def _output(self, name: str, *axes: str) -> tuple[str, int]:
@@ -108,3 +105,12 @@ class Task(ABC, Generic[Input, Result]):
 
 
 AnyTask = Task[Any, Any]
+
+
+def in_groups(process: Callable[[Sequence[Any], int], Iterable[Any]], inputs: Sequence[Any]) -> list[Any]:
+    """What `process` gives for groups of inputs, each with the number of its first one; bounds what tokens take."""
+    if isinstance(inputs, str):
+        raise InputError("inputs must be a list and not one string")
+    return [
+        result for start in range(0, len(inputs), _GROUP) for result in process(inputs[start : start + _GROUP], start)
+    ]

@@ -158,6 +158,12 @@ def _located(encoding: Any) -> Located:
     )
 
 
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A range of characters without the spaces at its ends, which byte-level tokens take with them."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
+
+
 @dataclass(frozen=True)
 class Window:
     """A part of a long sequence.

@@ -73,8 +73,9 @@ def test_the_only_output_may_have_any_name_that_says_nothing_else(tmp_path: Path
         Classifier(engine)
 
 
-def test_nan_is_no_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_is_not_finite_is_no_result(value: float, tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
-    engine = FakeEngine(tmp_path, {"logits": ("batch", 2)}, lambda _: {"logits": [0.0, np.nan]})
-    with pytest.raises(InputError, match="computes NaN in its output logits"):
+    engine = FakeEngine(tmp_path, {"logits": ("batch", 2)}, lambda _: {"logits": [0.0, value]})
+    with pytest.raises(InputError, match="computes values of logits that are not finite"):
         Classifier(engine)(["red"])

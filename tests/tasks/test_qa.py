@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastcpu import InputError
-from fastcpu.tasks import QuestionAnswerer
+from fastcpu.tasks import QuestionAnswerer, Tagger
 from fastcpu.tasks.qa import best_spans
 from tests.tasks.models import WORDS, FakeEngine
 
@@ -153,3 +153,25 @@ def test_gold_spans_of_squad_come_back(data_dir: Path, minilm_dir: Path) -> None
 def test_options_that_make_no_sense(options: dict[str, int], message: str, tokenizer_dir: Path) -> None:
     with pytest.raises(InputError, match=message):
         QuestionAnswerer(Oracle(tokenizer_dir), **options)  # type: ignore[arg-type]
+
+
+def test_byte_level_tokens_do_not_take_their_spaces_along(tmp_path: Path) -> None:
+    import tokenizers
+    from tokenizers import models, pre_tokenizers, processors
+
+    words = ["<s>", "</s>", "Anna", "\u0120is", "\u0120a", "\u0120cat", "\u0120who"]
+    tokenizer = tokenizers.Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    place = words.index("\u0120cat")
+    engine = FakeEngine(tmp_path, OUTPUTS, lambda ids: dict.fromkeys(OUTPUTS, 5.0 * (ids == place)))
+    (answer,) = QuestionAnswerer(engine)([(" who is", "Anna is a cat")])
+    assert (answer.text, answer.start, answer.end) == ("cat", 10, 13)
+    outputs = {"logits": ("batch", "sequence", 2)}
+    tags = FakeEngine(tmp_path, outputs, lambda ids: {"logits": np.eye(2)[(ids == place).astype(int)]})
+    (found,) = Tagger(tags, labels=["O", "ANIMAL"])(["Anna is a cat"])
+    assert [word.text for word in found.words] == ["Anna", "is", "a", "cat"]
+    assert [(each.text, each.kind, each.start) for each in found.entities] == [("cat", "ANIMAL", 10)]
