@@ -8,7 +8,7 @@ once and is not repaired.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -148,6 +148,22 @@ def parse(content: Mapping[str, Any], name: str, where: str) -> Recipe:
     recipe: Recipe = _build(Recipe, {"name": name, **content}, where)
     _check(recipe, where)
     return recipe
+
+
+def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[str]]) -> dict[str, Any]:
+    """The arguments of `fastcpu.compile` for the steps of a recipe that are not part of training.
+
+    ``calibration`` is called with the number of texts that a static scheme observes, and returns them.
+    """
+    options: dict[str, Any] = {}
+    if recipe.quantize is not None:
+        options["quantize"] = recipe.quantize.scheme
+        if recipe.quantize.scheme == "static":
+            options["calibration"] = calibration(recipe.quantize.calibration)
+            options["observer"] = recipe.quantize.observer
+    if recipe.prune is not None and recipe.distill is None:
+        options |= {"sparsity": recipe.prune.sparsity, "pattern": recipe.prune.pattern}
+    return options | {"only": recipe.only, "ignore": recipe.ignore} if options else {}
 
 
 def _build(kind: type[Any], content: Mapping[str, Any], where: str) -> Any:

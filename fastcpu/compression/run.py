@@ -18,7 +18,7 @@ from fastcpu.compression.plan import Plan
 from fastcpu.compression.work import WorkFolder
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.errors import InputError
-from fastcpu.recipe import Distill, Recipe, load
+from fastcpu.recipe import Distill, Recipe, compile_options, load
 
 if TYPE_CHECKING:
     import torch
@@ -287,15 +287,7 @@ def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
     from fastcpu.pipeline import MAX_LENGTH, compile  # noqa: A004  (the public name)
 
     recipe = plan.recipe
-    options: dict[str, Any] = {}
-    if recipe.quantize is not None:
-        options = {"quantize": recipe.quantize.scheme, "only": recipe.only, "ignore": recipe.ignore}
-        if recipe.quantize.scheme == "static":
-            options["calibration"] = sample(_texts(work), recipe.quantize.calibration, plan.seed)
-            options["observer"] = recipe.quantize.observer
-    if recipe.prune is not None and recipe.distill is None:
-        options |= {"sparsity": recipe.prune.sparsity, "pattern": recipe.prune.pattern}
-        options |= {"only": recipe.only, "ignore": recipe.ignore}
+    options = compile_options(recipe, lambda count: sample(_texts(work), count, plan.seed))
     notes = {
         "compression": {
             "plan": plan.to_json(),
