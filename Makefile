@@ -12,9 +12,10 @@ export PATH := $(BIN):$(PATH)
 DEV_ENV := $(VENV)/.dev-installed
 BENCH_ENV := $(VENV)/.bench-installed
 PACKAGE := $(VENV)/.fastcpu-installed
+TRANSFORMERS4 := build/transformers4
 REQUIREMENTS := $(wildcard requirements/*.txt)
 
-.PHONY: help build demo test lint asan tsan bench accuracy clean distclean
+.PHONY: help build demo test test-transformers4 lint asan tsan bench accuracy clean distclean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -22,6 +23,7 @@ help:
 	@echo 'make build      build the runtime and install fastcpu, editable, into .venv'
 	@echo 'make demo       run the demo'
 	@echo 'make test       C++ tests and Python tests'
+	@echo 'make test-transformers4  tests of fastcpu.integrations with transformers 4'
 	@echo 'make lint       formatting, ruff, mypy and the checks of scripts/'
 	@echo 'make asan       C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make tsan       C++ tests under ThreadSanitizer'
@@ -44,6 +46,14 @@ $(BENCH_ENV): $(DEV_ENV)
 	$(PIP) install -r requirements/bench.txt -c requirements/constraints.txt
 	@touch $@
 
+# Transformers 4 and what it needs, in front of everything else that is in .venv.
+$(TRANSFORMERS4)/.installed: requirements/transformers4.txt $(DEV_ENV)
+	python -m venv $(TRANSFORMERS4)
+	python -c 'import site; print(site.getsitepackages()[0])' > \
+	  $$($(TRANSFORMERS4)/bin/python -c 'import site; print(site.getsitepackages()[0])')/venv.pth
+	$(TRANSFORMERS4)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
+	@touch $@
+
 # The Python sources are used in place; the extension module is built beside them by the `dev` preset.
 $(PACKAGE): pyproject.toml $(DEV_ENV)
 	$(PIP) install --no-deps --no-build-isolation --config-settings=wheel.cmake=false --editable .
@@ -64,6 +74,9 @@ test: build
 	ctest --preset dev -j $(JOBS)
 	python scripts/check_isa_isolation.py build/dev
 	python -m pytest
+
+test-transformers4: build $(TRANSFORMERS4)/.installed
+	PYTHONPATH=$(CURDIR) $(TRANSFORMERS4)/bin/python -m pytest tests/integrations
 
 CXX_SOURCES = $(shell find kernels $(wildcard bench/kernels tests/kernels) -name '*.h' -o -name '*.cc' -o -name '*.cpp')
 # check_isa_isolation.py looks at object files and is part of `make test`.
