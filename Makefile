@@ -73,7 +73,7 @@ build: $(PACKAGE) build/dev/build.ninja
 test: build
 	ctest --preset dev -j $(JOBS)
 	python scripts/check_isa_isolation.py build/dev
-	python -m pytest
+	python -m pytest -n 2 --dist worksteal
 
 test-transformers4: build $(TRANSFORMERS4)/.installed
 	PYTHONPATH=$(CURDIR) $(TRANSFORMERS4)/bin/python -m pytest tests/integrations
