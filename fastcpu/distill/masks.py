@@ -47,6 +47,11 @@ class Masks:
 
         self.config = config
         self.layers = encoder_linears(module, only, ignore)
+        frozen = [name for name, layer in self.layers.items() if not layer.weight.requires_grad]
+        if frozen:
+            raise InputError(
+                f"linear '{frozen[0]}' is to be pruned and frozen at once: name it in `ignore`, or do not freeze it"
+            )
         if not self.layers:
             raise InputError("no encoder linear to prune: the model has none, or the globs exclude them all")
         self.keep = {name: torch.ones_like(layer.weight) for name, layer in self.layers.items()}

@@ -95,8 +95,8 @@ class Trainer:
         self.steps, self.folder = steps, folder
         self.order = Order(corpus.lengths, self.config.batch, seed)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
-        self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         freeze(student, self.config.freeze)
+        self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
         decayed = [p for p in self.parameters.values() if p.dim() > 1]
         others = [p for p in self.parameters.values() if p.dim() <= 1]

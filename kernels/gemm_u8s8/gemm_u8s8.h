@@ -42,8 +42,8 @@ struct GemmU8S8Args {
   QuantEpilogue epilogue;
   void* out;      // f32 or u8, row 0 of the tile
   void* scratch;  // scratch_bytes(k), 64-byte aligned
-  // The tile of the same shape that this thread multiplies next, if it is in no cache of this core, or nullptr: a
-  // kernel may prefetch it. It is not read, and the result is the same.
+  // The tile of the same shape that this thread probably multiplies next, or nullptr: a kernel may prefetch it. It is
+  // not read, and the result is the same.
   const uint8_t* next;
 };
 

@@ -73,7 +73,7 @@ struct TileRun {
     const int64_t offset = memory.local[static_cast<size_t>(value)];
     return offset >= 0 ? local + offset : memory.base[static_cast<size_t>(value)] + tile.begin * stride;
   }
-  // The same of the next tile; nullptr if there is none or if it is not computed yet.
+  // The same of the next tile, to be prefetched and not read: it may not be computed yet. nullptr if there is none.
   const uint8_t* next_at(int value, int64_t stride) const {
     if (next < 0 || memory.local[static_cast<size_t>(value)] >= 0) return nullptr;
     return memory.base[static_cast<size_t>(value)] + next * stride;

@@ -376,10 +376,14 @@ void run_groups(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& 
 }
 
 void run_64(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights) {
-  const int late = args.next == nullptr ? 0 : (args.n_end - args.n_begin) / 8;  // groups that prefetch
+  const int late = args.next == nullptr ? 0 : (args.n_end - args.n_begin) / 8;  // groups; the first prefetches nothing
+  if (late < 2) {
+    run_groups(args, weights, args.n_begin, args.n_end, nullptr, 0);
+    return;
+  }
   const int middle = args.n_end - 4 * late;
   run_groups(args, weights, args.n_begin, middle, nullptr, 0);
-  if (late > 0) run_groups(args, weights, middle, args.n_end, args.next, (args.k + late - 1) / late);
+  run_groups(args, weights, middle, args.n_end, args.next, (args.k + late - 2) / (late - 1));
 }
 
 template <int kWidth>

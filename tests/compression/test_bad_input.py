@@ -60,6 +60,17 @@ def test_a_glob_that_freezes_nothing(encoder_dir: Path, texts_file: Path, tmp_pa
         compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
 
 
+@pytest.mark.parametrize("score", ["magnitude", "snip_momentum"])
+def test_freezing_what_is_pruned(score: str, encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    table = f'[prune]\nsparsity = 0.5\nscore = "{score}"\n[distill]\nsteps = 2\nfreeze = ["*layer.0.*"]\n'
+    recipe.write_text('description = ""\n' + table)
+    with pytest.raises(InputError, match=r"linear 'encoder.layer.0.\S+' is to be pruned and frozen at once"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
+    recipe.write_text('description = ""\nignore = ["*layer.0.*"]\n' + table)
+    compress(encoder_dir, tmp_path / "other", recipe=recipe, data=[texts_file], threads=1)
+
+
 def test_freezing_everything(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('description = ""\n[distill]\nsteps = 2\nfreeze = ["*"]\n')
