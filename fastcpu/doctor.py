@@ -84,15 +84,17 @@ def diagnose(
 
 
 def _table_rows(model: Json) -> dict[str, list[int]]:
-    """The sizes of the tables that ids, positions and types index."""
+    """The sizes of the tables that ids, positions and types index, without the position that is of padding alone."""
     unpad = next((node for node in model["nodes"] if node["op"] == "unpad"), None)
+    counted = unpad is not None and "padding_id" in unpad["attrs"]
     roles = {} if unpad is None else dict(zip(unpad["outputs"], ("ids", "positions", "types"), strict=False))
     rows: dict[str, list[int]] = {}
     for node in model["nodes"]:
         if node["op"] == "embedding":
             for i, value in enumerate(node["inputs"]):
                 table = model["tensors"][node["tensors"][f"table{i}"]]
-                rows.setdefault(roles.get(value, value), []).append(table["shape"][0])
+                role = roles.get(value, value)
+                rows.setdefault(role, []).append(table["shape"][0] - (counted and role == "positions"))
     return rows
 
 

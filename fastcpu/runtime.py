@@ -114,7 +114,8 @@ class Session:
             logits per token. For ragged input the sequence axis has the length of the longest sequence.
 
         The position of a token is its column, padding included, as in transformers: a row padded on the left differs
-        from the same sequence in a list. Pooling of the first token takes the first one with a mask of 1, where
+        from the same sequence in a list. Models like RoBERTa count the tokens before it that are not the padding token
+        instead. Pooling of the first token takes the first one with a mask of 1, where
         transformers takes column 0, which is padding in such a row.
 
         Raises:

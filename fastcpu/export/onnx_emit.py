@@ -16,6 +16,8 @@ from fastcpu.graph.ir import Graph, Node, Tensor
 
 Array = NDArray[Any]
 
+_INT64 = onnx.TensorProto.INT64
+
 MASKED = -1e4
 """Added to the scores of padding: exp gives exactly 0, and graph optimizers know the value."""
 
@@ -86,14 +88,38 @@ class Emitter:
             self._once["mask"] = self.op("Cast", [self.inputs["mask"]], "mask", to=onnx.TensorProto.FLOAT)
         return self._once["mask"]
 
+    def columns(self) -> str:
+        """The number of every column: int64 [sequence]."""
+        if "columns" not in self._once:
+            shape = self.op("Shape", [self.inputs["ids"]], "shape")
+            length = self.op("Gather", [shape, self.scalar(1)], "sequence_length")
+            self._once["columns"] = self.op("Range", [self.scalar(0), length, self.scalar(1)], "steps")
+        return self._once["columns"]
+
     def positions(self) -> str:
         """The column of every token: int64 [1, sequence]."""
         if "positions" not in self._once:
-            shape = self.op("Shape", [self.inputs["ids"]], "shape")
-            length = self.op("Gather", [shape, self.scalar(1)], "sequence_length")
-            steps = self.op("Range", [self.scalar(0), length, self.scalar(1)], "steps")
-            self._once["positions"] = self.op("Unsqueeze", [steps, self.i64(0)], "positions")
+            self._once["positions"] = self.op("Unsqueeze", [self.columns(), self.i64(0)], "positions")
         return self._once["positions"]
+
+    def counted_positions(self, padding_id: int) -> str:
+        """The number of every token, from 1, among those that are not padding, which get 0: int64 [batch, sequence]."""
+        padding = self.op("Equal", [self.inputs["ids"], self.scalar(padding_id)], "positions.padding")
+        others = self.op("Cast", [self.op("Not", [padding], "positions.not")], "positions.others", to=_INT64)
+        count = self.op("CumSum", [others, self.scalar(1)], "positions.count")
+        return self.op("Mul", [count, others], "positions")
+
+    def position_bias(self, table: Tensor) -> str:
+        """The bias of attention, [heads, 2 reach + 1] by distance, as f32 [heads, sequence, sequence]."""
+        key = f"bias of {table.name}"
+        if key not in self._once:
+            reach = table.data.shape[1] // 2
+            query, other = (self.op("Unsqueeze", [self.columns(), self.i64(axis)], "distance.part") for axis in (1, 0))
+            distance = self.op("Sub", [other, query], "distance")
+            near = self.op("Clip", [distance, self.scalar(-reach), self.scalar(reach)], "distance.near")
+            index = self.op("Add", [near, self.scalar(reach)], "distance.index")
+            self._once[key] = self.op("Gather", [self.constant(table.name, table.data), index], "position_bias", axis=1)
+        return self._once[key]
 
     def attention_bias(self, causal: bool) -> str:
         """What is added to scores: f32, broadcasts to [batch, heads, sequence, sequence]."""

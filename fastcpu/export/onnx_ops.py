@@ -14,7 +14,9 @@ from fastcpu.quantize.table import ACTIVATIONS, make_table
 
 
 def _unpad(e: Emitter, node: Node) -> None:
-    arrays = [e.inputs["ids"], e.positions(), *([e.inputs["types"]] if "types" in e.inputs else [])]
+    padding_id = node.attrs.get("padding_id")
+    positions = e.positions() if padding_id is None else e.counted_positions(padding_id)
+    arrays = [e.inputs["ids"], positions, *([e.inputs["types"]] if "types" in e.inputs else [])]
     for value, array in zip(node.outputs, arrays, strict=False):
         e.bind(value, array)
 
@@ -162,6 +164,8 @@ def _attention(e: Emitter, node: Node) -> None:
     q, k, v = (_heads(e, node, role, role == "k") for role in "qkv")
     products = e.op("MatMul", [q, k], f"{node.name}.products")
     scores = point("score", e.op("Div", [products, e.f32(1 / node.attrs["scale"])], f"{node.name}.scores"))
+    if "bias" in node.tensors:
+        scores = e.op("Add", [scores, e.position_bias(e.tensor(node, "bias"))], f"{node.name}.biased")
     masked = e.op("Add", [scores, e.attention_bias(node.attrs.get("causal", False))], f"{node.name}.masked")
     probabilities = point("probability", e.op("Softmax", [masked], f"{node.name}.probabilities", axis=-1))
     mixed = e.op("MatMul", [probabilities, v], f"{node.name}.mixed")

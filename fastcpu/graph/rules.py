@@ -179,7 +179,9 @@ def _unpad(c: Check) -> None:
     for value in c.outputs:
         c.expect(value, ("s32",), ("tokens",), 1)
     c.tensors(())
-    c.attributes()
+    c.attributes("padding_id")
+    if "padding_id" in c.node.attrs:
+        c.integer("padding_id", 0, _INT32.max)
 
 
 def _embedding(c: Check) -> None:
@@ -300,9 +302,20 @@ def _attention_values(c: Check, dtypes: tuple[str, ...]) -> list[tuple[Value, in
             c.fail(f"channels {offset} to {offset + count * head_dim} of '{value.name}', which has {value.channels}")
         parts.append((value, offset, count * head_dim))
     c.expect(c.outputs[0], ("f32", "u8"), ("tokens",), heads * head_dim)
-    c.tensors(())
+    c.tensors((), ("bias",))
     c.number("scale")
     return parts
+
+
+def _position_bias(c: Check, factor: float) -> None:
+    """The bias per head and distance, which the runtime multiplies with ``factor``."""
+    if "bias" not in c.node.tensors:
+        return
+    bias = c.tensor("bias", ("f32",), (c.node.attrs["heads"], None))
+    if bias.data.shape[1] % 2 == 0 or bias.encoding != "dense":
+        c.fail(f"tensor 'bias' has {bias.data.shape[1]} columns; an odd number expected")
+    if not math.isfinite(f32(float(np.abs(bias.data).max()) * factor)):
+        c.fail("tensor 'bias' overflows f32")
 
 
 def _attention(c: Check) -> None:
@@ -336,6 +349,7 @@ def _attention(c: Check) -> None:
         c.fail("scale is negative")
     if not math.isfinite(exponent_scale) or not math.isfinite(f32(out)):
         c.fail(f"the scale of the scores, {scale}, or of the output, {out}, overflows f32")
+    _position_bias(c, _LOG2_E)
 
 
 def _attention_scales(c: Check, parts: list[tuple[Value, int, int]]) -> list[float]:
@@ -373,6 +387,7 @@ def _attention_qdq(c: Check) -> None:
     for role in GRID_ROLES:
         if f"{role}_scale" in c.node.attrs or f"{role}_zero_point" in c.node.attrs:
             c.grid(f"{role}_scale", f"{role}_zero_point")
+    _position_bias(c, 1.0)
 
 
 def _quantize(c: Check) -> None:

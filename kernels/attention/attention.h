@@ -26,12 +26,20 @@ struct TileSpan {
 
 enum class Mask : int { none, causal };
 
+// What is added to the scores of one head depending on how far a key stands behind its query.
+struct AttentionBias {
+  const float* table;  // [2 reach + 1], entry reach + distance, the first or last one beyond; nullptr for no bias
+  int64_t reach;
+  const int32_t* columns;  // of the tokens, which are queries and keys; nullptr where they are neighbours
+};
+
 struct AttentionArgs {
   TileSpan q, k, v;  // k and v have the same begin and length; all u8 or all f32
   TileSpan out;      // same tokens as q; u8 or f32 as out_u8 says (f32 inputs: f32 output)
   int head_dim;
   Mask mask;  // causal: key j of query i takes part if j - i <= k.length - q.length, which is then not negative
   float exponent_scale;  // c of docs/numerics.md
+  AttentionBias bias;    // in the units of c times a score
   int32_t q_zero_point;  // u8 only
   float out_scale;       // ov, u8 only
   float out_zero_point;  // u8 output only

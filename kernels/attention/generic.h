@@ -57,6 +57,42 @@ inline void scatter_f32(const float* in, int64_t stride, int rows, const TileSpa
   });
 }
 
+// A bias in the order in which queries lie in lanes.
+class SpreadBias {
+ public:
+  SpreadBias(ScratchArena& arena, int64_t q_length, int64_t k_length)
+      : queries_(q_length),
+        keys_(k_length),
+        padded_keys_(round_up(k_length, 4)),
+        entries_(round_up(q_length, 64) + padded_keys_),
+        spread_(arena.take<float>(entries_)) {}
+
+  // Prepares row() for a bias; writes an entry per distance where tokens are neighbours.
+  void spread(const AttentionBias& bias) const {
+    if (bias.columns != nullptr) return;
+    for (int64_t i = 0; i < entries_; ++i) spread_[i] = at(bias, padded_keys_ - 1 - i);
+  }
+
+  // The entries of a key, or of one that pads a block of keys, for the queries [first, first + lanes); lanes that pad
+  // them have any.
+  const float* row(const AttentionBias& bias, int64_t key, int64_t first, int64_t lanes) const {
+    if (bias.columns == nullptr) return spread_ + padded_keys_ - 1 - key + first;
+    for (int64_t i = 0; i < lanes; ++i)
+      spread_[i] = key < keys_ && first + i < queries_ ? at(bias, bias.columns[key] - bias.columns[first + i]) : 0.0f;
+    return spread_;
+  }
+
+ private:
+  static float at(const AttentionBias& bias, int64_t distance) {
+    return bias.table[bias.reach + (distance < -bias.reach  ? -bias.reach
+                                    : distance > bias.reach ? bias.reach
+                                                            : distance)];
+  }
+
+  int64_t queries_, keys_, padded_keys_, entries_;
+  float* spread_;
+};
+
 // out[r][lane] = init[r] + sum over k of w[r * row_stride + k * depth_stride] * x[k * x_stride + lane], ascending in k,
 // for kRows rows and kVectors vectors of lanes. Op: an Element, a Vector of them and a step, acc += x * w. init may be
 // nullptr. Not inlined: inside product() GCC 12 keeps the accumulators of small blocks in memory.

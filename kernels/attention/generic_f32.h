@@ -12,15 +12,30 @@ struct Fma {
   static void step(V& acc, V x, V w) { acc = fma(w, x, acc); }
 };
 
+// scores = scores * factor + bias, for the rows of `keys` keys and the `lanes` queries from `first` on.
+template <class V>
+void add_bias(float* scores, int64_t keys, int64_t lanes, float factor, const AttentionBias& bias,
+              const SpreadBias& spread, int64_t first) {
+  const V f = V::set1(factor);
+  for (int64_t j = 0; j < keys; ++j, scores += lanes) {
+    const float* row = spread.row(bias, j, first, lanes);
+    for (int64_t i = 0; i < lanes; i += V::lanes) (V::load(scores + i) * f + V::load(row + i)).store(scores + i);
+  }
+}
+
 // Rows have `lanes` queries at most; keys and channels are padded to multiples of 4, the rows of a product.
 struct ScratchF32 {
   float *k, *v, *q;     // [D][keys], [channels][keys], [D][queries]
   float *scores, *out;  // [keys][lanes], which become the probabilities; [channels][lanes]
   float* result;        // [D][queries]
   int64_t keys, channels, queries;
+  SpreadBias bias;
 
-  ScratchF32(ScratchArena& arena, int64_t q_length, int64_t k_length, int head_dim, int lanes)
-      : keys(round_up(k_length, 4)), channels(round_up(head_dim, 4)), queries(round_up(q_length, 16)) {
+  ScratchF32(ScratchArena& arena, int64_t q_length, int64_t k_length, int head_dim, int lanes, int key_unit = 4)
+      : keys(round_up(k_length, key_unit)),
+        channels(round_up(head_dim, 4)),
+        queries(round_up(q_length, 16)),
+        bias(arena, q_length, k_length) {
     k = arena.take<float>(head_dim * keys);
     v = arena.take<float>(channels * keys);
     q = arena.take<float>(head_dim * queries);
@@ -63,10 +78,14 @@ void attend_f32(const AttentionArgs& args, const ScratchF32& s, int64_t first) {
   const VisibleKeys visible = visible_keys(args, first, kLanes);
   product<Fma<V>, kRows, kVectors>(round_up(visible.some, 4), s.k, 1, s.keys, args.head_dim, s.q + first, s.queries,
                                    nullptr, s.scores);
+  float exponent_scale = args.exponent_scale;
+  if (args.bias.table != nullptr) {
+    add_bias<V>(s.scores, visible.some, kLanes, exponent_scale, args.bias, s.bias, first);
+    exponent_scale = 1.0f;
+  }
   V factor[kVectors];
   for (int c = 0; c < kVectors; ++c)
-    factor[c] =
-        V::set1(1.0f) / softmax_f32<V>(s.scores + c * V::lanes, kLanes, visible, args.exponent_scale, c * V::lanes);
+    factor[c] = V::set1(1.0f) / softmax_f32<V>(s.scores + c * V::lanes, kLanes, visible, exponent_scale, c * V::lanes);
   product<Fma<V>, kRows, kVectors>(s.channels, s.v, s.keys, 1, visible.some, s.scores, kLanes, nullptr, s.out);
   for (int64_t d = 0; d < args.head_dim; ++d)
     for (int c = 0; c < kVectors; ++c)
@@ -87,6 +106,7 @@ void attention_f32_run(const AttentionArgs& args) {
   gather_f32(args.k, args.head_dim, s.k, s.keys);
   gather_f32(args.v, args.head_dim, s.v, s.keys);
   gather_f32(args.q, args.head_dim, s.q, s.queries);
+  if (args.bias.table != nullptr) s.bias.spread(args.bias);
   int64_t first = 0;
   for (; first + kVectors * V::lanes <= s.queries; first += kVectors * V::lanes)
     attend_f32<V, kRows, kVectors>(args, s, first);

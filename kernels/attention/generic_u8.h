@@ -73,9 +73,10 @@ struct ScratchU8 {
   int32_t *scores, *p, *out;  // [keys][lanes], [keys / kDepth][lanes], [D][lanes]
   uint8_t* rows;              // [D][keys or queries]
   float* result;              // [D][queries]; the bytes of a u8 output lie in rows
+  SpreadBias bias;
 
   ScratchU8(ScratchArena& arena, int64_t q_length, int64_t k_length, int64_t head_dim)
-      : keys(round_up(k_length, kTokenPad)), queries(round_up(q_length, kTokenPad)) {
+      : keys(round_up(k_length, kTokenPad)), queries(round_up(q_length, kTokenPad)), bias(arena, q_length, k_length) {
     constexpr int kLanes = Tier::kVectors * Tier::S32::lanes;
     q = arena.take<int32_t>(head_dim / Tier::kDepth * queries);
     k = arena.take<int32_t>(head_dim / Tier::kDepth * keys);
@@ -113,8 +114,8 @@ void relay_u8(const AttentionArgs& args, const ScratchU8<Tier>& s) {
 }
 
 // The probabilities of one column vector of scores, packed, and their sum. scores: [keys][stride], packed:
-// [keys / kDepth][stride].
-template <class Tier>
+// [keys / kDepth][stride]. With kBiased the scores become exponents, f32, before they become probabilities.
+template <class Tier, bool kBiased>
 struct Softmax {
   using F32 = typename Tier::F32;
   using S32 = typename Tier::S32;
@@ -123,18 +124,23 @@ struct Softmax {
   int64_t stride;
   F32 exponent_scale;
   S32 largest, sum;
+  F32 largest_exponent;
+
+  F32 scaled(const int32_t* score) const { return to_f32(S32::load(score) - largest) * exponent_scale; }
+  static float* as_floats(int32_t* score) { return reinterpret_cast<float*>(score); }
 
   template <class V>
   struct Tree {
     static constexpr int count = 1;
-    static V exponents(const Softmax& s, const int32_t* scores) {
-      return {(to_f32(S32::load(scores) - s.largest) * s.exponent_scale).v};
+    static V exponents(const Softmax& s, int32_t* scores) {
+      if constexpr (kBiased) return {(F32::load(as_floats(scores)) - s.largest_exponent).v};
+      return {s.scaled(scores).v};
     }
   };
   template <class V>
   struct Tree<Pair<V>> {
     static constexpr int count = 2 * Tree<V>::count;
-    static Pair<V> exponents(const Softmax& s, const int32_t* scores) {
+    static Pair<V> exponents(const Softmax& s, int32_t* scores) {
       return {Tree<V>::exponents(s, scores), Tree<V>::exponents(s, scores + count / 2 * s.stride)};
     }
   };
@@ -149,7 +155,9 @@ struct Softmax {
   }
 
   // `largest` is that of keys [0, compared) before. Keys that a query does not see, or that do not exist, get 0.
-  void run(const VisibleKeys& visible, int64_t compared, int first_lane) {
+  // bias_row(key) is the bias of these lanes.
+  template <class F>
+  void run(const VisibleKeys& visible, int64_t compared, int first_lane, F bias_row) {
     constexpr int32_t kNever = INT32_MIN / 2;  // below any score, and far enough from INT32_MIN to be subtracted from
     const auto unseen = [&](int64_t j) {       // lanes [0, unseen) do not see key j
       const int64_t count = j < visible.some ? j - visible.diagonal - first_lane : S32::lanes;
@@ -159,6 +167,16 @@ struct Softmax {
     for (int64_t j = visible.all; j < groups * Tier::kDepth; ++j)
       for (int64_t i = 0; i < unseen(j); ++i) scores[j * stride + i] = kNever;
     for (int64_t j = compared; j < visible.some; ++j) largest = max(largest, S32::load(scores + j * stride));
+    if constexpr (kBiased) {
+      constexpr float kLowest = -0x1p126f;  // far enough from -inf to be subtracted from
+      largest_exponent = F32::set1(kLowest);
+      for (int64_t j = 0; j < groups * Tier::kDepth; ++j) {
+        float* exponents = as_floats(scores + j * stride);
+        (scaled(scores + j * stride) + F32::load(bias_row(j))).store(exponents);
+        for (int64_t i = 0; j >= visible.all && i < unseen(j); ++i) exponents[i] = kLowest;
+        largest_exponent = max(largest_exponent, F32::load(exponents));
+      }
+    }
 
     sum = S32::set1(0);
     int64_t g = 0;
@@ -177,7 +195,7 @@ struct Softmax {
   }
 };
 
-template <class Tier, int kVectors>
+template <class Tier, int kVectors, bool kBiased>
 void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t first) {
   using F32 = typename Tier::F32;
   using S32 = typename Tier::S32;
@@ -202,13 +220,14 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
                                                      s.scores, compare);
   F32 factor[kVectors];
   for (int c = 0; c < kVectors; ++c) {
-    Softmax<Tier> softmax{};
+    Softmax<Tier, kBiased> softmax{};
     softmax.scores = s.scores + c * S32::lanes;
     softmax.packed = s.p + c * S32::lanes;
     softmax.stride = kLanes;
     softmax.exponent_scale = F32::set1(args.exponent_scale);
     softmax.largest = largest[c];
-    softmax.run(visible, compared, c * S32::lanes);
+    softmax.run(visible, compared, c * S32::lanes,
+                [&](int64_t key) { return s.bias.row(args.bias, key, first + c * S32::lanes, S32::lanes); });
     factor[c] = F32::set1(args.out_scale) / to_f32(softmax.sum);
   }
   product<Dot<Tier>, Tier::rows(kVectors), kVectors>(args.head_dim, s.v, s.keys / Tier::kDepth, 1,
@@ -232,6 +251,18 @@ void attend_u8(const AttentionArgs& args, const ScratchU8<Tier>& s, int64_t firs
   }
 }
 
+template <class Tier, bool kBiased>
+void attend_all_u8(const AttentionArgs& args, const ScratchU8<Tier>& s) {
+  constexpr int kVectors = Tier::kVectors;
+  constexpr int kLanes = Tier::S32::lanes;
+  int64_t first = 0;
+  for (; first + (kVectors - 1) * kLanes < args.q.length; first += kVectors * kLanes)
+    attend_u8<Tier, kVectors, kBiased>(args, s, first);
+  if constexpr (kVectors > 2)
+    for (; first + kLanes < args.q.length; first += 2 * kLanes) attend_u8<Tier, 2, kBiased>(args, s, first);
+  for (; first < args.q.length; first += kLanes) attend_u8<Tier, 1, kBiased>(args, s, first);
+}
+
 template <class Tier>
 size_t attention_u8_scratch_bytes(int64_t q_length, int64_t k_length, int head_dim) {
   ScratchArena arena{0};
@@ -241,17 +272,15 @@ size_t attention_u8_scratch_bytes(int64_t q_length, int64_t k_length, int head_d
 
 template <class Tier>
 void attention_u8_run(const AttentionArgs& args) {
-  constexpr int kVectors = Tier::kVectors;
-  constexpr int kLanes = Tier::S32::lanes;
   ScratchArena arena{reinterpret_cast<uintptr_t>(args.scratch)};
   const ScratchU8<Tier> s(arena, args.q.length, args.k.length, args.head_dim);
   relay_u8<Tier>(args, s);
-  int64_t first = 0;
-  for (; first + (kVectors - 1) * kLanes < args.q.length; first += kVectors * kLanes)
-    attend_u8<Tier, kVectors>(args, s, first);
-  if constexpr (kVectors > 2)
-    for (; first + kLanes < args.q.length; first += 2 * kLanes) attend_u8<Tier, 2>(args, s, first);
-  for (; first < args.q.length; first += kLanes) attend_u8<Tier, 1>(args, s, first);
+  if (args.bias.table != nullptr) {
+    s.bias.spread(args.bias);
+    attend_all_u8<Tier, true>(args, s);
+  } else {
+    attend_all_u8<Tier, false>(args, s);
+  }
   if (args.out_u8) {
     scatter_u8<Tier>(s.rows, s.queries, args.head_dim, args.out);
   } else {

@@ -16,6 +16,7 @@ struct AttentionQdqArgs {
   int head_dim;
   float q_factor, k_factor, score_factor;
   GridPoint q_point, k_point, v_point, score_point, probability_point;
+  AttentionBias bias;  // added to scores that are not scaled any more
   void* scratch;
 };
 

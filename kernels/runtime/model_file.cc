@@ -149,26 +149,28 @@ const TensorInfo& NodeInfo::tensor_at(std::string_view role) const {
 
 void NodeInfo::fail(const std::string& what) const { throw Error(Error::Kind::graph, where() + ": " + what); }
 
+const Json* NodeInfo::attr(std::string_view key) const { return attrs == nullptr ? nullptr : attrs->find(key); }
+
 int64_t NodeInfo::attr_int(std::string_view key, int64_t fallback, int64_t low, int64_t high) const {
-  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  const Json* json = attr(key);
   if (json != nullptr) return json->integer(low, high);
   if (fallback < low || fallback > high) fail("attribute \"" + std::string(key) + "\" is missing");
   return fallback;
 }
 
 float NodeInfo::attr_f32(std::string_view key, float fallback) const {
-  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  const Json* json = attr(key);
   if (json == nullptr && std::isnan(fallback)) fail("attribute \"" + std::string(key) + "\" is missing");
   return json == nullptr ? fallback : json->f32();
 }
 
 bool NodeInfo::attr_bool(std::string_view key, bool fallback) const {
-  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  const Json* json = attr(key);
   return json == nullptr ? fallback : json->boolean();
 }
 
 std::string NodeInfo::attr_string(std::string_view key, const std::string& fallback) const {
-  const Json* json = attrs == nullptr ? nullptr : attrs->find(key);
+  const Json* json = attr(key);
   return json == nullptr ? fallback : json->string();
 }
 

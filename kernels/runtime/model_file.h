@@ -105,6 +105,7 @@ struct NodeInfo {
   std::string where() const { return "node '" + name + "' (" + op + ")"; }
   [[noreturn]] void fail(const std::string& what) const;  // Error(graph)
 
+  const Json* attr(std::string_view key) const;  // nullptr when absent
   // Attributes with defaults; a wrong type is an Error(file). An integer without a default has a fallback outside its
   // range, a float without a default has NaN: then a missing attribute is an Error(graph).
   int64_t attr_int(std::string_view key, int64_t fallback, int64_t low, int64_t high) const;

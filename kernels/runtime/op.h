@@ -26,7 +26,10 @@ struct Batch {
   // A value of the caller that no table can hold is -1 here, and the first such id and type are kept in decimal.
   std::vector<int32_t> ids, types;
   std::string wide_id, wide_type;
-  std::vector<int32_t> positions;  // column of each token in the caller's array: also its position id
+  std::vector<int32_t> positions;  // column of each token in the caller's array: its position id in most models
+  // Where unpad has a padding id, the position id: the token's number, from 1, among those of its row that are not
+  // padding; 0 for one that is.
+  std::vector<int32_t> counted_positions;
 
   int64_t count(Space space) const { return space == Space::sequences ? sequences : tokens; }
   int64_t length(int64_t sequence) const {

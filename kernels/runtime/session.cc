@@ -50,6 +50,20 @@ void append(const T* elements, const int32_t* columns, int64_t count, std::vecto
   }
 }
 
+// Appends the position ids of the tokens at `columns`, which ascend, of a row of `length` ids.
+template <class T>
+void append_counted(const T* ids, int64_t length, int64_t padding_id, const int32_t* columns, int64_t count,
+                    std::vector<int32_t>& out) {
+  int32_t number = 0;
+  for (int64_t c = 0, i = 0; c < length && i < count; ++c) {
+    const bool padding = static_cast<int64_t>(ids[c]) == padding_id;
+    if (!padding) ++number;
+    if (columns[i] != c) continue;
+    out.push_back(padding ? 0 : number);
+    ++i;
+  }
+}
+
 [[noreturn]] void fail_memory(int64_t sequences, int64_t tokens, size_t bytes) {
   throw Error(Error::Kind::input, "not enough memory for a batch of " + std::to_string(sequences) + " sequences with " +
                                       std::to_string(tokens) + " tokens: no room for " + std::to_string(bytes) +
@@ -65,14 +79,14 @@ void start_batch(Batch& batch, int64_t sequences, int64_t tokens) {
   batch.wide_type.clear();
   try {
     batch.offsets.reserve(static_cast<size_t>(sequences) + 1);
-    for (std::vector<int32_t>* array : {&batch.ids, &batch.types, &batch.positions}) {
+    for (std::vector<int32_t>* array : {&batch.ids, &batch.types, &batch.positions, &batch.counted_positions}) {
       array->clear();
       array->reserve(static_cast<size_t>(tokens));
     }
   } catch (const std::bad_alloc&) {
     fail_memory(
         sequences, tokens,
-        static_cast<size_t>(sequences + 1) * sizeof(int64_t) + static_cast<size_t>(tokens) * 3 * sizeof(int32_t));
+        static_cast<size_t>(sequences + 1) * sizeof(int64_t) + static_cast<size_t>(tokens) * 4 * sizeof(int32_t));
   }
   batch.offsets.push_back(0);
 }
@@ -125,8 +139,10 @@ Session::Session(const std::string& directory, const SessionOptions& options)
   for (const NodeInfo& node : model_->nodes()) {
     if (node.outputs.empty()) node.fail("has no outputs");
     if (!node.traits->graph_inputs) continue;
+    if (node.attr("padding_id") != nullptr) padding_id_ = node.attr_int("padding_id", 0, 0, INT32_MAX);
+    const auto positions = padding_id_ < 0 ? &Batch::positions : &Batch::counted_positions;
     for (size_t i = 0; i < node.outputs.size(); ++i)
-      token_arrays[node.outputs[i]] = i == 0 ? &Batch::ids : i == 1 ? &Batch::positions : &Batch::types;
+      token_arrays[node.outputs[i]] = i == 0 ? &Batch::ids : i == 1 ? positions : &Batch::types;
   }
   const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays};
   for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
@@ -219,7 +235,9 @@ void Session::set_padded(Context& context, const IntArray& ids, const IntArray& 
     const int32_t* columns = batch.positions.data() + begin;
     const auto count = static_cast<int64_t>(batch.positions.size() - begin);
     read_as(ids, [&](const auto* elements) {
-      append(elements + b * ids.columns, columns, count, batch.ids, batch.wide_id);
+      elements += b * ids.columns;
+      append(elements, columns, count, batch.ids, batch.wide_id);
+      if (padding_id_ >= 0) append_counted(elements, ids.columns, padding_id_, columns, count, batch.counted_positions);
     });
     if (types.data != nullptr)
       read_as(types, [&](const auto* elements) {
@@ -254,7 +272,10 @@ void Session::set_ragged(Context& context, const std::vector<IntSpan>& ids, cons
     const int64_t count = ids[b].length;
     for (int64_t c = 0; c < count; ++c) batch.positions.push_back(static_cast<int32_t>(c));
     const int32_t* columns = batch.positions.data() + begin;
-    read_as(ids[b], [&](const auto* elements) { append(elements, columns, count, batch.ids, batch.wide_id); });
+    read_as(ids[b], [&](const auto* elements) {
+      append(elements, columns, count, batch.ids, batch.wide_id);
+      if (padding_id_ >= 0) append_counted(elements, count, padding_id_, columns, count, batch.counted_positions);
+    });
     if (!types.empty())
       read_as(types[b], [&](const auto* elements) { append(elements, columns, count, batch.types, batch.wide_type); });
     batch.offsets.push_back(static_cast<int64_t>(batch.ids.size()));

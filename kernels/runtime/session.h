@@ -119,6 +119,7 @@ class Session {
   int threads_;
   Isa isa_;
   bool profile_;
+  int64_t padding_id_ = -1;  // of unpad, or -1
   std::vector<std::unique_ptr<Op>> ops_;
   Plan plan_;
   std::vector<bool> keep_;

@@ -32,9 +32,12 @@ def attention_qdq(run: Run, node: Node) -> list[Array]:
         x = run.values[name][first : first + heads * head_dim].reshape(heads, head_dim, -1)
         parts.append(on_grid(role, x * np.float32(attrs.get(f"{role}_factor", 1.0))))
     result = np.empty_like(parts[0])
+    bias = run.tensor(node, "bias")
     for tokens in run.ragged.groups():
         q, k, v = (part[:, :, tokens].transpose(2, 0, 1, 3) for part in parts)
         scores = on_grid("score", _product(np.swapaxes(k, -1, -2), q, run.exact) * np.float32(attrs["scale"]))
+        if bias is not None:
+            scores = scores + n.position_bias(bias, run.ragged.column[tokens])
         p = exp2((scores - scores.max(axis=-2, keepdims=True)) * np.float32(n.LOG2_E))
         den = np.zeros_like(p[..., 0, :])
         for j in range(p.shape[-2]):

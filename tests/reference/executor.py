@@ -79,6 +79,9 @@ def _unpad(run: Run, node: Node) -> list[Array]:
     rows, columns = run.ragged.row, run.ragged.column
     ids = run.ids[rows, columns].astype(np.int32)[None]
     positions = columns.astype(np.int32)[None]
+    if "padding_id" in node.attrs:
+        others = run.ids != node.attrs["padding_id"]
+        positions = (np.cumsum(others, axis=1) * others)[rows, columns].astype(np.int32)[None]
     types = run.types[rows, columns].astype(np.int32)[None]
     return [ids, positions, types][: len(node.outputs)]
 
@@ -145,8 +148,12 @@ def _attention(run: Run, node: Node) -> list[Array]:
     output = run.value(node.outputs[0])
     result = np.empty((heads, head_dim, parts[0].shape[-1]), np.uint8 if output.dtype == "u8" else np.float32)
     causal = bool(attrs.get("causal", False))
+    table = run.tensor(node, "bias")
     for tokens in run.ragged.groups():
         q, k, v = (part[:, :, tokens].transpose(2, 0, 1, 3) for part in parts)
+        bias = (
+            None if table is None else n.position_bias(n.f32(np.float64(table) * n.LOG2_E), run.ragged.column[tokens])
+        )
         if q.dtype == np.uint8:
             scales = [_role_scale(run, node, name, role) for name, role in zip(node.inputs, "qkv", strict=True)]
             c = n.exponent_scale(attrs["scale"], scales[0][0], scales[1][0])
@@ -155,9 +162,9 @@ def _attention(run: Run, node: Node) -> list[Array]:
             if output.dtype == "u8":
                 y_scale, zero_point = run.scale_and_zero_point(node.outputs[0])
                 ov /= float(np.float32(y_scale))
-            y = n.attention_u8(q, k, v, scales[0][1], c, np.float32(ov), zero_point, causal, exp2)
+            y = n.attention_u8(q, k, v, scales[0][1], c, np.float32(ov), zero_point, causal, exp2, bias)
         else:
-            y = n.attention_f32(q, k, v, n.exponent_scale(attrs["scale"]), causal, exp2, run.exact)
+            y = n.attention_f32(q, k, v, n.exponent_scale(attrs["scale"]), causal, exp2, run.exact, bias)
         result[:, :, tokens] = y.transpose(1, 2, 0, 3)
     return [result.reshape(heads * head_dim, -1)]
 

@@ -207,6 +207,14 @@ def _causal_mask(scores: NDArray[Any], lowest: Any) -> NDArray[Any]:
     return np.where(hidden, lowest, scores)
 
 
+def position_bias(table: F32, columns: NDArray[Any]) -> F32:
+    """``[heads, 2 reach + 1]`` by distance, and the columns ``[batch, length]`` of tokens, as ``[batch, heads, keys,
+    queries]``."""
+    reach = table.shape[1] // 2
+    behind = columns[:, :, None] - columns[:, None, :]
+    return table[:, reach + np.clip(behind, -reach, reach)].swapaxes(0, 1)
+
+
 def attention_u8(
     q: U8,
     k: U8,
@@ -217,14 +225,23 @@ def attention_u8(
     out_zero_point: int | None,
     causal: bool,
     exp2: Any,
+    bias: F32 | None = None,
 ) -> NDArray[Any]:
-    """Heads of sequences of one length, ``[batch, head_dim, length]``. ``out_zero_point`` None gives the f32 output."""
+    """Heads of sequences of one length, ``[batch, heads, head_dim, length]``.
+
+    ``out_zero_point`` None gives the f32 output; ``bias`` is ``[batch, heads, keys, queries]`` in units of exponents.
+    """
     keys = k.astype(np.float64) - 128
     scores = np.swapaxes(keys, -1, -2) @ q.astype(np.float64) - q_zero_point * keys.sum(axis=-2)[..., None]
     if causal:
         scores = _causal_mask(scores, -(2.0**40))
-    difference = scores - scores.max(axis=-2, keepdims=True)
-    p = np.rint(np.float32(255) * exp2(f32(difference) * c))
+    t = f32(scores - scores.max(axis=-2, keepdims=True)) * c
+    if bias is not None:
+        t = t + bias
+        if causal:
+            t = _causal_mask(t, np.float32(-np.inf))
+        t = t - t.max(axis=-2, keepdims=True)
+    p = np.rint(np.float32(255) * exp2(t))
     if causal:
         p = _causal_mask(p, np.float32(0))
     den = p.astype(np.float64).sum(axis=-2)
@@ -236,14 +253,18 @@ def attention_u8(
     return to_u8(y + np.float32(out_zero_point), out_zero_point)
 
 
-def attention_f32(q: F32, k: F32, v: F32, c: np.float32, causal: bool, exp2: Any, exact: bool = True) -> F32:
-    """Heads of sequences of one length: ``[batch, head_dim, length]`` each."""
+def attention_f32(
+    q: F32, k: F32, v: F32, c: np.float32, causal: bool, exp2: Any, exact: bool = True, bias: F32 | None = None
+) -> F32:
+    """Heads of sequences of one length: ``[batch, heads, head_dim, length]`` each; ``bias`` as for u8."""
     if exact:
         scores = np.zeros((*k.shape[:-2], k.shape[-1], q.shape[-1]), np.float32)
         for d in range(q.shape[-2]):
             scores = fma(k[..., d, :, None], q[..., d, None, :], scores)
     else:
         scores = np.swapaxes(k, -1, -2) @ q
+    if bias is not None:
+        scores, c = scores * c + bias, np.float32(1)
     if causal:
         scores = _causal_mask(scores, np.float32(-np.inf))
     with np.errstate(invalid="ignore"):

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/manifest.h"
 #include "runtime/op.h"
+#include "runtime/position_bias.h"
 
 namespace fastcpu {
 namespace {
@@ -16,8 +17,10 @@ class Attention : public Op {
  public:
   Attention(const NodeInfo& node, const OpContext& context) {
     expect_arity(node, 3, 3, 1, 1);
-    expect_names(node, {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "causal",
-                        "q_scale", "q_zero_point", "k_scale", "v_scale"});
+    expect_names(node,
+                 {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "causal", "q_scale",
+                  "q_zero_point", "k_scale", "v_scale"},
+                 {"bias"});
     output_ = node.outputs[0];
     const DType dtype = context.value(node.inputs[0]).dtype;
     heads_ = static_cast<int>(node.attr_int("heads", 0, 1, 1024));
@@ -82,6 +85,7 @@ class Attention : public Op {
     }
     if (!std::isfinite(exponent_scale_) || !std::isfinite(out_scale_)) node.fail("scales overflow f32");
     if (!(exponent_scale_ >= 0)) node.fail("scale must not be negative");
+    bias_ = PositionBias(node, heads_, kLog2E);
   }
 
   OpInfo info() const override { return {kernel_->name, 0, 1, 0}; }
@@ -112,6 +116,7 @@ class Attention : public Op {
     args.head_dim = head_dim_;
     args.mask = causal_ ? Mask::causal : Mask::none;
     args.exponent_scale = exponent_scale_;
+    args.bias = bias_.of(head, batch, sequence);
     args.q_zero_point = q_zero_point_;
     args.out_scale = out_scale_;
     args.out_zero_point = out_zero_point_;
@@ -127,6 +132,7 @@ class Attention : public Op {
   bool causal_ = false, out_u8_ = false;
   float exponent_scale_ = 1, out_scale_ = 1, out_zero_point_ = 0;
   int32_t q_zero_point_ = 0;
+  PositionBias bias_;
 };
 
 }  // namespace

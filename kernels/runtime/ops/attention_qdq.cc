@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/manifest.h"
 #include "runtime/op.h"
+#include "runtime/position_bias.h"
 
 namespace fastcpu {
 namespace {
@@ -14,9 +15,11 @@ class AttentionQdq : public Op {
   AttentionQdq(const NodeInfo& node, const OpContext& context)
       : kernel_(select(attention_qdq_manifest(), context.isa)) {
     expect_arity(node, 3, 3, 1, 1);
-    expect_names(node, {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "q_factor",
-                        "k_factor", "q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale", "v_zero_point",
-                        "score_scale", "score_zero_point", "probability_scale", "probability_zero_point"});
+    expect_names(node,
+                 {"heads", "kv_heads", "head_dim", "q_offset", "k_offset", "v_offset", "scale", "q_factor", "k_factor",
+                  "q_scale", "q_zero_point", "k_scale", "k_zero_point", "v_scale", "v_zero_point", "score_scale",
+                  "score_zero_point", "probability_scale", "probability_zero_point"},
+                 {"bias"});
     output_ = node.outputs[0];
     heads_ = static_cast<int>(node.attr_int("heads", 0, 1, 1024));
     if (node.attr_int("kv_heads", heads_, 1, 1024) != heads_) node.fail("kv_heads must be heads");
@@ -42,6 +45,7 @@ class AttentionQdq : public Op {
     args_.v_point = point(node, "v");
     args_.score_point = point(node, "score");
     args_.probability_point = point(node, "probability");
+    bias_ = PositionBias(node, heads_, 1);
   }
 
   OpInfo info() const override { return {kernel_.name, 0, 1, 0}; }
@@ -68,15 +72,14 @@ class AttentionQdq : public Op {
       spans[i]->begin = batch.offsets[static_cast<size_t>(sequence)];
       spans[i]->length = length;
     }
+    args.bias = bias_.of(head, batch, sequence);
     args.scratch = run.scratch;
     kernel_.run(args);
   }
 
  private:
   static GridPoint point(const NodeInfo& node, const std::string& name) {
-    const bool present = node.attrs != nullptr && (node.attrs->find(name + "_scale") != nullptr ||
-                                                   node.attrs->find(name + "_zero_point") != nullptr);
-    if (!present) return {false, 1, 1, 0};
+    if (node.attr(name + "_scale") == nullptr && node.attr(name + "_zero_point") == nullptr) return {false, 1, 1, 0};
     const float scale = node.attr_f32(name + "_scale", 0);
     const double inverse = 1.0 / static_cast<double>(scale);
     if (!(scale > 0) || !std::isfinite(static_cast<float>(inverse))) node.fail(name + "_scale must be positive");
@@ -86,6 +89,7 @@ class AttentionQdq : public Op {
 
   const AttentionQdqKernel& kernel_;
   AttentionQdqArgs args_ = {};
+  PositionBias bias_;
   int inputs_[3] = {}, output_ = -1, heads_ = 1;
 };
 

@@ -39,14 +39,16 @@ class Embedding : public Op {
   void check(const Batch& batch) const override {
     for (size_t i = 0; i < inputs_.size(); ++i) {
       const std::vector<int32_t>& rows = batch.*arrays_[i];
-      const bool positions = arrays_[i] == &Batch::positions;
+      const bool counted = arrays_[i] == &Batch::counted_positions;
+      const bool positions = counted || arrays_[i] == &Batch::positions;
       uint32_t largest = 0;  // negative indices are large when unsigned
       for (int64_t t = 0; t < batch.tokens; ++t)
         largest = std::max(largest, static_cast<uint32_t>(rows[static_cast<size_t>(t)]));
       if (static_cast<int64_t>(largest) < rows_[i]) continue;
-      if (positions)
-        throw Error(Error::Kind::input, "a sequence of length " + std::to_string(largest + 1) +
-                                            " is too long: the model has " + std::to_string(rows_[i]) + " positions");
+      if (positions)  // row 0 of counted positions is that of padding
+        throw Error(Error::Kind::input, "a sequence of length " + std::to_string(counted ? largest : largest + 1) +
+                                            " is too long: the model has " +
+                                            std::to_string(counted ? rows_[i] - 1 : rows_[i]) + " positions");
       for (int64_t b = 0; b < batch.sequences; ++b)
         for (int64_t t = batch.offsets[static_cast<size_t>(b)]; t < batch.offsets[static_cast<size_t>(b) + 1]; ++t) {
           const int32_t row = rows[static_cast<size_t>(t)];

@@ -1,4 +1,4 @@
-"""f32 and u8, f32 and u8 outputs, shared key and value heads, causal, separate and merged q, k, v."""
+"""f32 and u8, f32 and u8 outputs, shared key and value heads, causal, position bias, separate and merged q, k, v."""
 
 from collections.abc import Iterator
 
@@ -6,16 +6,30 @@ from fastcpu.graph.ir import Graph, Quantization, Value
 from tests.conformance.builder import Builder
 
 
+def _bias(b: Builder, heads: int, reach: int | None) -> dict[str, str]:
+    return {} if reach is None else {"bias": b.tensor("bias", b.random(heads, 2 * reach + 1))}
+
+
 def graphs() -> Iterator[Graph]:
-    for heads, head_dim, causal in [(1, 3, False), (3, 8, True), (2, 33, False)]:
+    for heads, head_dim, causal, reach in [
+        (1, 3, False, None),
+        (3, 8, True, 5),
+        (2, 33, False, None),
+        (2, 4, False, 90),
+    ]:
         b = Builder("f32", heads)
         h = b.hidden(12)
         q, k, v = (b.linear(role, h, heads * head_dim) for role in "qkv")
-        yield b.finish(b.attention("attention", q, k, v, heads, causal))
-    for heads, kv_heads, head_dim, causal, u8 in [
-        (1, 1, 4, False, True),
-        (4, 2, 8, False, True),
-        (2, 2, 64, True, False),
+        y = b.attention("attention", q, k, v, heads, causal)
+        b.graph.nodes[-1].tensors |= _bias(b, heads, reach)
+        yield b.finish(y)
+    for heads, kv_heads, head_dim, causal, u8, reach in [
+        (1, 1, 4, False, True, None),
+        (4, 2, 8, False, True, None),
+        (2, 2, 64, True, False, None),
+        (4, 2, 8, False, True, 7),
+        (2, 2, 12, True, False, 0),
+        (3, 3, 4, False, False, 100),
     ]:
         b = Builder("u8", heads)
         h = b.hidden(16)
@@ -26,7 +40,7 @@ def graphs() -> Iterator[Graph]:
         y = b.static("y", channels, 0.01, 131) if u8 else b.value("y", channels)
         b.node(
             "attention", "attention", [q, k, v], [y], heads=heads, kv_heads=kv_heads, head_dim=head_dim,
-            scale=head_dim**-0.5, causal=causal, q_offset=0, k_offset=0, v_offset=0,
+            scale=head_dim**-0.5, causal=causal, q_offset=0, k_offset=0, v_offset=0, tensors=_bias(b, heads, reach),
         )  # fmt: skip
         yield b.finish(*(["embedded"] if u8 else ["y"]))
     b = Builder("merged")
