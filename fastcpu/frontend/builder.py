@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastcpu.errors import GraphError
-from fastcpu.frontend.symbols import Activation, Array, Constant, Grid
+from fastcpu.frontend.symbols import Activation, Array, Constant, Grid, PositionBias
 from fastcpu.graph.ir import DType, Graph, GraphInput, GraphOutput, Node, Quantization, Space, Tensor, Value
 
 LOGIT_FILL = -1e4
@@ -25,6 +26,10 @@ class Builder:
         self._unpad: dict[str, str] = {}
         self._emitted: dict[tuple[str, Grid | str], str] = {}
         self._without_bias: dict[str, Node] = {}
+        self._stored: dict[tuple[tuple[int, ...], bytes], str] = {}
+        self._padding_id: int | None = None
+        self.longest: int | None = None
+        """How many tokens the position tables allow; None without any."""
 
     @classmethod
     def extend(cls, graph: Graph) -> Builder:
@@ -58,6 +63,14 @@ class Builder:
         name = name if name not in self.graph.tensors else self.unique(f"{name}.copy")
         return self.graph.add_tensor(Tensor(name, data, scales))
 
+    def _shared(self, name: str, data: Array, origin: str) -> str:
+        """Store an f32 constant, or find one with the same contents: a decoder may be tied to a table, layers alike."""
+        data = np.ascontiguousarray(data, np.float32)
+        key = (data.shape, hashlib.blake2b(data.data, digest_size=16).digest())
+        if key not in self._stored:
+            self._stored[key] = self.tensor(name, data, origin)
+        return self._stored[key]
+
     def node(
         self,
         op: str,
@@ -83,6 +96,20 @@ class Builder:
         sources = [by_role[role].name for role in ("ids", "mask", "types") if role in by_role]
         self.node("unpad", self.unique("unpad"), sources, list(self._unpad.values()))
 
+    def number_positions(self, padding_id: int | None, rows: int) -> bool:
+        """Say how the positions that index a table of ``rows`` are counted; False if others are counted differently.
+
+        Each is the column of its token, or, with the id of a padding token, its number among the other tokens.
+        """
+        if self.longest is not None and padding_id != self._padding_id:
+            return False
+        self._padding_id = padding_id
+        longest = rows if padding_id is None else rows - 1
+        self.longest = longest if self.longest is None else min(longest, self.longest)
+        if padding_id is not None:
+            self.graph.nodes[0].attrs["padding_id"] = padding_id
+        return True
+
     def output(self, name: str, source: Activation, begin: int, end: int, squeeze: bool) -> None:
         """Hand channels ``begin`` to ``end`` to the caller under ``name``."""
         channels: tuple[str | int, ...] = () if squeeze else (end - begin,)
@@ -106,7 +133,7 @@ class Builder:
     def embedding(self, name: str, terms: Sequence[tuple[str, Array, str]], channels: int) -> Activation:
         """The sum of rows of ``terms``: (token value, table, name of the table in the file)."""
         name = self.unique(name)
-        tables = {f"table{i}": self.tensor(origin, table, origin) for i, (_, table, origin) in enumerate(terms)}
+        tables = {f"table{i}": self._shared(origin, table, origin) for i, (_, table, origin) in enumerate(terms)}
         value = self.value(f"{name}.out", "tokens", channels)
         self.node("embedding", name, [self._unpad[key] for key, _, _ in terms], [value], tables)
         return Activation(value, "tokens", channels)
@@ -127,7 +154,9 @@ class Builder:
         name = self.unique(name)
         outputs = weight.shape[0]
         tensors = {
-            "weight": self.tensor(f"{name}.weight", weight, origin, scale),
+            "weight": self._shared(f"{name}.weight", weight, origin)
+            if scale is None
+            else self.tensor(f"{name}.weight", weight, origin, scale),
             "bias": self.tensor(f"{name}.bias", np.zeros(outputs, np.float32), origin),
         }
         value = self.value(f"{name}.product", x.space, outputs)
@@ -173,14 +202,17 @@ class Builder:
         self.node("add", name, [self.f32(a).value, self.f32(b).value], [value])
         return replace(a, value=value, grid=None)
 
-    def attention(self, op: str, name: str, inputs: Sequence[str], channels: int, **attrs: Any) -> Activation:
+    def attention(
+        self, op: str, name: str, inputs: Sequence[str], channels: int, bias: PositionBias | None, **attrs: Any
+    ) -> Activation:
         """``op`` (``attention`` or ``attention_qdq``) of the f32 values q, k and v per token, with its attributes.
 
         ``channels`` is heads x head_dim of the f32 result.
         """
         name = self.unique(name)
         value = self.value(f"{name}.out", "tokens", channels)
-        self.node(op, name, inputs, [value], **attrs)
+        tensors = {} if bias is None else {"bias": self._shared(f"{name}.bias", bias.table, bias.name)}
+        self.node(op, name, inputs, [value], tensors, **attrs)
         return Activation(value, "tokens", channels)
 
     def pool(self, mode: Literal["cls", "mean", "max"], x: Activation) -> Activation:

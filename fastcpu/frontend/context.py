@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fastcpu.frontend.builder import Builder
-from fastcpu.frontend.symbols import PROBES, Activation, Array, Constant, Probe, Probed, Shape, Symbol
+from fastcpu.frontend.symbols import PROBES, Activation, Array, Constant, PositionBias, Probe, Probed, Shape, Symbol
 from fastcpu.graph.trace import Trace
 
 
@@ -22,6 +22,8 @@ class Import:
     prefix: str = ""
     probes: tuple[Probe, ...] = PROBES
     mask_input: str | None = None
+    biases: dict[tuple[int, int], tuple[Symbol, PositionBias]] = field(default_factory=dict)
+    """The position biases found so far, by the identity of what is added to scores and the number of heads."""
     _emitted: dict[int, tuple[Symbol, Activation | None]] = field(default_factory=dict)
 
     def miss(self, pattern: str, node: ir.Node, reason: str) -> None:
@@ -67,9 +69,6 @@ class Import:
 
     def shapes(self, symbol: Symbol | None) -> tuple[Shape, ...] | None:
         """The shape of a symbol under each probe, None when it has none that is known."""
-        arrays = self.arrays(symbol)
-        if arrays is not None:
-            return tuple(array.shape for array in arrays)
         shapes = [None if symbol is None else symbol.shape(probe) for probe in self.probes]
         known = tuple(shape for shape in shapes if shape is not None)
         return known if len(known) == len(shapes) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastcpu.frontend.context import Import
-    from fastcpu.frontend.symbols import Symbol
+    from fastcpu.frontend.symbols import Array, Probe, Symbol
 
 OPSETS = range(13, 22)
 
@@ -80,7 +80,7 @@ def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix:
 
 def _inputs(ctx: Import, graph: ir.Graph) -> dict[str, Symbol]:
     """Give each graph input a role and a symbol, and start the graph with them."""
-    from fastcpu.frontend.symbols import Input, Probed
+    from fastcpu.frontend.symbols import Input, probed
 
     roles = _roles(graph)
     declared = [GraphInput(name, role, optional=role == "types") for name, role in roles.items()]
@@ -95,9 +95,11 @@ def _inputs(ctx: Import, graph: ir.Graph) -> dict[str, Symbol]:
     for name, role in roles.items():
         dtype = dtypes[name]
         numpy_dtype = np.int64 if dtype is None else dtype.numpy()
-        symbols[name] = (
-            Probed(tuple(p.mask.astype(numpy_dtype) for p in ctx.probes)) if role == "mask" else Input(name, role)
-        )
+
+        def mask(probe: Probe, dtype: Any = numpy_dtype) -> Array:
+            return probe.mask.astype(dtype)
+
+        symbols[name] = probed(mask) if role == "mask" else Input(name, role)
     return symbols
 
 

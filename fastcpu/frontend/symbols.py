@@ -8,7 +8,9 @@ defined beside that pattern.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,23 +25,37 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
-    """A concrete batch, sequence length and attention mask, for which shape and mask arithmetic is evaluated."""
+    """A concrete batch for which arithmetic on shapes, masks and padding tokens is evaluated.
+
+    ``mask`` is the attention mask, int64 [batch, sequence]; ``padding``, bool [batch, sequence], says which ids are
+    that of the padding token.
+    """
 
     batch: int
     sequence: int
     mask: Array
+    padding: Array
 
 
-def _probe(*rows: str) -> Probe:
-    mask = np.array([[int(digit) for digit in row] for row in rows], np.int64)
-    return Probe(mask.shape[0], mask.shape[1], mask)
+def _probe(mask: str, padding: str) -> Probe:
+    ones, others = (np.array([[int(digit) for digit in row] for row in rows.split()]) for rows in (mask, padding))
+    return Probe(len(ones), ones.shape[1], ones.astype(np.int64), others.astype(bool))
 
 
 # Sizes differ from probe to probe, so that a number which is the same for all of them is a constant of the model.
-# The masks have right padding, left padding, holes and none.
-PROBES = (_probe("11100", "11111"), _probe("0011101", "1011110", "1111111"), _probe("111111", "111111"))
+# The masks have right padding, left padding, holes and none; padding tokens stand elsewhere.
+PROBES = (
+    _probe("11100 11111", "00011 10000"),
+    _probe("0011101 1011110 1111111", "1100000 0100010 0001000"),
+    _probe("111111 111111", "000001 011010"),
+)
+
+
+def full_probe(length: int) -> Probe:
+    """One sequence of ``length`` real tokens."""
+    return Probe(1, length, np.ones((1, length), np.int64), np.zeros((1, length), bool))
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,44 @@ class Constant(Symbol):
     name: str
     quantized: QuantizedConstant | None = None
 
+    def shape(self, _probe: Probe) -> Shape:
+        return self.array.shape
+
+    def at(self, _probe: Probe) -> Array:
+        return self.array
+
 
 @dataclass(frozen=True, eq=False)
 class Probed(Symbol):
-    """An array that depends on nothing but batch, sequence and attention mask: one array per probe."""
+    """An array that depends on nothing but shapes, the attention mask and which ids are ``padding_id``.
 
+    ``at`` computes it for a probe; ``arrays`` holds it for each of PROBES.
+    """
+
+    at: Callable[[Probe], Array]
     arrays: tuple[Array, ...]
+    padding_id: int | None = None
+
+    def shape(self, probe: Probe) -> Shape:
+        return self.at(probe).shape
+
+
+def probed(at: Callable[[Probe], Array], padding_id: int | None = None) -> Probed:
+    """The symbol of what ``at`` computes."""
+    remembered = cache(at)
+    return Probed(remembered, tuple(remembered(probe) for probe in PROBES), padding_id)
+
+
+@dataclass(frozen=True, eq=False)
+class PositionBias:
+    """What a file adds to scores depending on how far a key stands behind its query.
+
+    ``table`` is f32 [heads, 2 reach + 1]: entry ``reach + d`` for a key ``d`` tokens behind; farther keys have the
+    first or the last entry. ``name`` is that of what was added, for messages.
+    """
+
+    table: NDArray[np.float32]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -156,13 +204,14 @@ class Heads(Symbol):
 
 @dataclass(frozen=True)
 class Scores(Symbol):
-    """``scale * query key^T``, quantized with ``grid`` when there is one; ``masked`` once padding keys are out."""
+    """``scale * query key^T``, on ``grid`` when there is one, plus ``bias``; ``masked`` once padding keys are out."""
 
     query: Heads
     key: Heads
     scale: float
     grid: Grid | None = None
     masked: bool = False
+    bias: PositionBias | None = None
 
     def shape(self, probe: Probe) -> Shape:
         return (probe.batch, self.query.heads, probe.sequence, probe.sequence)
@@ -209,6 +258,10 @@ class Derived(Symbol):
         if self.kind == "first_token":
             return (probe.batch, 1, self.source.channels)
         return self.source.shape(probe) if self.kind == "masked_tokens" else None
+
+    def emit(self, _ctx: Import, /) -> Activation | None:
+        """A mask leaves real tokens as they are, and there are no others."""
+        return self.source if self.kind == "masked_tokens" else None
 
 
 def source_of(symbol: Symbol | None, kind: str) -> Activation | None:

@@ -1,4 +1,4 @@
-"""Torch -> ONNX -> Graph: BERT and DistilBERT, the heads of transformers, the pooling of sentence-transformers."""
+"""Torch -> ONNX -> Graph: families and heads of transformers, the pooling of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fastcpu.errors import FileFormatError, GraphError
-from fastcpu.frontend import onnx_import
+from fastcpu.frontend import families, onnx_import
 from fastcpu.frontend.builder import Builder
+from fastcpu.frontend.families import Family
 from fastcpu.frontend.sentence_transformers import Pooling, read_json, read_pooling
 from fastcpu.frontend.symbols import Activation
 from fastcpu.graph.ir import Graph
@@ -28,37 +29,12 @@ OPSET = 17
 PREFIX = "model."
 """What the exported wrapper calls the model; dropped from node names, which so become torch module names."""
 
-_INPUTS = {
-    "Bert": ("input_ids", "attention_mask", "token_type_ids"),
-    "DistilBert": ("input_ids", "attention_mask"),
-}
-_OUTPUTS = {
-    "Model": ("last_hidden_state",),
-    "ForQuestionAnswering": ("start_logits", "end_logits"),
-    "ForSequenceClassification": ("logits",),
-    "ForTokenClassification": ("logits",),
-}
-ARCHITECTURES = tuple(family + task for family in _INPUTS for task in _OUTPUTS)
-
-_UNREAD = ("pooler.",)
-"""Parts that a checkpoint may lack or hold: only a sequence classification head reads them."""
-
-_PRETRAINING = ("cls.", "vocab_transform.", "vocab_layer_norm.", "vocab_projector.")
-"""Heads that pretraining leaves in a checkpoint."""
-
-_HEADS = {
-    "qa_outputs.": ("ForQuestionAnswering",),
-    "pre_classifier.": ("ForSequenceClassification",),
-    "classifier.": ("ForSequenceClassification", "ForTokenClassification"),
-}
-"""Heads that a class with one of these endings reads, the more telling first."""
-
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where transformers looks for weights, in its order."""
 
 
 def load_module(module: torch.nn.Module, trace: Trace | None = None) -> Graph:
-    """The graph of a BERT or DistilBERT module."""
+    """The graph of a module of transformers."""
     name = getattr(getattr(module, "config", None), "model_type", None) or type(module).__name__
     return onnx_import.import_proto(to_onnx(module), name, PREFIX, trace)
 
@@ -84,14 +60,15 @@ def open_module(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
 
 def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
     """The supported class that a config.json names; with ``bare``, the model without its head."""
-    families = {family.lower(): family for family in _INPUTS}
-    model_type = str(config.get("model_type", "")).replace("-", "")
-    named = (config.get("architectures") or [f"{families.get(model_type, model_type)}Model"])[0]
-    if bare and model_type in families:
-        named = f"{families[model_type]}Model"
-    if named not in ARCHITECTURES:
-        raise GraphError(f"{where}: architecture {named} is not supported; supported are {', '.join(ARCHITECTURES)}")
-    return cast("str", named)
+    model_type = str(config.get("model_type", ""))
+    family = families.of_type(model_type)
+    base = f"{model_type if family is None else family.name}Model"
+    named = cast("str", (config.get("architectures") or [base])[0])
+    if bare and family is not None:
+        named = base
+    if families.split(named) is None:
+        raise families.unsupported(named, f"{where}: architecture ")
+    return named
 
 
 @contextmanager
@@ -161,29 +138,30 @@ def _check_weights(path: Path, name: str, info: dict[str, Any], bare: bool) -> N
         raise GraphError(
             f"{path}: {tensor} is {list(found)} in the weights but {list(expected)} by config.json{others}"
         )
-    unread = () if name == "BertForSequenceClassification" else _UNREAD
+    split = families.split(name)
+    assert split is not None, name
+    family, ending = split
+    unread = () if ending in family.reads_pooler else (families.POOLER,)
     missing = [key for key in sorted(info["missing_keys"]) if not any(part in key for part in unread)]
     if missing:
         raise GraphError(f"{path}: the weights lack {_listed(missing)}")
-    spare = _UNREAD + _PRETRAINING + (tuple(_HEADS) if bare else ())
+    spare = (families.POOLER, *families.PRETRAINING, *(families.HEADS if bare else ()))
     unused = [
         key
         for key in sorted(info["unexpected_keys"])
-        if not key.removeprefix("distilbert.").removeprefix("bert.").startswith(spare)
-        and not key.endswith("position_ids")
+        if not key.removeprefix(f"{family.prefix}.").startswith(spare) and not key.endswith("position_ids")
     ]
     if unused:
         raise GraphError(
-            f"{path}: the weights hold {_listed(unused)}, which {name} does not use: {_remedy(name, unused)}"
+            f"{path}: the weights hold {_listed(unused)}, which {name} does not use: {_remedy(family, unused)}"
         )
 
 
-def _remedy(name: str, unused: list[str]) -> str:
-    """What to do about weights that the class ``name`` does not use."""
-    family = "DistilBert" if name.startswith("DistilBert") else "Bert"
-    for head, tasks in _HEADS.items():
+def _remedy(family: Family, unused: list[str]) -> str:
+    """What to do about weights that a class of the family does not use."""
+    for head, endings in families.HEADS.items():
         if any(key.startswith(head) for key in unused):
-            classes = " or ".join(f'"architectures": ["{family}{task}"]' for task in tasks)
+            classes = " or ".join(f'"architectures": ["{family.name}{ending}"]' for ending in endings)
             return f"name the class that does in config.json, {classes}, or remove them from the weights"
     return "config.json is not that of these weights (number of layers, architectures)"
 
@@ -208,14 +186,13 @@ def append_pooling(graph: Graph, pooling: Pooling) -> None:
 # ---- export ----
 
 
-def _class_of(module: torch.nn.Module) -> str:
-    """The transformers class that ``module`` is or derives from."""
+def _class_of(module: torch.nn.Module) -> tuple[Family, str]:
+    """The family, and the ending of the transformers class, that ``module`` is or derives from."""
     for kind in type(module).__mro__:
-        if kind.__name__ in ARCHITECTURES:
-            return kind.__name__
-    raise GraphError(
-        f"{type(module).__name__} is not supported; supported are {', '.join(ARCHITECTURES)}, and .onnx files"
-    )
+        found = families.split(kind.__name__)
+        if found is not None:
+            return found
+    raise families.unsupported(type(module).__name__)
 
 
 @contextmanager
@@ -242,9 +219,8 @@ def to_onnx(module: torch.nn.Module, opset: int = OPSET) -> onnx.ModelProto:
     import onnx
     import torch
 
-    name = _class_of(module)
-    family = "DistilBert" if name.startswith("DistilBert") else "Bert"
-    inputs, outputs = _INPUTS[family], _OUTPUTS[name.removeprefix(family)]
+    family, ending = _class_of(module)
+    inputs, outputs = family.inputs(module.config), families.OUTPUTS[ending]
 
     class Exported(torch.nn.Module):
         """The model with positional inputs and a tuple of outputs."""
@@ -257,7 +233,7 @@ def to_onnx(module: torch.nn.Module, opset: int = OPSET) -> onnx.ModelProto:
             result = self.model(**dict(zip(inputs, tensors, strict=True)), return_dict=True)
             return tuple(result[output] for output in outputs)
 
-    per_token = "SequenceClassification" not in name
+    per_token = ending != "ForSequenceClassification"
     axes = {key: {0: "batch", 1: "sequence"} for key in (*inputs, *(outputs if per_token else ()))}
     axes |= {} if per_token else {key: {0: "batch"} for key in outputs}
     buffer = io.BytesIO()

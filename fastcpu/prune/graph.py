@@ -26,15 +26,17 @@ def _is_join(node: Node) -> bool:
 
 
 def encoder_linears(graph: Graph) -> list[Node]:
-    """The q, k, v, o, fc1 and fc2 of every layer: the linears between the first layernorm and the last residual join.
+    """The q, k, v, o, fc1 and fc2 of every layer: the linears between the first attention and the last residual join.
 
-    Projections before that layernorm, the pooler and all heads (also those with a layernorm of their own) lie outside.
+    Those that feed that attention are in. The projection of embeddings, the pooler and all heads (also those with a
+    layernorm of their own) lie outside.
     """
-    norms = [i for i, node in enumerate(graph.nodes) if node.op == "layernorm"]
-    joins = [i for i, node in enumerate(graph.nodes) if _is_join(node)] or norms
-    if not norms:
+    attention = next((node for node in graph.nodes if node.op.startswith("attention")), None)
+    joins = [i for i, node in enumerate(graph.nodes) if _is_join(node)]
+    if attention is None or not joins:
         return []
-    return [node for node in graph.nodes[norms[0] : joins[-1]] if node.op == "linear"]
+    first = min(i for i, node in enumerate(graph.nodes) if set(node.outputs) & set(attention.inputs))
+    return [node for node in graph.nodes[first : joins[-1]] if node.op == "linear"]
 
 
 def selected(name: str, only: Sequence[str], ignore: Sequence[str]) -> bool:

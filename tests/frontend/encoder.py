@@ -27,6 +27,7 @@ class Encoder(nn.Module):
         self.o = nn.Linear(CHANNELS, CHANNELS, bias=False)
         self.fc1, self.fc2 = nn.Linear(CHANNELS, 32), nn.Linear(32, CHANNELS)
         self.head = nn.Linear(CHANNELS, 2)
+        self.biases = nn.Embedding(7, HEADS)
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.3)
 
@@ -59,10 +60,15 @@ class Encoder(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], x.shape[1], HEADS, HEAD_DIM).transpose(1, 2)
 
-    def masked(self, scores: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+    def by_distance(self, length: int) -> Tensor:
+        """[heads, query, key]: a number for each head and distance up to 3."""
+        distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
+        return self.biases(distance.clamp(-3, 3) + 3).permute(2, 0, 1)
+
+    def masked(self, scores: Tensor, mask: Tensor, ids: Tensor, form: str = "") -> Tensor:
         length = scores.shape[-1]
         causal = torch.ones(length, length).tril() != 0
-        match self.form("mask", "additive"):
+        match form or self.form("mask", "additive"):
             case "additive":
                 return scores + (1.0 - mask[:, None, None, :].to(torch.float32)) * -10000.0
             case "finfo":
@@ -76,6 +82,14 @@ class Encoder(nn.Module):
                 return scores.masked_fill(~(causal & (mask[:, None, None, :] != 0)), float("-inf"))
             case "bias":
                 return scores + ((1.0 - mask[:, None, None, :].to(torch.float32)) * -10000.0 + 0.5)
+            case "bias_alone":
+                return self.masked(scores + self.by_distance(length), mask, ids, "additive")
+            case "bias_and_mask":
+                return scores + ((1.0 - mask[:, None, None, :].to(torch.float32)) * -10000.0 + self.by_distance(length))
+            case "bias_by_key":
+                return self.masked(scores + torch.arange(length)[None, None, None, :] * 0.1, mask, ids, "additive")
+            case "twice":
+                return self.masked(self.masked(scores, mask, ids, "additive"), mask, ids, "additive")
             case "weak":
                 return scores + (1.0 - mask[:, None, None, :].to(torch.float32)) * -5.0
             case "ids":
@@ -118,6 +132,8 @@ class Encoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Any:
         x = self.embed(ids)
+        if self.form("padding", "kept") == "zeroed":
+            x = x * mask[:, :, None].to(torch.float32)
         x = self.norm(self.norm2, x + self.attend(x, mask, ids))
         x = self.norm(self.norm2, x + self.fc2(self.gelu(self.fc1(x))))
         weights = mask[:, :, None].to(torch.float32)

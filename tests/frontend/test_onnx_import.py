@@ -52,6 +52,10 @@ def _check(proto: onnx.ModelProto, rng: np.random.Generator) -> Graph:
         {"mask": "finfo"},
         {"mask": "fill"},
         {"mask": "square"},
+        {"mask": "bias"},
+        {"mask": "bias_alone"},
+        {"mask": "bias_and_mask"},
+        {"padding": "zeroed"},
         {"scale": "division"},
         {"scale": "query"},
         {"scale": "split"},
@@ -117,9 +121,10 @@ def test_emitted_ops() -> None:
     ("form", "reason"),
     [
         ("causal", "it hides keys that attention_mask does not"),
-        ("bias", "something other than 0"),
+        ("bias_by_key", "depends on more than their distance"),
+        ("twice", "a second mask or position bias"),
         ("weak", "it does not hide the keys"),
-        ("ids", "no pattern takes it on Input"),
+        ("ids", "it hides keys that attention_mask does not"),
         ("none", "does not reach these scores"),
     ],
 )

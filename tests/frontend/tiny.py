@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,44 +14,63 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from fastcpu.frontend import families
+from fastcpu.frontend.families import FAMILIES, OUTPUTS
+
 Feeds = dict[str, NDArray[Any]]
 
-TASKS = ("Model", "ForQuestionAnswering", "ForSequenceClassification", "ForTokenClassification")
-ARCHITECTURES = tuple(family + task for family in ("Bert", "DistilBert") for task in TASKS)
+ARCHITECTURES = tuple(family.name + ending for family in FAMILIES for ending in OUTPUTS)
 VOCABULARY = 100
+POSITIONS = 40
+"""Tokens that every model takes; those whose positions begin behind a padding id have as many rows more."""
+
+_SIZES: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "max_position_embeddings": POSITIONS,
+}  # fmt: skip
+_BEHIND_PADDING = _SIZES | {"pad_token_id": 1, "max_position_embeddings": POSITIONS + 2}
+_CONFIGS: dict[str, dict[str, Any]] = {
+    "Bert": _SIZES,
+    "Camembert": _BEHIND_PADDING | {"type_vocab_size": 1},
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": POSITIONS},
+    "Electra": _SIZES | {"embedding_size": 16},
+    "MPNet": _BEHIND_PADDING,
+    "Roberta": _BEHIND_PADDING | {"type_vocab_size": 2},
+    "XLMRoberta": _BEHIND_PADDING | {"type_vocab_size": 1},
+}
 
 
 @cache
 def model(architecture: str, seed: int = 0) -> Any:
     """2 layers, hidden 32, 2 heads; every weight random, biases and norms too."""
-    if architecture.startswith("DistilBert"):
-        config: Any = transformers.DistilBertConfig(
-            vocab_size=VOCABULARY,
-            dim=32,
-            n_layers=2,
-            n_heads=2,
-            hidden_dim=64,
-            max_position_embeddings=40,
-            num_labels=3,
-        )
-    else:
-        config = transformers.BertConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=40,
-            num_labels=3,
-        )
-    if "QuestionAnswering" in architecture:
-        config.num_labels = 2
+    split = families.split(architecture)
+    assert split is not None, architecture
+    kind = getattr(transformers, architecture)
+    labels = 2 if "QuestionAnswering" in architecture else 3
+    config = kind.config_class(vocab_size=VOCABULARY, num_labels=labels, **_CONFIGS[split[0].name])
     torch.manual_seed(seed)
-    built = getattr(transformers, architecture)(config).eval()
+    built = kind(config).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.15)
     return built
+
+
+def sentence_transformer(path: Path, pooling: dict[str, Any], modules: tuple[str, ...], architecture: str) -> None:
+    """A directory of sentence-transformers with these modules and this configuration of the pooling."""
+    model(architecture).save_pretrained(path)
+    listed = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "" if i == 0 else f"{i}_{kind}",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for i, kind in enumerate(modules)
+    ]
+    (path / "modules.json").write_text(json.dumps(listed))
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | pooling))
 
 
 def feeds(rng: np.random.Generator, lengths: tuple[int, ...] = (11, 4, 1, 9), holes: bool = True) -> Feeds:

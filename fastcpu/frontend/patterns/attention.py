@@ -9,7 +9,19 @@ import numpy as np
 
 from fastcpu.frontend.patterns import mask
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
-from fastcpu.frontend.symbols import Array, Context, Grid, Heads, Probabilities, Scores, Symbol
+from fastcpu.frontend.symbols import (
+    Array,
+    Constant,
+    Context,
+    Grid,
+    Heads,
+    Probabilities,
+    Probe,
+    Probed,
+    Scores,
+    Symbol,
+    probed,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,8 +43,8 @@ def _scale(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         factor = 1 / number if node.op_type == "Div" else number
         if isinstance(x, Heads):
             return [replace(x, factor=x.factor * factor) if x.grid is None else replace(x, after=x.after * factor)]
-        if x.masked:
-            ctx.miss("attention", node, "scores are scaled after they were masked")
+        if x.masked or x.bias is not None:
+            ctx.miss("attention", node, "scores are scaled after a mask or a position bias was added")
             return None
         grid = None if x.grid is None else Grid(x.grid.scale * factor, x.grid.zero_point)
         return [replace(x, scale=x.scale * factor, grid=grid)]
@@ -62,22 +74,25 @@ def _product(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     return None
 
 
-def _masked(ctx: Import, node: ir.Node, scores: Scores, addends: tuple[Array, ...]) -> list[Symbol] | None:
-    reason = "the scores are masked twice" if scores.masked else mask.objection(ctx, addends, scores.query.heads)
-    if reason is not None:
-        ctx.miss("attention", node, f"the mask cannot be dropped: {reason}")
+def _added(ctx: Import, node: ir.Node, scores: Scores, addend: Constant | Probed) -> list[Symbol] | None:
+    """Scores plus a mask, a position bias or both."""
+    found = mask.read(ctx, addend, scores.query.heads, node.outputs[0].name or node.op_type)
+    if isinstance(found, str):
+        ctx.miss("attention", node, f"what is added to scores is no mask of padding: {found}")
         return None
-    return [replace(scores, masked=True)]
+    if (found.hides_padding and scores.masked) or (found.bias is not None and scores.bias is not None):
+        ctx.miss("attention", node, "a second mask or position bias is added to scores")
+        return None
+    return [replace(scores, masked=scores.masked or found.hides_padding, bias=scores.bias or found.bias)]
 
 
 def _add(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     for scores, other in either_order(inputs):
         if isinstance(scores, Scores):
-            addends = ctx.arrays(other)
-            if addends is None:
+            if not isinstance(other, Constant | Probed):
                 ctx.miss("attention", node, "the mask depends on more than attention_mask and shapes")
                 return None
-            return _masked(ctx, node, scores, addends)
+            return _added(ctx, node, scores, other)
     return None
 
 
@@ -88,12 +103,16 @@ def _where(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     scores, other, keep = (on_true, on_false, True) if isinstance(on_true, Scores) else (on_false, on_true, False)
     if not isinstance(scores, Scores):
         return None
-    conditions, replacements = ctx.arrays(condition), ctx.arrays(other)
-    if conditions is None or replacements is None:
+    if not isinstance(condition, Constant | Probed) or not isinstance(other, Constant | Probed):
         ctx.miss("attention", node, "the mask depends on more than attention_mask and shapes")
         return None
-    pairs = zip(conditions, replacements, strict=True)
-    return _masked(ctx, node, scores, tuple(np.where(np.asarray(c) == keep, np.float32(0), r) for c, r in pairs))
+    decides, replaces = condition.at, other.at
+    padding_ids = [s.padding_id for s in (condition, other) if isinstance(s, Probed) and s.padding_id is not None]
+
+    def addend(probe: Probe) -> Array:
+        return np.where(np.asarray(decides(probe)) == keep, np.float32(0), replaces(probe))
+
+    return _added(ctx, node, scores, probed(addend, next(iter(padding_ids), None)))
 
 
 def _softmax(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcpu.errors import GraphError
-from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Activation, Array, Constant, Input, Probe, Probed, Shape, Symbol
+from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
+from fastcpu.frontend.symbols import Activation, Array, Constant, Input, Probe, Probed, Shape, Symbol, probed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -60,7 +60,7 @@ def _gather(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
 
 
 def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | None) -> list[Symbol] | None:
-    """Rows for indices that depend on shapes only: a constant row, or one row per position."""
+    """Rows for indices that depend on shapes and padding only: a constant row, or one row per position."""
     if not isinstance(index, Probed):
         return None
     channels = table.array.shape[1]
@@ -70,18 +70,41 @@ def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | 
     if not (all(batched) or all(shape == (1, p.sequence) for shape, p in zip(shapes, ctx.probes, strict=True))):
         return None
     part = EmbeddingSum((), channels, ctx.path(node), batched=all(batched))
-    first, rows = int(arrays[0].reshape(-1)[0]), table.array.shape[0]
+    first, rows = min(int(a.min()) for a in arrays), table.array.shape[0]
     constant = all((a == first).all() for a in arrays)
     if not (-rows if constant else 0) <= first < rows:
         ctx.miss("embedding", node, f"row {first} of a table of {rows}")
         return None
     if constant:
         return [replace(part, row=table.array[first])]
-    if not all((a == first + np.arange(a.shape[-1])).all() for a in arrays):
-        ctx.miss("embedding", node, "positions are not consecutive numbers")
+    if not all((a == first + _positions(p, index.padding_id)).all() for a, p in zip(arrays, ctx.probes, strict=True)):
+        what = "consecutive numbers" if index.padding_id is None else "those that padding tokens leave"
+        ctx.miss("embedding", node, f"positions are not {what}")
+        return None
+    if not ctx.builder.number_positions(index.padding_id, rows - first):
+        ctx.miss("embedding", node, "positions are counted in two ways")
         return None
     # The runtime counts positions from 0: row 0 of its table is the first that the file uses.
     return [replace(part, terms=(("positions", _from_row(table, first)),))]
+
+
+def _positions(probe: Probe, padding_id: int | None) -> Array:
+    """What ``unpad`` writes as positions, [batch or 1, sequence]."""
+    if padding_id is None:
+        return np.arange(probe.sequence)[None]
+    others = ~probe.padding
+    return np.asarray(np.cumsum(others, axis=1) * others)
+
+
+def _which_are_padding(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    """Token ids that are compared with one number: that of the padding token."""
+    for ids, other in either_order(inputs):
+        number = ctx.integers(other)
+        if isinstance(ids, Input) and ids.role == "ids" and number is not None:
+            if len(number) == 1 and number[0] >= 0:
+                return [probed(lambda probe: probe.padding, number[0])]
+            ctx.miss("embedding", node, f"'{ids.name}' is compared with {number}")
+    return None
 
 
 def _from_row(table: Constant, first: int) -> Constant:
@@ -103,10 +126,12 @@ def _sum(a: EmbeddingSum, b: EmbeddingSum) -> EmbeddingSum:
 def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     if node.op_type == "Gather":
         return _gather(ctx, node, inputs)
+    if node.op_type == "Equal":
+        return _which_are_padding(ctx, node, inputs)
     a, b = inputs[0], inputs[1]
     if isinstance(a, EmbeddingSum) and isinstance(b, EmbeddingSum) and a.channels == b.channels:
         return [_sum(a, b)]
     return None
 
 
-PATTERN = Pattern("embedding", frozenset({"Gather", "Add"}), match)
+PATTERN = Pattern("embedding", frozenset({"Gather", "Equal", "Add"}), match)

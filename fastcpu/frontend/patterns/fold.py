@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcpu.frontend.evaluate import Evaluator
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
-from fastcpu.frontend.symbols import Constant, Probed, Symbol
+from fastcpu.frontend.symbols import Array, Constant, Probe, Probed, Symbol, probed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,15 +24,18 @@ _NEVER = frozenset(
 
 
 def _shape(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
-    shapes = ctx.shapes(inputs[0])
-    if shapes is None:
+    source = inputs[0]
+    if source is None or ctx.shapes(source) is None:
         ctx.miss("fold", node, "the shape of its input is unknown")
         return None
     start, end = node.attributes.get("start"), node.attributes.get("end")
     part = slice(None if start is None else start.as_int(), None if end is None else end.as_int())
-    if node.op_type == "Size":
-        return [Probed(tuple(np.array(int(np.prod(shape)), np.int64) for shape in shapes))]
-    return [Probed(tuple(np.array(shape[part], np.int64) for shape in shapes))]
+
+    def sizes(probe: Probe) -> Array:
+        shape = source.shape(probe) or ()
+        return np.array(int(np.prod(shape)) if node.op_type == "Size" else shape[part], np.int64)
+
+    return [probed(sizes)]
 
 
 def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
@@ -38,30 +43,44 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape(ctx, node, inputs)
-    given = [symbol for symbol in inputs if symbol is not None]
-    if not all(isinstance(symbol, Constant | Probed) for symbol in given) or _is_table_lookup(node, inputs):
+    given = [symbol for symbol in inputs if isinstance(symbol, Constant | Probed)]
+    if len(given) < sum(symbol is not None for symbol in inputs) or _is_position_lookup(ctx, node, inputs):
+        return None
+    padding_ids = {symbol.padding_id for symbol in given if isinstance(symbol, Probed)} - {None}
+    if len(padding_ids) > 1:
+        ctx.miss("fold", node, f"it depends on where several token ids stand: {sorted(map(str, padding_ids))}")
         return None
     try:
         evaluator = Evaluator(node, ctx.opset)
     except RuntimeError as error:  # onnx has no reference implementation of every operator in every opset
         ctx.miss("fold", node, str(error))
         return None
+
+    @cache
+    def outputs(probe: Probe) -> list[Array]:
+        return evaluator([s.at(probe) if isinstance(s, Constant | Probed) else None for s in inputs])
+
     if all(isinstance(symbol, Constant) for symbol in given):
-        arrays = evaluator([symbol.array if isinstance(symbol, Constant) else None for symbol in inputs])
-        return [Constant(array, _origin(node, given)) for array in arrays]
-    columns = [ctx.arrays(symbol) for symbol in inputs]
-    runs = [evaluator([None if column is None else column[i] for column in columns]) for i in range(len(ctx.probes))]
-    return [Probed(tuple(arrays)) for arrays in zip(*runs, strict=True)]
+        return [Constant(array, _origin(node, given)) for array in outputs(ctx.probes[0])]
+    padding_id = next(iter(padding_ids), None)
+    count = len(outputs(ctx.probes[0]))
+    return [probed(partial(_nth, outputs, number), padding_id) for number in range(count)]
 
 
-def _is_table_lookup(node: ir.Node, inputs: Inputs) -> bool:
+def _nth(outputs: Callable[[Probe], list[Array]], number: int, probe: Probe) -> Array:
+    return outputs(probe)[number]
+
+
+def _is_position_lookup(ctx: Import, node: ir.Node, inputs: Inputs) -> bool:
     """True for rows of an embedding table by position, which are left to the pattern of embeddings."""
-    if node.op_type != "Gather" or not isinstance(inputs[1], Probed):
+    if node.op_type != "Gather" or not isinstance(inputs[1], Probed) or ctx.axis(node, 2, 0) != 0:
         return False
-    return isinstance(inputs[0], Constant) and inputs[0].array.ndim == 2 and inputs[0].array.dtype.kind == "f"
+    if not isinstance(inputs[0], Constant) or inputs[0].array.ndim != 2 or inputs[0].array.dtype.kind != "f":
+        return False
+    return any(ctx.same_shape(inputs[1], *shape) for shape in (("s",), (1, "s"), ("b", "s")))
 
 
-def _origin(node: ir.Node, given: list[Symbol]) -> str:
+def _origin(node: ir.Node, given: Sequence[Symbol]) -> str:
     """The name for messages: that of the one array which ``node`` rearranges, or its own output's."""
     if len(given) == 1 and isinstance(given[0], Constant):
         return given[0].name

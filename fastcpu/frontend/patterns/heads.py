@@ -126,7 +126,8 @@ def emit(ctx: Import, context: Context) -> Activation:
     else:
         attrs |= {"scale": parts["q"].factor * parts["k"].factor * scores.scale, "causal": False}
         op = "attention"
-    result = ctx.builder.attention(op, probabilities.name, inputs, value.heads * value.head_dim, **attrs)
+    channels = value.heads * value.head_dim
+    result = ctx.builder.attention(op, probabilities.name, inputs, channels, scores.bias, **attrs)
     for grid in context.grids:
         result = result if result.grid == grid else replace(ctx.builder.f32(result), grid=grid)
     return result

@@ -110,7 +110,7 @@ def _on_grid(ctx: Import, node: ir.Node, x: Symbol, grid: Grid) -> Symbol | None
         scaled = isinstance(x, Heads) and x.after != 1.0
         if x.grid == grid and not scaled:
             return x
-        if x.grid is not None or scaled or (isinstance(x, Scores) and x.masked):
+        if x.grid is not None or scaled or (isinstance(x, Scores) and (x.masked or x.bias)):
             ctx.miss("qdq", node, "a second quantization point on the same queries, keys, values or scores")
             return None
         return replace(x, grid=grid)
