@@ -80,6 +80,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
     max_length: int | None = None,
+    per_token: bool = False,
     threads: int = 0,
     notes: Mapping[str, Any] | None = None,
     accept: Callable[[Path], None] | None = None,
@@ -102,6 +103,9 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             ``unstructured``.
         only, ignore: globs of the names of linears to prune and quantize, or to leave alone.
         max_length: calibration texts are cut to this many tokens, 128 by default.
+        per_token: for an .onnx file whose activations are quantized at run time by DynamicQuantizeLinear, with one
+            scale for a whole batch and its padding: gives every token a scale of its own, as ``dynamic`` does. Such a
+            file is refused otherwise, since its answers depend on what else is in a batch.
         threads: threads for calibration; 0 uses all CPUs available to this process.
         notes: further entries of report.json, which JSON must be able to hold.
         accept: called with the complete directory before it takes its place at ``out``; it may add to report.json, and
@@ -134,12 +138,12 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     observer, pattern, max_length = observer or OBSERVER, pattern or PATTERN, max_length or MAX_LENGTH
     source = _source_directory(model)
     trace = Trace()
-    graph = frontend.load(model, trace)
+    graph = frontend.load(model, trace, per_token)
     pruned = [] if sparsity is None else prune_graph(graph, sparsity, pattern=pattern, only=only, ignore=ignore)
     batches = None if calibration is None else list(calibration_batches(calibration, graph, source, max_length))
     graph, record = _quantize(graph, quantize, batches, observer, Selection(tuple(only), tuple(ignore)), threads)
     layers = _layers(graph, pruned)
-    if record is not None:
+    if record is not None or any(value.dtype == "u8" for value in graph.values.values()):
         passes.run(graph, trace, passes.PASSES_AFTER_QUANTIZATION)
     report = dict(notes or {}) | {
         "source": str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
@@ -151,6 +155,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             "pattern": pattern if sparsity is not None else None,
             "only": list(only),
             "ignore": list(ignore),
+            "per_token": per_token,
         },
         "layers": layers,
         "ranges": {} if record is None else record.ranges,

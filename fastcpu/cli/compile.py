@@ -58,6 +58,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--ignore", action="extend", nargs="+", default=[], metavar="GLOB", help="leave these linears alone"
     )
     parser.add_argument("--max-length", type=int, metavar="N", help="cut calibration texts to N tokens (default: 128)")
+    parser.add_argument(
+        "--per-token",
+        action="store_true",
+        help="each token gets its own scale where an .onnx file quantizes whole batches with DynamicQuantizeLinear",
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: all available CPUs)")
     parser.add_argument("--json", type=path_argument, metavar="F", help="write what was done to a file")
 
@@ -84,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         only=args.only,
         ignore=args.ignore,
         max_length=args.max_length,
+        per_token=args.per_token,
         threads=args.threads,
     )
     files = {path.name: path.stat().st_size for path in sorted(args.out.iterdir()) if path.is_file()}

@@ -21,10 +21,19 @@ def _unpad(e: Emitter, node: Node) -> None:
         e.bind(value, array)
 
 
+def _rows(e: Emitter, table: Tensor, index: str, name: str) -> str:
+    """Rows of a table; in the int8 forms, the codes of an s8 table times their scales."""
+    if table.scale is None or e.form == "fp32":
+        return e.op("Gather", [e.constant(table.name, dequantized(table)), index], name)
+    codes = e.op("Gather", [e.constant(f"{table.name}.codes", table.data), index], f"{name}.codes")
+    scale = e.op("Gather", [e.constant(f"{table.name}.scale", table.scale[:, None]), index], f"{name}.scale")
+    return e.op("Mul", [e.op("Cast", [codes], f"{name}.steps", to=onnx.TensorProto.FLOAT), scale], name)
+
+
 def _embedding(e: Emitter, node: Node) -> None:
     total = ""
     for i, value in enumerate(node.inputs):
-        rows = e.op("Gather", [e.f32_tensor(node, f"table{i}"), e.real(value)], f"{node.name}.rows{i}")
+        rows = _rows(e, e.tensor(node, f"table{i}"), e.real(value), f"{node.name}.rows{i}")
         total = e.op("Add", [total, rows], f"{node.name}.sum{i}") if total else rows
     e.write(node.outputs[0], total)
 

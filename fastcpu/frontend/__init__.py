@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(model: torch.nn.Module | str | os.PathLike[str], trace: Trace | None = None) -> Graph:
-    """The graph of ``model``: f32, int8 where an .onnx file quantizes. ``trace`` is told why patterns did not match."""
+def load(model: torch.nn.Module | str | os.PathLike[str], trace: Trace | None = None, per_token: bool = False) -> Graph:
+    """The graph of ``model``: f32, int8 where an .onnx file quantizes. ``trace`` is told why patterns did not match.
+
+    ``per_token`` gives every token a scale of its own where an .onnx file has a DynamicQuantizeLinear, whose one scale
+    for a whole batch the runtime cannot have.
+    """
+    if per_token and not (isinstance(model, str | os.PathLike) and Path(model).suffix == ".onnx"):
+        raise InputError("per_token is for .onnx files with DynamicQuantizeLinear")
     if isinstance(model, str | os.PathLike):
         path = Path(model)
         if path.is_dir():
@@ -34,7 +40,7 @@ def load(model: torch.nn.Module | str | os.PathLike[str], trace: Trace | None = 
             raise InputError(f"{path}: neither a directory nor an .onnx file")
         from fastcpu.frontend import onnx_import
 
-        return onnx_import.import_file(path, trace)
+        return onnx_import.import_file(path, trace, per_token)
     if hasattr(model, "state_dict") and hasattr(model, "forward"):
         from fastcpu.frontend import torch_export
 

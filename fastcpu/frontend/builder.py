@@ -26,7 +26,7 @@ class Builder:
         self._unpad: dict[str, str] = {}
         self._emitted: dict[tuple[str, Grid | str], str] = {}
         self._without_bias: dict[str, Node] = {}
-        self._stored: dict[tuple[tuple[int, ...], bytes], str] = {}
+        self._stored: dict[tuple[tuple[int, ...], str, bytes], str] = {}
         self._padding_id: int | None = None
         self.longest: int | None = None
         """How many tokens the position tables allow; None without any."""
@@ -63,12 +63,16 @@ class Builder:
         name = name if name not in self.graph.tensors else self.unique(f"{name}.copy")
         return self.graph.add_tensor(Tensor(name, data, scales))
 
-    def _shared(self, name: str, data: Array, origin: str) -> str:
-        """Store an f32 constant, or find one with the same contents: a decoder may be tied to a table, layers alike."""
-        data = np.ascontiguousarray(data, np.float32)
-        key = (data.shape, hashlib.blake2b(data.data, digest_size=16).digest())
+    def _shared(self, name: str, data: Array, origin: str, scale: Array | None = None) -> str:
+        """Store a matrix, or find one with the same contents: a decoder may be tied to a table, layers alike."""
+        data = np.ascontiguousarray(data, np.int8 if scale is not None else np.float32)
+        parts = [data] if scale is None else [data, np.ascontiguousarray(scale, np.float32)]
+        digest = hashlib.blake2b(digest_size=16)
+        for part in parts:
+            digest.update(part.data)
+        key = (data.shape, str(data.dtype), digest.digest())
         if key not in self._stored:
-            self._stored[key] = self.tensor(name, data, origin)
+            self._stored[key] = self.tensor(name, data, origin, scale)
         return self._stored[key]
 
     def node(
@@ -130,12 +134,14 @@ class Builder:
 
     # ---- ops ----
 
-    def embedding(self, name: str, terms: Sequence[tuple[str, Array, str]], channels: int) -> Activation:
-        """The sum of rows of ``terms``: (token value, table, name of the table in the file)."""
+    def embedding(self, name: str, terms: Sequence[tuple[str, Array, str, Array | None]], channels: int) -> Activation:
+        """The sum of rows of ``terms``: (token value, table, name of the table in the file, scale per row if s8)."""
         name = self.unique(name)
-        tables = {f"table{i}": self._shared(origin, table, origin) for i, (_, table, origin) in enumerate(terms)}
+        tables = {
+            f"table{i}": self._shared(origin, table, origin, scale) for i, (_, table, origin, scale) in enumerate(terms)
+        }
         value = self.value(f"{name}.out", "tokens", channels)
-        self.node("embedding", name, [self._unpad[key] for key, _, _ in terms], [value], tables)
+        self.node("embedding", name, [self._unpad[key] for key, *_ in terms], [value], tables)
         return Activation(value, "tokens", channels)
 
     def layernorm(self, name: str, x: Activation, gamma: Constant, beta: Constant, epsilon: float) -> Activation:
@@ -149,19 +155,22 @@ class Builder:
         self.node("layernorm", name, [self.f32(x).value], [value], tensors, epsilon=epsilon, residual=False)
         return replace(x, value=value, grid=None)
 
-    def linear(self, name: str, x: Activation, weight: Array, origin: str, scale: Array | None = None) -> Activation:
-        """``weight`` is [N, K]: f32, or s8 with ``scale`` [N] for an input with a grid. No bias until ``add_bias``."""
+    def linear(
+        self, name: str, x: Activation, weight: Array, origin: str, scale: Array | None = None, dynamic: bool = False
+    ) -> Activation:
+        """``weight`` is [N, K]: f32, or s8 with ``scale`` [N] for an input with a grid. No bias until ``add_bias``.
+
+        With ``dynamic``, an input without a grid is quantized with a scale per token.
+        """
         name = self.unique(name)
         outputs = weight.shape[0]
         tensors = {
-            "weight": self._shared(f"{name}.weight", weight, origin)
-            if scale is None
-            else self.tensor(f"{name}.weight", weight, origin, scale),
+            "weight": self._shared(f"{name}.weight", weight, origin, scale),
             "bias": self.tensor(f"{name}.bias", np.zeros(outputs, np.float32), origin),
         }
         value = self.value(f"{name}.product", x.space, outputs)
-        source = self.f32(x).value if scale is None else self.u8(x)
-        self._without_bias[value] = self.node("linear", name, [source], [value], tensors, activation="none")
+        sources = self.dynamic(x) if dynamic else [self.f32(x).value if scale is None else self.u8(x)]
+        self._without_bias[value] = self.node("linear", name, sources, [value], tensors, activation="none")
         return Activation(value, x.space, outputs)
 
     def add_bias(self, x: Activation, bias: Constant) -> Activation | None:
@@ -255,6 +264,18 @@ class Builder:
             self.node("quantize", name, [x.value], [value])
             self._emitted[key] = value
         return self._emitted[key]
+
+    def dynamic(self, x: Activation) -> list[str]:
+        """The u8 value of ``x`` with a scale per token, and the f32 value of these scales."""
+        key = (x.value, "quantize.dynamic")
+        if key not in self._emitted:
+            scale = self.value(f"{x.value}.scale", x.space, 1)
+            codes = Value(self.unique(f"{x.value}.u8"), "u8", x.space, x.channels, dynamic_scale=scale)
+            self._emitted[key] = self.graph.add_value(codes)
+            self.node("quantize", self.unique(f"{x.value}.quantize"), [x.value], [codes.name, scale])
+        codes = self.graph.values[self._emitted[key]]
+        assert codes.dynamic_scale is not None, codes.name
+        return [codes.name, codes.dynamic_scale]
 
     def _fake_quant(self, x: Activation, bias: Constant | None) -> Activation:
         if x.grid is None:

@@ -20,6 +20,9 @@ class Import:
     opset: int
     trace: Trace
     prefix: str = ""
+    per_token: bool = False
+    """Whether DynamicQuantizeLinear may give every token a scale of its own; ``used_per_token`` once one did."""
+    used_per_token: bool = False
     probes: tuple[Probe, ...] = PROBES
     mask_input: str | None = None
     biases: dict[tuple[int, int], tuple[Symbol, PositionBias]] = field(default_factory=dict)

@@ -25,8 +25,16 @@ OPSETS = range(13, 22)
 Role = Literal["ids", "mask", "types"]
 
 
-def import_file(path: Path, trace: Trace | None = None) -> Graph:
-    """The graph of an .onnx file: f32, or int8 with QuantizeLinear and DequantizeLinear."""
+def import_file(path: Path, trace: Trace | None = None, per_token: bool = False) -> Graph:
+    """The graph of an .onnx file: f32, or int8 as it quantizes.
+
+    ``per_token`` gives every token a scale of its own where the file has a DynamicQuantizeLinear of the whole batch.
+
+    Raises:
+        InputError: no such file, or ``per_token`` for a file that has no DynamicQuantizeLinear.
+        FileFormatError: not a readable ONNX file.
+        GraphError: what the runtime cannot express.
+    """
     import onnx_ir as ir
 
     try:
@@ -37,17 +45,21 @@ def import_file(path: Path, trace: Trace | None = None) -> Graph:
         raise FileFormatError(f"{path}: not a readable ONNX file ({error})") from error
     if not model.opset_imports:  # protobuf reads an empty file, and many a file that is none of its own
         raise FileFormatError(f"{path}: {'an empty file' if path.stat().st_size == 0 else 'not an ONNX model'}")
-    return import_model(model, path.stem, trace)
+    return import_model(model, path.stem, trace, per_token=per_token)
 
 
-def import_proto(proto: onnx.ModelProto, name: str, prefix: str = "", trace: Trace | None = None) -> Graph:
+def import_proto(
+    proto: onnx.ModelProto, name: str, prefix: str = "", trace: Trace | None = None, per_token: bool = False
+) -> Graph:
     """The graph of an ONNX model in memory; ``prefix`` is dropped from the front of module paths."""
     import onnx_ir as ir
 
-    return import_model(ir.from_proto(proto), name, trace, prefix)
+    return import_model(ir.from_proto(proto), name, trace, prefix, per_token)
 
 
-def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix: str = "") -> Graph:
+def import_model(
+    model: ir.Model, name: str, trace: Trace | None = None, prefix: str = "", per_token: bool = False
+) -> Graph:
     """The graph of an onnx-ir model, after the passes."""
     from onnx_ir.passes.common import IdentityEliminationPass, InlinePass, RemoveUnusedNodesPass
 
@@ -64,15 +76,28 @@ def import_model(model: ir.Model, name: str, trace: Trace | None = None, prefix:
     except Exception as error:  # a function that calls itself, an Identity without input
         raise GraphError(f"the graph is malformed: {error}") from error
     trace = trace or Trace()
-    ctx = Import(Builder(name), opset, trace, prefix)
+    ctx = Import(Builder(name), opset, trace, prefix, per_token)
     symbols = _inputs(ctx, model.graph)
     for node in model.graph:
         _visit(ctx, node, symbols)
     _outputs(ctx, model.graph, symbols)
+    if per_token and not ctx.used_per_token:
+        raise InputError(f"per_token is for files with DynamicQuantizeLinear; {name} has none")
     graph = ctx.builder.graph
     verify.check(graph)
     passes.run(graph, trace)
+    _store_zeros_as_blocks(graph)
     return graph
+
+
+def _store_zeros_as_blocks(graph: Graph) -> None:
+    """Put s8 weights that nothing but linears read into the smaller encoding."""
+    from fastcpu.quantize.weights import encoded
+
+    tables = {name for node in graph.nodes if node.op == "embedding" for name in node.tensors.values()}
+    for name, tensor in graph.tensors.items():
+        if tensor.scale is not None and name not in tables:
+            graph.tensors[name] = encoded(tensor)
 
 
 # ---- inputs ----

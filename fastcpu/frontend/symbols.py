@@ -248,16 +248,17 @@ class Derived(Symbol):
     """What a pooling makes of an activation on the way.
 
     ``first_token``: the first token with its axis kept, [batch, 1, channels]; ``masked_tokens``: tokens times mask;
-    ``token_sum``: their sum, [batch, channels]; ``norm``: the Euclidean length over the channels.
+    ``token_sum``: their sum, [batch, channels]; ``kept_tokens``: tokens, with something very low in the place of
+    padding; ``norm``: the Euclidean length over the channels.
     """
 
     source: Activation
-    kind: Literal["first_token", "masked_tokens", "token_sum", "norm"]
+    kind: Literal["first_token", "masked_tokens", "token_sum", "kept_tokens", "norm"]
 
     def shape(self, probe: Probe) -> Shape | None:
         if self.kind == "first_token":
             return (probe.batch, 1, self.source.channels)
-        return self.source.shape(probe) if self.kind == "masked_tokens" else None
+        return self.source.shape(probe) if self.kind in ("masked_tokens", "kept_tokens") else None
 
     def emit(self, _ctx: Import, /) -> Activation | None:
         """A mask leaves real tokens as they are, and there are no others."""

@@ -38,6 +38,20 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def dynamic_onnx(tmp_path: Path) -> Path:
+    """An .onnx file as ONNX Runtime quantizes it dynamically."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    import onnx
+
+    from fastcpu.frontend import torch_export
+
+    source, path = tmp_path / "f32.onnx", tmp_path / "dynamic.onnx"
+    onnx.save(torch_export.to_onnx(tiny.model("BertForSequenceClassification")), source)
+    quantization.quantize_dynamic(source, path)
+    return path
+
+
+@pytest.fixture
 def texts(tmp_path: Path) -> Path:
     path = tmp_path / "texts.txt"
     path.write_text("a b c d e\n\nf g h\nx y z a b c\n", encoding="utf-8")
@@ -83,6 +97,18 @@ def test_dynamic_and_only(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "out"
     assert main(["compile", str(bert), "-o", str(out), "--quantize", "dynamic", "--only", "*intermediate*"]) == 0
     assert "14 linears: 12 f32, 2 dense int8" in capsys.readouterr().out
+
+
+def test_a_file_that_quantizes_whole_batches(
+    dynamic_onnx: Path, tmp_path: Path, failure: Failure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compile", str(dynamic_onnx), "-o", str(tmp_path / "out")]
+    assert "--per-token" in failure(arguments)
+    assert main([*arguments, "--per-token"]) == 0
+    assert "14 linears: 14 dense int8" in capsys.readouterr().out
+    assert failure(["compile", str(dynamic_onnx.parent), "-o", str(tmp_path / "other"), "--per-token"]) == (
+        "per_token is for .onnx files with DynamicQuantizeLinear"
+    )
 
 
 def test_overwrite_replaces_a_model(bert: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fastcpu import _core
 from fastcpu.errors import InputError, OutputError
 from fastcpu.export.reader import read_graph
 from fastcpu.export.writer import write_model
+from fastcpu.frontend import onnx_import
 from fastcpu.graph.ir import Graph
 from fastcpu.graph.passes import merge_qkv
 from fastcpu.graph.trace import Trace
@@ -99,6 +100,26 @@ def test_int8_models_give_nearly_the_same_answers(head: graphs.Head, scheme: str
     graph = graphs.encoder(head=head)
     prune_graph(graph, 0.5)
     compare(quantized(graph, scheme), form, graphs.batch(12, 20), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "op", ["add", "attention", "embedding", "l2norm", "layernorm", "linear", "pointwise", "pool", "repad", "unpad"]
+)
+def test_f32_exports_can_be_imported(op: str, tmp_path: Path, seed: int) -> None:
+    count = 0
+    for number, graph in enumerate(import_module(f"tests.conformance.cases.{op}").graphs()):
+        if has_quantization_points(graph) or any(node.attrs.get("causal") for node in graph.nodes):
+            continue
+        again = onnx_import.import_proto(to_onnx(graph), graph.name)
+        feeds = conformance_feeds(seed + number)
+        paths = [write_model(each, tmp_path / f"{number}.{i}") for i, each in enumerate((graph, again))]
+        expected, got = (fastcpu.Session(path).run(feeds) for path in paths)
+        for name, array in expected.items():
+            real = [real_rows(each[name], feeds["attention_mask"]) for each in (got, expected)]
+            np.testing.assert_allclose(*real, rtol=0, atol=1e-4, err_msg=name)
+            assert got[name].shape == array.shape
+        count += 1
+    assert count > 0
 
 
 def test_left_padding_and_holes(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def _steps(actual: Any, expected: Any) -> tuple[float, float]:
         ("BertForSequenceClassification", True, False),
         ("DistilBertForTokenClassification", False, True),
         ("DistilBertForQuestionAnswering", True, True),
+        ("MPNetForTokenClassification", False, True),
+        ("RobertaForSequenceClassification", True, False),
     ],
 )
 def test_onnxruntime_quantization(

@@ -17,6 +17,7 @@ from fastcpu.frontend.patterns import (
     fold,
     heads,
     identity,
+    integers,
     layernorm,
     linear,
     pooling,
@@ -28,6 +29,7 @@ from fastcpu.frontend.patterns.pattern import Pattern
 PATTERNS: tuple[Pattern, ...] = (
     qdq.PATTERN,  # before fold, which would lose the integers behind a dequantized weight
     fold.PATTERN,  # constants, shapes and masks; everything below sees at least one runtime value
+    integers.PATTERN,  # before identity and activation: the Casts and Muls of an integer product
     identity.PATTERN,  # before the patterns that give a meaning to Reshape, Slice and Expand
     embedding.PATTERN,
     linear.PATTERN,  # before residual: the Add of a bias

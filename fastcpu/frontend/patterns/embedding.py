@@ -9,7 +9,18 @@ import numpy as np
 
 from fastcpu.errors import GraphError
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern, either_order
-from fastcpu.frontend.symbols import Activation, Array, Constant, Input, Probe, Probed, Shape, Symbol, probed
+from fastcpu.frontend.symbols import (
+    Activation,
+    Array,
+    Constant,
+    Input,
+    Probe,
+    Probed,
+    QuantizedConstant,
+    Shape,
+    Symbol,
+    probed,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,32 +45,101 @@ class EmbeddingSum(Symbol):
         return (probe.batch if self.batched else 1, probe.sequence, self.channels)
 
     def emit(self, ctx: Import) -> Activation:
-        """The embedding op; a constant row is folded into the smallest table."""
+        """The embedding op; what is the same for every token is folded into the smallest table."""
         if not self.terms:
             raise GraphError(f"embedding '{self.name}' is the same for every token")
         smallest = min(range(len(self.terms)), key=lambda i: self.terms[i][1].array.shape[0])
-        terms: list[tuple[str, Array, str]] = []
-        for i, (source, table) in enumerate(self.terms):
-            array = table.array if self.row is None or i != smallest else table.array + self.row
-            terms.append((source, array, table.name.removeprefix(ctx.prefix)))
+        row = np.float32(0) if self.row is None else self.row
+        stored: list[tuple[Array, Array | None]] = []
+        for i, (_, table) in enumerate(self.terms):
+            rows = None if i == smallest else _integer_rows(table)
+            stored.append((table.array, None) if rows is None else rows[:2])
+            row = row if rows is None else row + rows[2]
+        table = self.terms[smallest][1]
+        rows = _integer_rows(table)
+        whole = rows is None or rows[2] != 0 or np.any(row)
+        stored[smallest] = (table.array + row, None) if whole or rows is None else rows[:2]
+        terms = [
+            (source, data, table.name.removeprefix(ctx.prefix), scale)
+            for (source, table), (data, scale) in zip(self.terms, stored, strict=True)
+        ]
         name = self.name.rpartition(".")[0] or self.name
         return ctx.builder.embedding(name, terms, self.channels)
 
 
+@dataclass(frozen=True, eq=False)
+class IntegerRows(Symbol):
+    """Rows of an integer table before they are scaled: ``codes`` is a sum of one part, over integers."""
+
+    codes: EmbeddingSum
+
+    def shape(self, probe: Probe) -> Shape:
+        return self.codes.shape(probe)
+
+    def scaled(self, scale: Array, zero_point: Array) -> EmbeddingSum:
+        """The real rows. ``scale`` has one number, or one per row of the table [V, 1]; ``zero_point`` has one."""
+
+        def real(codes: Array) -> Array:
+            return (codes.astype(np.int32) - zero_point.astype(np.int32)).astype(np.float32) * scale
+
+        axis = None if scale.size == 1 else 0
+        terms = tuple(
+            (key, Constant(real(t.array), t.name, QuantizedConstant(t.array, scale.reshape(-1), zero_point, axis)))
+            for key, t in self.codes.terms
+        )
+        return replace(
+            self.codes, terms=terms, row=None if self.codes.row is None else real(self.codes.row).reshape(-1)
+        )
+
+
+def _integer_rows(table: Constant) -> tuple[Array, Array, np.float32] | None:
+    """s8 rows, their scales [V] and what is to be added to every number; None for a table that has no such form."""
+    quantized = table.quantized
+    if quantized is None or quantized.axis not in (None, 0) or quantized.zero_point.size != 1:
+        return None
+    if quantized.data.dtype not in (np.int8, np.uint8):
+        return None
+    zero = int(quantized.zero_point.reshape(()))
+    data, scale = quantized.data.astype(np.int16) - zero, quantized.scale.reshape(-1).astype(np.float32)
+    offset = 0
+    if data.min() < -128 or data.max() > 127:  # a zero point in the middle of the range leaves the rest to add
+        middle = 128 if quantized.data.dtype == np.uint8 else 0
+        data, offset = data + (zero - middle), middle - zero
+        if scale.size > 1:
+            return None
+    return data.astype(np.int8), np.broadcast_to(scale, len(data)), np.float32(offset * scale[0])
+
+
 def _gather(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     table, index = inputs[0], inputs[1]
-    if not isinstance(table, Constant) or table.array.ndim != 2 or table.array.dtype.kind != "f":
+    if not isinstance(table, Constant) or table.array.ndim != 2:
+        return None
+    integer = table.array.dtype in (np.int8, np.uint8)
+    if table.array.dtype.kind != "f" and not integer:
         return None
     if ctx.axis(node, 2, 0) != 0:
         ctx.miss("embedding", node, "rows are gathered along another axis than the first")
         return None
-    channels = table.array.shape[1]
     if isinstance(index, Input):
-        return [EmbeddingSum(((index.role, table),), channels, ctx.path(node))]
-    return _gather_probed(ctx, node, table, index)
+        found: EmbeddingSum | None = EmbeddingSum(((index.role, table),), table.array.shape[1], ctx.path(node))
+    else:
+        found = _gather_probed(ctx, node, table, index)
+    return None if found is None else [IntegerRows(found) if integer else found]
 
 
-def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | None) -> list[Symbol] | None:
+def _scaled(rows: IntegerRows, scale: EmbeddingSum) -> EmbeddingSum | None:
+    """Rows of integers times rows of one number each, both by the same index."""
+    if scale.channels != 1 or [key for key, _ in rows.codes.terms] != [key for key, _ in scale.terms]:
+        return None
+    if not scale.terms:
+        return None if scale.row is None else rows.scaled(scale.row, np.zeros(1, np.int8))
+    (_, codes), (_, numbers) = rows.codes.terms[0], scale.terms[0]
+    if scale.row is not None or len(codes.array) != len(numbers.array):
+        return None
+    return rows.scaled(numbers.array, np.zeros(1, np.int8))
+
+
+def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | None) -> EmbeddingSum | None:
     """Rows for indices that depend on shapes and padding only: a constant row, or one row per position."""
     if not isinstance(index, Probed):
         return None
@@ -76,7 +156,7 @@ def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | 
         ctx.miss("embedding", node, f"row {first} of a table of {rows}")
         return None
     if constant:
-        return [replace(part, row=table.array[first])]
+        return replace(part, row=table.array[first])
     if not all((a == first + _positions(p, index.padding_id)).all() for a, p in zip(arrays, ctx.probes, strict=True)):
         what = "consecutive numbers" if index.padding_id is None else "those that padding tokens leave"
         ctx.miss("embedding", node, f"positions are not {what}")
@@ -85,7 +165,7 @@ def _gather_probed(ctx: Import, node: ir.Node, table: Constant, index: Symbol | 
         ctx.miss("embedding", node, "positions are counted in two ways")
         return None
     # The runtime counts positions from 0: row 0 of its table is the first that the file uses.
-    return [replace(part, terms=(("positions", _from_row(table, first)),))]
+    return replace(part, terms=(("positions", _from_row(table, first)),))
 
 
 def _positions(probe: Probe, padding_id: int | None) -> Array:
@@ -112,8 +192,11 @@ def _from_row(table: Constant, first: int) -> Constant:
     if first == 0:
         return table
     quantized = table.quantized
-    if quantized is not None:  # scales per row are of no use to an embedding
-        quantized = replace(quantized, data=quantized.data[first:]) if quantized.axis is None else None
+    if quantized is not None:
+        scale = quantized.scale if quantized.axis is None else quantized.scale[first:]
+        quantized = (
+            replace(quantized, data=quantized.data[first:], scale=scale) if quantized.axis in (None, 0) else None
+        )
     return Constant(table.array[first:], table.name, quantized)
 
 
@@ -128,10 +211,16 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         return _gather(ctx, node, inputs)
     if node.op_type == "Equal":
         return _which_are_padding(ctx, node, inputs)
+    if node.op_type == "Mul":
+        for rows, scale in either_order(inputs):
+            if isinstance(rows, IntegerRows) and isinstance(scale, EmbeddingSum):
+                product = _scaled(rows, scale)
+                return None if product is None else [product]
+        return None
     a, b = inputs[0], inputs[1]
     if isinstance(a, EmbeddingSum) and isinstance(b, EmbeddingSum) and a.channels == b.channels:
         return [_sum(a, b)]
     return None
 
 
-PATTERN = Pattern("embedding", frozenset({"Gather", "Equal", "Add"}), match)
+PATTERN = Pattern("embedding", frozenset({"Gather", "Equal", "Mul", "Add"}), match)

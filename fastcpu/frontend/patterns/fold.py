@@ -23,6 +23,10 @@ _NEVER = frozenset(
 )
 
 
+# What embedding tables hold.
+_TABLES = (np.float16, np.float32, np.float64, np.int8, np.uint8)
+
+
 def _shape(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     source = inputs[0]
     if source is None or ctx.shapes(source) is None:
@@ -75,7 +79,8 @@ def _is_position_lookup(ctx: Import, node: ir.Node, inputs: Inputs) -> bool:
     """True for rows of an embedding table by position, which are left to the pattern of embeddings."""
     if node.op_type != "Gather" or not isinstance(inputs[1], Probed) or ctx.axis(node, 2, 0) != 0:
         return False
-    if not isinstance(inputs[0], Constant) or inputs[0].array.ndim != 2 or inputs[0].array.dtype.kind != "f":
+    table = inputs[0]
+    if not isinstance(table, Constant) or table.array.ndim != 2 or table.array.dtype not in _TABLES:
         return False
     return any(ctx.same_shape(inputs[1], *shape) for shape in (("s",), (1, "s"), ("b", "s")))
 

@@ -1,4 +1,4 @@
-"""Sentence embeddings: the mean over real tokens and division by the Euclidean length."""
+"""Sentence embeddings: the first real token, the mean or maximum over real tokens, division by the Euclidean length."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from fastcpu.frontend.context import Import
+
+_LOWEST = -1e30
+"""What takes the place of padding tokens under a maximum is at most this."""
 
 _LARGEST_EPSILON = 1e-6
 """Clamps of counts and lengths from below that only guard against a division by zero."""
@@ -46,6 +49,10 @@ def _reduce(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
         if tokens is not None and ctx.axes(node, axes_input, 3) == [1] and not keeps:
             return [Derived(tokens, "token_sum")]
         return None
+    if node.op_type == "ReduceMax":
+        tokens = source_of(x, "kept_tokens")
+        pooled = tokens is not None and ctx.axes(node, axes_input, 3) == [1] and not keeps
+        return [ctx.builder.pool("max", tokens)] if tokens is not None and pooled else None
     source = ctx.activation(x)
     if source is None:
         return None
@@ -66,6 +73,35 @@ def _divide(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     return None
 
 
+def _where(ctx: Import, inputs: Inputs) -> list[Symbol] | None:
+    """Real tokens as they are, and something very low in the place of padding; or the other way round."""
+    for keeps, x, other in ((True, inputs[1], inputs[2]), (False, inputs[2], inputs[1])):
+        arrays, number = ctx.arrays(inputs[0]), ctx.scalar(other)
+        if arrays is None or number is None or number > _LOWEST:
+            continue
+        source = ctx.activation(x)
+        real = all(
+            array.ndim == 3 and ((array == keeps) == (probe.mask[:, :, None] != 0)).all()
+            for array, probe in zip(arrays, ctx.probes, strict=True)
+        )
+        if real and source is not None and source.space == "tokens":
+            return [Derived(source, "kept_tokens")]
+    return None
+
+
+def _first_token(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
+    """A GatherND of the first column of each row whose mask is 1."""
+    source, arrays = ctx.activation(inputs[0]), ctx.arrays(inputs[1])
+    batch_dims = node.attributes.get("batch_dims")
+    if source is None or source.space != "tokens" or arrays is None or batch_dims is None or batch_dims.as_int() != 1:
+        return None
+    first = [probe.mask.argmax(axis=1)[:, None] for probe in ctx.probes]
+    if not all(np.array_equal(array, column) for array, column in zip(arrays, first, strict=True)):
+        ctx.miss("pooling", node, "it gathers other tokens than the first real one of each row")
+        return None
+    return [ctx.builder.pool("cls", source)]
+
+
 def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     match node.op_type:
         case "Mul":
@@ -74,7 +110,11 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
                 if isinstance(source, Activation) and source.space == "tokens":
                     return [Derived(source, "masked_tokens")]
             return None
-        case "ReduceSum" | "ReduceL2":
+        case "GatherND":
+            return _first_token(ctx, node, inputs)
+        case "Where":
+            return _where(ctx, inputs)
+        case "ReduceSum" | "ReduceL2" | "ReduceMax":
             return _reduce(ctx, node, inputs)
         case "Div":
             return _divide(ctx, node, inputs)
@@ -86,4 +126,8 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     return [x] if lowest is not None and lowest <= _LARGEST_EPSILON else None
 
 
-PATTERN = Pattern("pooling", frozenset({"Mul", "ReduceSum", "ReduceL2", "Div", "Clip", "Max"}), match)
+PATTERN = Pattern(
+    "pooling",
+    frozenset({"Mul", "ReduceSum", "ReduceL2", "ReduceMax", "Div", "Clip", "Max", "Where", "GatherND"}),
+    match,
+)

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir
 
-from fastcpu.frontend.patterns.embedding import EmbeddingSum
+from fastcpu.frontend.patterns.embedding import EmbeddingSum, IntegerRows
 from fastcpu.frontend.patterns.pattern import Inputs, Pattern
 from fastcpu.frontend.symbols import (
     Activation,
+    Array,
     Constant,
     Context,
     Grid,
     Heads,
     Probabilities,
+    Probe,
     Probed,
     Quantized,
     QuantizedConstant,
     Scores,
     Symbol,
+    probed,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +91,28 @@ def _weight(ctx: Import, node: ir.Node, weight: Constant, inputs: Inputs) -> lis
     return [Constant(values, weight.name, QuantizedConstant(data, wide_scale.reshape(-1), zero, axis))]
 
 
+def _rows(ctx: Import, node: ir.Node, rows: IntegerRows, inputs: Inputs) -> list[Symbol] | None:
+    scale = ctx.constant(inputs[1])
+    zero_point = ctx.constant(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else np.zeros(1, np.int8)
+    if scale is None or zero_point is None or scale.size != 1 or zero_point.size != 1:
+        ctx.miss("qdq", node, "rows of an integer table need one constant scale and zero point")
+        return None
+    return [rows.scaled(scale.astype(np.float32).reshape(()), zero_point.reshape(1))]
+
+
+def _computed(ctx: Import, x: Probed, inputs: Inputs) -> list[Symbol] | None:
+    """What depends on shapes and masks alone, such as a bias by position; onnx evaluates it from opset 19 on only."""
+    scale = ctx.scalar(inputs[1])
+    zero_point = ctx.scalar(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else 0.0
+    if scale is None or zero_point is None:
+        return None
+
+    def real(probe: Probe) -> Array:
+        return np.asarray((x.at(probe).astype(np.int32) - np.int32(zero_point)).astype(np.float32) * np.float32(scale))
+
+    return [probed(real, x.padding_id)]
+
+
 def _on_embedding(ctx: Import, x: EmbeddingSum, grid: Grid) -> Symbol | None:
     """Rows of a table that is on the grid already stay as they are."""
     tables = [table.quantized for _, table in x.terms]
@@ -124,6 +149,10 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     x = inputs[0]
     if isinstance(x, Constant) and node.op_type == "DequantizeLinear":
         return _weight(ctx, node, x, inputs)
+    if isinstance(x, IntegerRows) and node.op_type == "DequantizeLinear":
+        return _rows(ctx, node, x, inputs)
+    if isinstance(x, Probed) and node.op_type == "DequantizeLinear":
+        return _computed(ctx, x, inputs)
     if x is None or isinstance(x, Constant | Probed):
         return None
     dtype = _dtype(ctx, node, inputs)

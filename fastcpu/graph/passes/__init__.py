@@ -29,7 +29,7 @@ PASSES: Passes = (
 PASSES_AFTER_QUANTIZATION: Passes = (
     ("merge_qkv", merge_qkv.run),  # three linears -> one; calibration and the choice of scales need them apart
 )
-"""Of a graph that a scheme of fastcpu.quantize has rewritten."""
+"""Of a graph with u8 values, which a scheme of fastcpu.quantize wrote or a file held."""
 
 
 def run(graph: Graph, trace: Trace | None = None, passes: Passes = PASSES) -> Graph:
