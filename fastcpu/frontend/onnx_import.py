@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastcpu.frontend.context import Import
     from fastcpu.frontend.symbols import Array, Probe, Symbol
 
-OPSETS = range(13, 22)
+OPSETS = range(13, 24)
 
 Role = Literal["ids", "mask", "types"]
 

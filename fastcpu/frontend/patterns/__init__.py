@@ -12,6 +12,7 @@ from __future__ import annotations
 from fastcpu.frontend.patterns import (
     activation,
     attention,
+    attention_op,
     channels,
     embedding,
     fold,
@@ -34,6 +35,7 @@ PATTERNS: tuple[Pattern, ...] = (
     embedding.PATTERN,
     linear.PATTERN,  # before residual: the Add of a bias
     attention.PATTERN,  # scores, mask, softmax and context
+    attention_op.PATTERN,  # all of it in one operator
     heads.PATTERN,  # splitting into heads and merging them
     layernorm.PATTERN,  # the operator, and the form that opsets before 17 write out
     pooling.PATTERN,  # before activation: the Mul by a mask and the Div by a count or a norm

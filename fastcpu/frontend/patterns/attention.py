@@ -74,7 +74,7 @@ def _product(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     return None
 
 
-def _added(ctx: Import, node: ir.Node, scores: Scores, addend: Constant | Probed) -> list[Symbol] | None:
+def added(ctx: Import, node: ir.Node, scores: Scores, addend: Constant | Probed) -> Scores | None:
     """Scores plus a mask, a position bias or both."""
     found = mask.read(ctx, addend, scores.query.heads, node.outputs[0].name or node.op_type)
     if isinstance(found, str):
@@ -83,7 +83,7 @@ def _added(ctx: Import, node: ir.Node, scores: Scores, addend: Constant | Probed
     if (found.hides_padding and scores.masked) or (found.bias is not None and scores.bias is not None):
         ctx.miss("attention", node, "a second mask or position bias is added to scores")
         return None
-    return [replace(scores, masked=scores.masked or found.hides_padding, bias=scores.bias or found.bias)]
+    return replace(scores, masked=scores.masked or found.hides_padding, bias=scores.bias or found.bias)
 
 
 def _add(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
@@ -92,7 +92,8 @@ def _add(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
             if not isinstance(other, Constant | Probed):
                 ctx.miss("attention", node, "the mask depends on more than attention_mask and shapes")
                 return None
-            return _added(ctx, node, scores, other)
+            found = added(ctx, node, scores, other)
+            return None if found is None else [found]
     return None
 
 
@@ -112,7 +113,8 @@ def _where(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     def addend(probe: Probe) -> Array:
         return np.where(np.asarray(decides(probe)) == keep, np.float32(0), replaces(probe))
 
-    return _added(ctx, node, scores, probed(addend, next(iter(padding_ids), None)))
+    found = added(ctx, node, scores, probed(addend, next(iter(padding_ids), None)))
+    return None if found is None else [found]
 
 
 def _softmax(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
@@ -122,10 +124,16 @@ def _softmax(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     if ctx.axis(node, 4) != 3:
         ctx.miss("attention", node, "the softmax is not over the keys")
         return None
+    probabilities = softmax(ctx, node, scores)
+    return None if probabilities is None else [probabilities]
+
+
+def softmax(ctx: Import, node: ir.Node, scores: Scores) -> Probabilities | None:
+    """The probabilities of scores that padding cannot reach."""
     if ctx.mask_input is not None and not scores.masked:
         ctx.miss("attention", node, f"'{ctx.mask_input}' does not reach these scores: padding keys are attended to")
         return None
-    return [Probabilities(scores, ctx.path(node))]
+    return Probabilities(scores, ctx.path(node))
 
 
 def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
