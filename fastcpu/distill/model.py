@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.errors import InputError
@@ -69,29 +69,22 @@ def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.M
     """A copy of the teacher that can be trained, with some of its layers."""
     import torch
 
+    from fastcpu.frontend.torch_export import class_of, set_attention
+
     student = copy.deepcopy(teacher).train()
     for part in student.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # the teacher's outputs, which do not vary, are the targets
-    cast("Any", student).set_attn_implementation("sdpa")
+    set_attention(student, "sdpa")
     if config is not None:
-        parent, name, layers = _layer_list(student)
+        family, ending = class_of(student)
+        parent, _, name = family.layers.rpartition(".")
+        encoder = family.base(student, ending).get_submodule(parent)
+        layers = getattr(encoder, name)
         keep = chosen_layers(config, len(layers))
-        setattr(parent, name, torch.nn.ModuleList(layers[i] for i in keep))
-        field = "num_hidden_layers" if hasattr(student.config, "num_hidden_layers") else "n_layers"
-        setattr(student.config, field, len(keep))
+        setattr(encoder, name, torch.nn.ModuleList(layers[i] for i in keep))
+        setattr(student.config, family.depth, len(keep))
     return student
-
-
-def _layer_list(module: torch.nn.Module) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
-    """The list of encoder layers, and where it hangs."""
-    import torch
-
-    for parent in module.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, torch.nn.ModuleList) and len(child) > 0:
-                return parent, name, child
-    raise InputError(f"{type(module).__name__} has no list of layers to choose from")
 
 
 def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:

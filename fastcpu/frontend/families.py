@@ -5,6 +5,7 @@ To add one: its row in ``FAMILIES``. tests/frontend/test_families.py then import
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class Family:
         layers: where the list of encoder layers hangs in the model without head.
         depth: what the configuration calls the number of layers.
         reads_pooler: class endings whose output depends on the pooler.
+        counts_positions: positions are those among the tokens that are not padding, behind that of the padding token.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Family:
     layers: str = "encoder.layer"
     depth: str = "num_hidden_layers"
     reads_pooler: tuple[str, ...] = ()
+    counts_positions: bool = False
 
     @property
     def model_type(self) -> str:
@@ -75,15 +78,26 @@ class Family:
         types = self.types == "always" or (self.types == "several" and several)
         return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()))
 
+    def length(self, config: Mapping[str, Any]) -> Any:
+        """How many tokens the positions of a config.json allow; whatever it holds where that is no number."""
+        rows, padding = config.get("max_position_embeddings"), config.get("pad_token_id", 1)
+        if not self.counts_positions or not isinstance(rows, int) or not isinstance(padding, int):
+            return rows
+        return rows - padding - 1
+
+    def base(self, module: Any, ending: str) -> Any:
+        """The model without its head in a module whose class has this ending."""
+        return module if ending == "Model" else getattr(module, self.prefix)
+
 
 FAMILIES = (
     Family("Bert", "bert", reads_pooler=("ForSequenceClassification",)),
-    Family("Camembert", "roberta", types="several"),
+    Family("Camembert", "roberta", types="several", counts_positions=True),
     Family("DistilBert", "distilbert", types="never", layers="transformer.layer", depth="n_layers"),
     Family("Electra", "electra"),
-    Family("MPNet", "mpnet", types="never"),
-    Family("Roberta", "roberta", types="several"),
-    Family("XLMRoberta", "roberta", types="several"),
+    Family("MPNet", "mpnet", types="never", counts_positions=True),
+    Family("Roberta", "roberta", types="several", counts_positions=True),
+    Family("XLMRoberta", "roberta", types="several", counts_positions=True),
 )
 
 _DISENTANGLED = "its attention adds products with embeddings of relative positions to the scores"

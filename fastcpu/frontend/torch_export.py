@@ -186,13 +186,19 @@ def append_pooling(graph: Graph, pooling: Pooling) -> None:
 # ---- export ----
 
 
-def _class_of(module: torch.nn.Module) -> tuple[Family, str]:
+def class_of(module: torch.nn.Module) -> tuple[Family, str]:
     """The family, and the ending of the transformers class, that ``module`` is or derives from."""
     for kind in type(module).__mro__:
         found = families.split(kind.__name__)
         if found is not None:
             return found
     raise families.unsupported(type(module).__name__)
+
+
+def set_attention(module: torch.nn.Module, implementation: str) -> None:
+    """How a module computes attention; one that knows only one way keeps to it."""
+    with quiet():
+        cast("Any", module).set_attn_implementation(implementation)
 
 
 @contextmanager
@@ -206,10 +212,10 @@ def _exportable(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     config = cast("Any", module).config
     attention = config._attn_implementation  # the setter is public, a getter is not
     try:
-        cast("Any", module).set_attn_implementation("eager")
+        set_attention(module, "eager")
         yield module.eval()
     finally:
-        cast("Any", module).set_attn_implementation(attention)
+        set_attention(module, attention)
         for part, training in modes.items():
             part.training = training
 
@@ -219,7 +225,7 @@ def to_onnx(module: torch.nn.Module, opset: int = OPSET) -> onnx.ModelProto:
     import onnx
     import torch
 
-    family, ending = _class_of(module)
+    family, ending = class_of(module)
     inputs, outputs = family.inputs(module.config), families.OUTPUTS[ending]
 
     class Exported(torch.nn.Module):

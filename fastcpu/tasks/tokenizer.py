@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import FileFormatError, InputError, MissingPackageError
+from fastcpu.frontend import families
 
 IntArray = npt.NDArray[np.int64]
 Text = str | tuple[str, str]
@@ -206,15 +207,15 @@ def windows(whole: Located, part: int, length: int, stride: int, where: str) -> 
 
 def length_limit(model_dir: Path) -> int:
     """The longest sequence that a model directory allows: the smallest limit that its configuration files name."""
-    limits: list[int] = []
+    config = read_config(model_dir / "config.json")
+    family = families.of_type(str(config.get("model_type", "")))
+    values = [config.get("max_position_embeddings") if family is None else family.length(config)]
     for name, key in (
-        ("config.json", "max_position_embeddings"),
         ("tokenizer_config.json", "model_max_length"),
         ("sentence_bert_config.json", "max_seq_length"),
     ):
-        value = read_config(model_dir / name).get(key)
-        if isinstance(value, int | float) and 0 < value < _UNLIMITED:
-            limits.append(int(value))
+        values.append(read_config(model_dir / name).get(key))
+    limits = [int(value) for value in values if isinstance(value, int | float) and 0 < value < _UNLIMITED]
     return min(limits, default=_DEFAULT_LENGTH)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_windows_without_room(tokenizer_dir: Path) -> None:
         InputError, match="input 7: windows of 9 tokens have no room beside 5 other tokens and a stride"
     ):
         windows(whole, 1, 9, 4, "input 7")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "limit"), [("roberta", 512), ("xlm-roberta", 512), ("mpnet", 512), ("bert", 514)]
+)
+def test_positions_behind_padding_are_no_length(model_type: str, limit: int, tmp_path: Path) -> None:
+    config = {"model_type": model_type, "max_position_embeddings": 514, "pad_token_id": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert length_limit(tmp_path) == limit
 
 
 def test_length_limit_is_the_smallest_named(tmp_path: Path) -> None:
