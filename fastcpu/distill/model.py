@@ -78,6 +78,8 @@ def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.M
     set_attention(student, "sdpa")
     if config is not None:
         family, ending = class_of(student)
+        if not family.layers:
+            raise InputError(f"the layers of {family.name} share their weights: a student cannot have some of them")
         parent, _, name = family.layers.rpartition(".")
         encoder = family.base(student, ending).get_submodule(parent)
         layers = getattr(encoder, name)

@@ -56,8 +56,13 @@ def _activation(e: Emitter, function: str, x: str, name: str) -> str:
     if function == "tanh":
         return e.op("Tanh", [x], f"{name}.tanh")
     # 0.5 * x * (1 + erf(x / sqrt(2))), in the order that torch exports and graph optimizers recognize
-    erf = e.op("Erf", [e.op("Div", [x, e.f32(math.sqrt(2))], f"{name}.scaled")], f"{name}.erf")
-    product = e.op("Mul", [x, e.op("Add", [erf, e.f32(1)], f"{name}.one_plus")], f"{name}.product")
+    if function == "gelu_tanh":
+        cube = e.op("Mul", [e.op("Mul", [x, x], f"{name}.square"), x], f"{name}.cube")
+        inner = e.op("Add", [x, e.op("Mul", [cube, e.f32(0.044715)], f"{name}.bent")], f"{name}.inner")
+        part = e.op("Tanh", [e.op("Mul", [inner, e.f32(math.sqrt(2 / math.pi))], f"{name}.scaled")], f"{name}.tanh")
+    else:
+        part = e.op("Erf", [e.op("Div", [x, e.f32(math.sqrt(2))], f"{name}.scaled")], f"{name}.erf")
+    product = e.op("Mul", [x, e.op("Add", [part, e.f32(1)], f"{name}.one_plus")], f"{name}.product")
     return e.op("Mul", [product, e.f32(0.5)], f"{name}.gelu")
 
 

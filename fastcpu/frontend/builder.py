@@ -197,7 +197,7 @@ class Builder:
         linear.outputs = [value]
         return replace(x, value=value)
 
-    def pointwise(self, name: str, function: Literal["relu", "gelu", "tanh"], x: Activation) -> Activation:
+    def pointwise(self, name: str, function: Literal["relu", "gelu", "gelu_tanh", "tanh"], x: Activation) -> Activation:
         """``function`` of every element: f32, space and channels of ``x``."""
         name = self.unique(name)
         value = self.value(f"{name}.out", x.space, x.channels)

@@ -23,6 +23,8 @@ OUTPUTS = {
 PRETRAINING = (
     "cls.",
     "lm_head.",
+    "predictions.",
+    "sop_classifier.",
     "generator_predictions.",
     "generator_lm_head.",
     "discriminator_predictions.",
@@ -53,7 +55,7 @@ class Family:
         name: what its classes begin with.
         prefix: what a class with a head calls the model below, and so the first part of that model's weights.
         types: whether token types are an input: always, never, or where the configuration has more than one type.
-        layers: where the list of encoder layers hangs in the model without head.
+        layers: where the list of encoder layers hangs in the model without head; empty where layers share weights.
         depth: what the configuration calls the number of layers.
         reads_pooler: class endings whose output depends on the pooler.
         counts_positions: positions are those among the tokens that are not padding, behind that of the padding token.
@@ -91,6 +93,7 @@ class Family:
 
 
 FAMILIES = (
+    Family("Albert", "albert", layers="", reads_pooler=("ForSequenceClassification",)),
     Family("Bert", "bert", reads_pooler=("ForSequenceClassification",)),
     Family("Camembert", "roberta", types="several", counts_positions=True),
     Family("DistilBert", "distilbert", types="never", layers="transformer.layer", depth="n_layers"),

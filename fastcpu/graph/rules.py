@@ -20,8 +20,8 @@ from fastcpu.graph.limits import (
     U8_HEAD_DIM_UNIT,
 )
 
-ACTIVATIONS = ("none", "relu", "gelu", "tanh", "table")
-FUNCTIONS = ("relu", "gelu", "tanh")
+FUNCTIONS = ("relu", "gelu", "gelu_tanh", "tanh")
+ACTIVATIONS = ("none", *FUNCTIONS, "table")
 POOLS = ("cls", "mean", "max")
 GRID_ROLES = ("q", "k", "v", "score", "probability")
 

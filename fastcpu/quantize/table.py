@@ -21,9 +21,14 @@ def _gelu(x: F64) -> F64:
     return np.asarray(0.5 * x * (1 + erf))
 
 
+def _gelu_tanh(x: F64) -> F64:
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
 ACTIVATIONS: dict[str, Callable[[F64], F64]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
     "tanh": np.tanh,
 }
 

@@ -20,6 +20,8 @@ void activate(Activation activation, const float* x, float* out, int64_t count) 
       return map<V>(x, out, count, [](V v) { return relu(v); });
     case Activation::gelu:
       return map<V>(x, out, count, [](V v) { return gelu(v); });
+    case Activation::gelu_tanh:
+      return map<V>(x, out, count, [](V v) { return gelu_tanh(v); });
     case Activation::tanh:
       return map<V>(x, out, count, [](V v) { return tanh(v); });
   }

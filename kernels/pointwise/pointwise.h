@@ -9,9 +9,14 @@
 
 namespace fastcpu {
 
-enum class Activation : int { none, relu, gelu, tanh };  // gelu: the exact one, x/2 (1 + erf(x / sqrt 2))
-constexpr Name<Activation> kActivationNames[] = {
-    {Activation::none, "none"}, {Activation::relu, "relu"}, {Activation::gelu, "gelu"}, {Activation::tanh, "tanh"}};
+// gelu is the exact one, x/2 (1 + erf(x / sqrt 2)); gelu_tanh its approximation, x/2 (1 + tanh(sqrt(2 / pi) (x +
+// 0.044715 x^3))).
+enum class Activation : int { none, relu, gelu, gelu_tanh, tanh };
+constexpr Name<Activation> kActivationNames[] = {{Activation::none, "none"},
+                                                 {Activation::relu, "relu"},
+                                                 {Activation::gelu, "gelu"},
+                                                 {Activation::gelu_tanh, "gelu_tanh"},
+                                                 {Activation::tanh, "tanh"}};
 
 struct PointwiseKernel {
   const char* name;

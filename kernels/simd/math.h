@@ -45,6 +45,15 @@ inline V gelu(V x) {
   return relu(x) - z * tail;
 }
 
+// x/2 (1 + tanh(u)) with u = sqrt(2 / pi) (x + 0.044715 x^3), which is max(x, 0) - z e / (1 + e) with z = |x| and
+// e = 2^(-2 |u| log2(e)). Past z = 13 the tail is below 2^-121.
+template <class V>
+inline V gelu_tanh(V x) {
+  const V z = min(abs(x), V::set1(13.0f));
+  const V e = exp2(z * (V::set1(-2.3022082f) + (z * z) * V::set1(-0.10294324f)));
+  return relu(x) - z * (e / (V::set1(1.0f) + e));
+}
+
 // (1 - e) / (1 + e) with e = 2^(-2 |x| log2(e)); below 5/8 the odd polynomial x + x^3 P(x^2), which keeps the relative
 // precision of small x.
 template <class V>

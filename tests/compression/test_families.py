@@ -11,6 +11,7 @@ import pytest
 import fastcpu
 from fastcpu.compression import compress
 from fastcpu.compression.run import make_plan
+from fastcpu.errors import InputError
 from fastcpu.export.reader import read_graph
 from tests.compression.conftest import WORDS
 
@@ -20,6 +21,8 @@ from fastcpu.distill.model import make_student  # noqa: E402  (needs torch)
 from fastcpu.frontend.families import FAMILIES, Family, split  # noqa: E402
 from fastcpu.recipe import Student  # noqa: E402
 from tests.frontend import tiny  # noqa: E402
+
+WITH_LAYERS = [family for family in FAMILIES if family.layers]
 
 RECIPE = """
 description = "for tests"
@@ -39,7 +42,7 @@ scheme = "dynamic"
 
 
 @pytest.fixture(
-    params=[f"{family.name}{ending}" for family in FAMILIES for ending in ("Model", "ForSequenceClassification")]
+    params=[f"{family.name}{ending}" for family in WITH_LAYERS for ending in ("Model", "ForSequenceClassification")]
 )
 def model_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A tiny model with a tokenizer: a sentence encoder, or a classifier."""
@@ -75,7 +78,7 @@ def test_a_student_is_trained_pruned_and_exported(model_dir: Path, texts_file: P
 
 
 @pytest.mark.parametrize("select", ["first", "last", "spread"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", WITH_LAYERS, ids=lambda family: family.name)
 def test_layers_of_the_teacher_that_a_student_starts_with(family: Family, select: Any) -> None:
     teacher = tiny.model(f"{family.name}ForTokenClassification")
     student = make_student(teacher, Student(layers=1, select=select))
@@ -86,3 +89,9 @@ def test_layers_of_the_teacher_that_a_student_starts_with(family: Family, select
     assert getattr(student.config, family.depth) == 1
     for name, parameter in mine[0].named_parameters():
         assert torch.equal(parameter, theirs[kept].get_parameter(name)), name
+
+
+def test_layers_that_share_weights() -> None:
+    with pytest.raises(InputError, match="the layers of Albert share their weights"):
+        make_student(tiny.model("AlbertModel"), Student(layers=1))
+    assert make_student(tiny.model("AlbertModel"), None) is not tiny.model("AlbertModel")

@@ -126,6 +126,12 @@ class Encoder(nn.Module):
                 return torch.relu(x)
             case "tanh_approximation":
                 return nn.functional.gelu(x, approximate="tanh")
+            case "new":
+                return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+            case "fast":
+                return 0.5 * x * (1.0 + torch.tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)))
+            case "bent":
+                return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.05 * torch.pow(x, 3.0))))
             case "sigmoid":
                 return x * torch.sigmoid(1.702 * x)
         return nn.functional.gelu(x)

@@ -62,6 +62,9 @@ def _check(proto: onnx.ModelProto, rng: np.random.Generator) -> Graph:
         {"gelu": "op"},
         {"gelu": "half_first"},
         {"gelu": "half_erf"},
+        {"gelu": "tanh_approximation"},
+        {"gelu": "new"},
+        {"gelu": "fast"},
         {"gelu": "relu"},
         {"qkv": "merged"},
         {"norm": "plain"},
@@ -148,8 +151,8 @@ def test_model_without_mask_attends_to_all(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("forms", "op", "reason"),
     [
-        ({"gelu": "tanh_approximation"}, "Mul", "no pattern takes it"),
-        ({"gelu": "sigmoid"}, "Sigmoid", "no pattern takes it on Scaled"),
+        ({"gelu": "bent"}, "Tanh", "neither an activation nor that of a GELU"),
+        ({"gelu": "sigmoid"}, "Sigmoid", "no pattern takes it on Polynomial"),
         ({"positions": "reversed"}, "Gather", "not consecutive"),
         ({"output": "mean_of_all"}, "Div", "not divided by their number"),
     ],

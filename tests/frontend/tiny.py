@@ -30,6 +30,7 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 _BEHIND_PADDING = _SIZES | {"pad_token_id": 1, "max_position_embeddings": POSITIONS + 2}
 _CONFIGS: dict[str, dict[str, Any]] = {
+    "Albert": _SIZES | {"embedding_size": 16},
     "Bert": _SIZES,
     "Camembert": _BEHIND_PADDING | {"type_vocab_size": 1},
     "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": POSITIONS},

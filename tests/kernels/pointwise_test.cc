@@ -7,6 +7,11 @@
 namespace fastcpu::test {
 namespace {
 
+double gelu_tanh64(double x) {
+  const double u = std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x);
+  return x == -INFINITY ? 0.0 : x / (1 + std::exp(-2 * u));
+}
+
 double gelu64(double x) { return x == -INFINITY ? 0.0 : x * 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
 struct Function {
@@ -23,6 +28,10 @@ const Function kFunctions[] = {
      [](const PointwiseKernel& k, const float* x, float* out, int64_t n) { k.activate(Activation::relu, x, out, n); }},
     {"gelu", gelu64, 2, 0x1p-24,
      [](const PointwiseKernel& k, const float* x, float* out, int64_t n) { k.activate(Activation::gelu, x, out, n); }},
+    {"gelu_tanh", gelu_tanh64, 3, 0x1p-23,
+     [](const PointwiseKernel& k, const float* x, float* out, int64_t n) {
+       k.activate(Activation::gelu_tanh, x, out, n);
+     }},
     {"tanh", [](double x) { return std::tanh(x); }, 3, 0,
      [](const PointwiseKernel& k, const float* x, float* out, int64_t n) { k.activate(Activation::tanh, x, out, n); }},
     {"none", [](double x) { return x; }, 0, 0,

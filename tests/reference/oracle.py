@@ -31,10 +31,16 @@ def gelu(x: Any) -> F64:
     return np.asarray(0.5 * x * (1 + erf(x / np.sqrt(2))))
 
 
+def gelu_tanh(x: Any) -> F64:
+    x = np.asarray(x, np.float64)
+    return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+
+
 FUNCTIONS = {
     "none": lambda x: np.asarray(x, np.float64),
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "tanh": np.tanh,
 }
 

@@ -1,4 +1,4 @@
-"""exp2, relu, gelu and tanh: the straight-line functions of kernels/simd/math.h, read from there and run on f32 arrays.
+"""exp2, relu, gelus and tanh: the straight-line functions of kernels/simd/math.h, read from there and run on arrays.
 
 The coefficients and the order of operations have that header as their only source. Whether they approximate the right
 functions is checked against `oracle`.
@@ -80,5 +80,6 @@ POINTWISE: dict[str, Function] = {
     "none": lambda x: x,
     "relu": _quiet(_FUNCTIONS["relu"]),
     "gelu": _quiet(_FUNCTIONS["gelu"]),
+    "gelu_tanh": _quiet(_FUNCTIONS["gelu_tanh"]),
     "tanh": _quiet(_FUNCTIONS["tanh"]),
 }

@@ -7,7 +7,7 @@ from tests.conformance.builder import Builder
 
 
 def graphs() -> Iterator[Graph]:
-    for n, k, activation in [(1, 3, "none"), (7, 20, "relu"), (52, 33, "gelu"), (64, 8, "tanh")]:
+    for n, k, activation in [(1, 3, "none"), (7, 20, "relu"), (52, 33, "gelu"), (12, 17, "gelu_tanh"), (64, 8, "tanh")]:
         b = Builder("f32", n)
         yield b.finish(b.linear("linear", b.hidden(k), n, activation))
     for n, k, density in [(2, 12, None), (52, 33, None), (8, 5, 0.0), (52, 64, 0.2), (100, 40, 0.5), (16, 16, 1.0)]:

@@ -1,4 +1,4 @@
-"""relu, gelu and tanh."""
+"""relu, gelu, its approximation and tanh."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,6 @@ from tests.conformance.builder import Builder
 
 
 def graphs() -> Iterator[Graph]:
-    for function in ("relu", "gelu", "tanh"):
+    for function in ("relu", "gelu", "gelu_tanh", "tanh"):
         b = Builder(function)
         yield b.finish(b.unary("pointwise", function, b.hidden(7), function=function))
