@@ -48,6 +48,29 @@ struct Shape {
   int64_t q_length, k_length, begin;
   int head_dim;
   Mask mask;
+  int64_t reach = -1;  // of a bias, or -1 for none
+  bool holes = false;  // the tokens, queries and keys alike, are not neighbours
+};
+
+// A bias by distance with random entries.
+struct Bias {
+  std::vector<float> table;
+  std::vector<int32_t> columns;
+
+  Bias(const Shape& s, test::Random& random) : table(s.reach < 0 ? 0 : static_cast<size_t>(2 * s.reach + 1)) {
+    for (float& entry : table) entry = random.real(-3, 3);
+    if (!s.holes) return;
+    for (int64_t j = 0; j < s.k_length; ++j)
+      columns.push_back(j == 0 ? 2 : columns.back() + 1 + static_cast<int32_t>(random.below(3)));
+  }
+  AttentionBias args(const Shape& s) const {
+    if (s.reach < 0) return {};
+    return {table.data(), s.reach, s.holes ? columns.data() : nullptr};
+  }
+  float at(const Shape& s, int64_t i, int64_t j) const {
+    const int64_t distance = s.holes ? columns[j] - columns[i] : j - i;
+    return table[static_cast<size_t>(s.reach + std::min(std::max(distance, -s.reach), s.reach))];
+  }
 };
 
 bool takes_part(const Shape& s, int64_t i, int64_t j) {
@@ -61,9 +84,10 @@ bool near_tie(double x) { return std::fabs(x - std::floor(x) - 0.5) < 1e-4; }
 bool differs(double exact, int q) { return !near_tie(exact) && std::min(std::max(std::rint(exact), 0.0), 255.0) != q; }
 
 void check_wrong(int64_t wrong, const char* what, const Shape& s, test::Report& report) {
-  report.check(wrong == 0, "%s: %lld wrong, q_length %lld k_length %lld begin %lld head_dim %d mask %d", what,
-               static_cast<long long>(wrong), static_cast<long long>(s.q_length), static_cast<long long>(s.k_length),
-               static_cast<long long>(s.begin), s.head_dim, static_cast<int>(s.mask));
+  report.check(wrong == 0, "%s: %lld wrong, q_length %lld k_length %lld begin %lld head_dim %d mask %d reach %lld",
+               what, static_cast<long long>(wrong), static_cast<long long>(s.q_length),
+               static_cast<long long>(s.k_length), static_cast<long long>(s.begin), s.head_dim,
+               static_cast<int>(s.mask), static_cast<long long>(s.reach));
 }
 
 // Runs a variant on a fresh output; compares all of it with `expected`, so that nothing else may change.
@@ -96,6 +120,8 @@ void test_u8(const Shape& s, test::Random& random, test::Report& report) {
   args.mask = s.mask;
   const float spread[] = {0.02f, 1.0f, 6.0f};  // standard deviation of the exponents: flat, usual, peaked
   args.exponent_scale = spread[random.below(3)] / (5500.0f * std::sqrt(static_cast<float>(s.head_dim)));
+  const Bias bias(s, random);
+  args.bias = bias.args(s);
   args.q_zero_point = random.integer(0, 255);
   args.out_scale = 1.7f;
   args.out_zero_point = static_cast<float>(random.integer(0, 255));
@@ -103,6 +129,7 @@ void test_u8(const Shape& s, test::Random& random, test::Report& report) {
   const Value<uint8_t> out_u8(q.tokens, q.channels);
   const Value<float> out_f32(q.tokens, q.channels);
   std::vector<int32_t> scores(static_cast<size_t>(s.k_length)), p(scores.size());
+  std::vector<float> exponents(scores.size());
   int64_t wrong = 0;
   for (int64_t i = 0; i < s.q_length; ++i) {
     int32_t largest = INT32_MIN;
@@ -116,13 +143,20 @@ void test_u8(const Shape& s, test::Random& random, test::Report& report) {
       scores[j] = sum - args.q_zero_point * keys;
       if (takes_part(s, i, j)) largest = std::max(largest, scores[j]);
     }
+    float top = s.reach < 0 ? 0.0f : -INFINITY;
+    for (int64_t j = 0; j < s.k_length; ++j) {
+      if (!takes_part(s, i, j)) continue;
+      exponents[j] = static_cast<float>(scores[j] - largest) * args.exponent_scale;
+      if (s.reach >= 0) exponents[j] = exponents[j] + bias.at(s, i, j);
+      top = std::max(top, exponents[j]);
+    }
     int32_t den = 0;
     for (int64_t j = 0; j < s.k_length; ++j) {
       p[j] = 0;
       if (!takes_part(s, i, j)) continue;
-      p[j] = static_cast<int32_t>(
-          std::nearbyint(255.0f * exp2(static_cast<float>(scores[j] - largest) * args.exponent_scale)));
-      wrong += differs(255 * std::exp2(static_cast<double>(scores[j] - largest) * args.exponent_scale), p[j]);
+      const float exponent = exponents[j] - top;
+      p[j] = static_cast<int32_t>(std::nearbyint(255.0f * exp2(exponent)));
+      wrong += differs(255 * std::exp2(static_cast<double>(exponent)), p[j]);
       den += p[j];
     }
     const float r = args.out_scale / static_cast<float>(den);
@@ -161,6 +195,8 @@ void test_f32(const Shape& s, test::Random& random, test::Report& report) {
   args.head_dim = s.head_dim;
   args.mask = s.mask;
   args.exponent_scale = 1.44f / std::sqrt(static_cast<float>(s.head_dim));
+  const Bias bias(s, random);
+  args.bias = bias.args(s);
 
   const Value<float> out(q.tokens, q.channels);
   std::vector<float> scores(static_cast<size_t>(s.k_length));
@@ -177,13 +213,14 @@ void test_f32(const Shape& s, test::Random& random, test::Report& report) {
         scores[j] = std::fma(a, b, scores[j]);
         exact += static_cast<double>(a) * b;
       }
-      exact_p[j] = std::exp2(exact * args.exponent_scale);
+      if (s.reach >= 0) scores[j] = scores[j] * args.exponent_scale + bias.at(s, i, j);
+      exact_p[j] = std::exp2(exact * args.exponent_scale + (s.reach < 0 ? 0.0 : bias.at(s, i, j)));
       exact_den += exact_p[j];
     }
     const float largest = *std::max_element(scores.begin(), scores.begin() + keys);
     float den = 0;
     for (int64_t j = 0; j < keys; ++j) {
-      scores[j] = exp2((scores[j] - largest) * args.exponent_scale);
+      scores[j] = exp2((scores[j] - largest) * (s.reach < 0 ? args.exponent_scale : 1.0f));
       den = den + scores[j];
     }
     const float r = 1 / den;
@@ -215,7 +252,12 @@ int main(int argc, char** argv) {
       for (const int head_dim : {4, 32, 64, 80})
         for (const Mask mask : {Mask::none, Mask::causal}) {
           if (length > 100 && (begin + head_dim) % 3 == 0) continue;  // saves time, keeps every start and head_dim
-          const Shape shape{length, length, begin, head_dim, mask};
+          Shape shape{length, length, begin, head_dim, mask};
+          test_u8(shape, random, report);
+          if (length < 130) test_f32(shape, random, report);
+          if (head_dim != 32) continue;
+          shape.reach = static_cast<int64_t>(random.below(2)) * random.integer(0, 90);
+          shape.holes = random.below(2) == 1;
           test_u8(shape, random, report);
           if (length < 130) test_f32(shape, random, report);
         }
