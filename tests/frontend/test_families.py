@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import fastcpu
 from fastcpu import _core, frontend
+from fastcpu.doctor import random_feeds
 from fastcpu.errors import GraphError, UnsupportedOpError
 from fastcpu.export.reader import read_graph
 from fastcpu.frontend import families, onnx_import, torch_export
@@ -118,12 +119,17 @@ def test_token_types_are_an_input_where_there_are_several() -> None:
 @pytest.mark.parametrize("architecture", ["RobertaModel", "MPNetModel", "BertModel"])
 def test_the_longest_sequence(architecture: str, tmp_path: Path) -> None:
     """Rows of the position table up to the padding token's are of no token."""
-    session = fastcpu.Session(fastcpu.compile(tiny.model(architecture), tmp_path / "out"))
+    directory = fastcpu.compile(tiny.model(architecture), tmp_path / "out").directory
+    session = fastcpu.Session(directory)
     longest = np.full(tiny.POSITIONS, 7)
     assert session.run({"input_ids": [longest]})["last_hidden_state"].shape == (1, tiny.POSITIONS, 32)
     message = f"a sequence of length {tiny.POSITIONS + 1} is too long: the model has {tiny.POSITIONS} positions"
     with pytest.raises(fastcpu.InputError, match=message):
         session.run({"input_ids": [np.append(longest, 7)]})
+    model = _core.read_model(str(directory))
+    assert session.run(random_feeds(model, 2, tiny.POSITIONS))
+    with pytest.raises(fastcpu.InputError, match=message):
+        random_feeds(model, 2, tiny.POSITIONS + 1)
 
 
 def test_padding_on_the_left_does_not_move_positions(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -76,7 +76,10 @@ CASES: list[tuple[Callable[[Graph], Any], str]] = [
     (lambda g: _node(g, "linear").tensors.pop("bias"), "tensor 'bias' is missing"),
     (lambda g: _node(g, "linear").tensors.update(extra="layer0.q.bias"), "no tensor 'extra' is known"),
     (lambda g: _node(g, "layernorm").inputs.append("embedded"), "layernorm 'embeddings.norm': 2 inputs; 1 expected"),
-    (_attr("linear", "activation", "swish"), "'activation' is 'swish'; one of none, relu, gelu, gelu_tanh, tanh, table"),
+    (
+        _attr("linear", "activation", "swish"),
+        "'activation' is 'swish'; one of none, relu, gelu, gelu_tanh, tanh, table",
+    ),
     (_attr("linear", "activation", "table"), "activation table without a table"),
     (_attr("linear", "axis", 1), "no attribute 'axis' is known"),
     (_attr("layernorm", "epsilon", float("nan")), "'epsilon' is nan"),
