@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.plan import Plan
-from fastcpu.compression.work import WorkFolder
+from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.errors import InputError
 from fastcpu.recipe import Distill, Recipe, compile_options, load
@@ -132,6 +132,8 @@ def compress(
         fastcpu.errors.GraphError, QuantizationError, OutputError: as `fastcpu.compile` raises them.
     """
     plan = make_plan(model, **options)
+    if plan.device == "cuda" and not (work_path(Path(out)) / "student").is_dir():
+        _check_cuda()
     work = WorkFolder(Path(out), plan)
     tell = report or _say_nothing
     if plan.data:
@@ -144,6 +146,13 @@ def compress(
     compiled = _export(plan, work, source, Path(out))
     work.remove()
     return compiled
+
+
+def _check_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("device cuda: this installation of torch finds no GPU")
 
 
 def _say_nothing(stage: str, progress: Progress | None) -> None:
@@ -197,8 +206,6 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     torch.use_deterministic_algorithms(True)
     if plan.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
-        if not torch.cuda.is_available():
-            raise InputError("device cuda: this installation of torch finds no GPU")
     module, pooling = open_directory(Path(plan.model))
     if not work.done("corpus"):
         with work.stage("corpus") as folder:

@@ -14,6 +14,11 @@ from fastcpu.compression.plan import Plan
 from fastcpu.errors import FileFormatError, InputError, OutputError
 
 
+def work_path(out: Path) -> Path:
+    """Where the compression that writes ``out`` keeps its work."""
+    return out.with_name(out.name + ".work")
+
+
 class WorkFolder:
     """``OUT.work``: the plan, and the results of finished stages, each of which appears as a whole or not at all.
 
@@ -22,7 +27,7 @@ class WorkFolder:
     """
 
     def __init__(self, out: Path, plan: Plan) -> None:
-        self.path = out.with_name(out.name + ".work")
+        self.path = work_path(out)
         stored = self._read("plan.json")
         if stored is None:
             try:

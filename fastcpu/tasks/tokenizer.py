@@ -132,6 +132,8 @@ class Tokenizer:
 
     def locate_words(self, words: Sequence[str]) -> Located:
         """As `locate`, of one text that is a list of words already."""
+        for index, word in enumerate(words):
+            _check_encodable(word, f"word {index}")
         return _located(self._tokenizer.encode(list(words), is_pretokenized=True))
 
 
@@ -143,7 +145,17 @@ def _checked(texts: Sequence[Any], first: int) -> list[Text]:
         pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, str) for side in text)
         if not isinstance(text, str) and not pair:
             raise InputError(f"text {index} is of type {type(text).__name__} and not a string or a pair of strings")
+        for side in text if isinstance(text, tuple) else (text,):
+            _check_encodable(side, f"text {index}")
     return list(texts)
+
+
+def _check_encodable(text: str, where: str) -> None:
+    """InputError for half a surrogate pair, as JSON can escape one: it is no character, and UTF-8 has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: {text[error.start]!a} at character {error.start} is half a character") from error
 
 
 def _located(encoding: Any) -> Located:

@@ -51,6 +51,7 @@ def test_a_gpu_that_is_not_there(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=r"device cuda: .* finds no GPU"):
         compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], device="cuda")
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_glob_that_freezes_nothing(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:

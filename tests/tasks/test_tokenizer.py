@@ -85,6 +85,16 @@ def test_positions_behind_padding_are_no_length(model_type: str, limit: int, tmp
     assert length_limit(tmp_path) == limit
 
 
+def test_half_a_character_is_a_typed_error(tokenizer_dir: Path) -> None:
+    tokenizer = Tokenizer(tokenizer_dir)
+    with pytest.raises(InputError, match=r"text 8: '\\ud800' at character 4 is half a character"):
+        tokenizer.encode(["red", "red \ud800"], first=7)
+    with pytest.raises(InputError, match=r"text 0: '\\udfff' at character 0"):
+        tokenizer.locate([("red", "\udfff")])
+    with pytest.raises(InputError, match=r"word 1: '\\ud800'"):
+        tokenizer.locate_words(["red", "\ud800"])
+
+
 def test_length_limit_is_the_smallest_named(tmp_path: Path) -> None:
     assert length_limit(tmp_path) == 512
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 300}')
