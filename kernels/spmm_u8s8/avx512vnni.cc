@@ -15,6 +15,8 @@
 // - 32- and 16-wide tiles are bound by loads: 8 vectors per quad, 2 per cycle, for 8 or 4 vpdpbusd.
 #include <immintrin.h>
 
+#include <cstddef>
+
 #include "gemm_u8s8/epilogue_avx512vnni.h"
 #include "spmm_u8s8/packed.h"
 
@@ -28,6 +30,14 @@ constexpr int kFirstQuads = 3;
 using Quad = avx512vnni::Chunk<4, int8_t, kSegment, 8, kPrefetchQuads, kFirstQuads>;
 
 static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFirstQuads == 3,
+              "the assembly below knows the layout");
+// What a run of groups reads through one register, of which there are no more.
+struct Groups {
+  const uint32_t* last;  // `begin` behind the last group
+  const uint8_t* next;   // the line to prefetch, or nullptr
+  int64_t lines;         // that each group but the first prefetches from there on
+};
+static_assert(offsetof(Groups, last) == 0 && offsetof(Groups, next) == 8 && offsetof(Groups, lines) == 16,
               "the assembly below knows the layout");
 // clang-format off
 #define QUAD_BYTES "24"
@@ -186,16 +196,16 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
 
 // Prefetches a group's share of the next tile.
 #define PREFETCH_NEXT        \
-  "movl %[lines], %%r9d\n\t" \
-  "testl %%r9d, %%r9d\n\t"   \
+  "movq 16(%[groups]), %%r9\n\t" \
+  "testq %%r9, %%r9\n\t"   \
   "jz 5f\n\t"                \
-  "movq %[next], %%r8\n"     \
+  "movq 8(%[groups]), %%r8\n"     \
   "4:\n\t"                   \
   "prefetcht1 (%%r8)\n\t"    \
   "addq $64, %%r8\n\t"       \
-  "decl %%r9d\n\t"           \
+  "decq %%r9\n\t"           \
   "jnz 4b\n\t"               \
-  "movq %%r8, %[next]\n"     \
+  "movq %%r8, 8(%[groups])\n"     \
   "5:\n\t"
 
 #define LOAD_LIMIT "vpbroadcastd %[limit], %%zmm29\n\t"
@@ -207,11 +217,11 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
   "leaq (%%r8, %%r8, 2), %%r8\n\t"      \
   "leaq (%[quad], %%r8, 8), %[end]\n\t"
 
-// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to `last`, all of one segment. Each but
-// the first prefetches `lines` lines from `next` on.
+// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to groups.last, all of one segment. Each but
+// the first prefetches its share of the next tile.
 #define DEFINE_RUN_64(name, STORE_ROW, group_bytes)                                                                  \
-  void name(const uint8_t* x, const Quad* quad, const uint32_t* begin, const uint32_t* last, const QuantEpilogue& e, \
-            int n, const void* extra, void* out, const uint8_t* next, int lines) {                                   \
+  void name(const uint8_t* x, const Quad* quad, const uint32_t* begin, Groups groups, const QuantEpilogue& e,        \
+            int n, const void* extra, void* out) {                                                                   \
     static constexpr float limit = 255;                                                                              \
     const int32_t* init = e.init + n;                                                                                \
     const float* mul = e.mul + n;                                                                                    \
@@ -248,13 +258,13 @@ static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFir
                  "jne 1b\n"                                                                                          \
                  "2:\n\t"                                                                                            \
                  "addq $4, %[begin]\n\t"                                                                             \
-                 "cmpq %[begin], %[last]\n\t"                                                                        \
+                 "cmpq %[begin], (%[groups])\n\t"                                                                    \
                  "jne 3b\n\t"                                                                                        \
                  LOAD_LIMIT                                                                                          \
                  EACH_ROW(STORE_ROW)                                                                                 \
                  : [quad] "+&r"(quad), [end] "=&r"(end), [begin] "+&r"(begin), [init] "+&r"(init), [mul] "+&r"(mul), \
-                   [add] "+&r"(add), [out] "+&r"(out), [next] "+m"(next)                                             \
-                 : [x] "r"(x), [last] "r"(last), [extra] "r"(extra), [limit] "m"(limit), [lines] "m"(lines)          \
+                   [add] "+&r"(add), [out] "+&r"(out)                                                                \
+                 : [x] "r"(x), [groups] "r"(&groups), [extra] "r"(extra), [limit] "m"(limit)                         \
                  : "r8", "r9", "r10", "r11", "k1", "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",   \
                    "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",    \
                    "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26",         \
@@ -355,22 +365,22 @@ void run_groups(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& 
                 const uint8_t* next, int lines) {
   const QuantEpilogue& e = args.epilogue;
   const uint32_t* begin = weights.begin + n / 4;
-  const uint32_t* last = weights.begin + n_end / 4;
-  if (begin == last) return;
+  const Groups groups = {weights.begin + n_end / 4, next, lines};
+  if (begin == groups.last) return;
   const Quad* quad = weights.chunks + *begin;
   if (e.store == Store::f32) {
     float* out = static_cast<float*>(args.out) + int64_t{n} * 64;
     if (e.token_scale != nullptr) {
-      run_dynamic(args.x, quad, begin, last, e, n, e.token_scale, out, next, lines);
+      run_dynamic(args.x, quad, begin, groups, e, n, e.token_scale, out);
     } else {
-      run_f32(args.x, quad, begin, last, e, n, nullptr, out, next, lines);
+      run_f32(args.x, quad, begin, groups, e, n, nullptr, out);
     }
   } else {
     uint8_t* out = static_cast<uint8_t*>(args.out) + int64_t{n} * 64;
     if (e.store == Store::table) {
-      run_table(args.x, quad, begin, last, e, n, e.table, out, next, lines);
+      run_table(args.x, quad, begin, groups, e, n, e.table, out);
     } else {
-      run_u8(args.x, quad, begin, last, e, n, nullptr, out, next, lines);
+      run_u8(args.x, quad, begin, groups, e, n, nullptr, out);
     }
   }
 }
