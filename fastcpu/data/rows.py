@@ -76,21 +76,33 @@ def _tabs(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
 
 
 def _table(path: Path, reader: Any, header: bool) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # a passage may have more than the 128 KiB that the module allows
     try:
-        names: list[str] | None = next(reader, []) if header else None
-        for cells in reader:
+        names = (_cells(reader) or []) if header else None
+        while (cells := _cells(reader)) is not None:
             if not cells:
                 continue
             place = f"{path}:{reader.line_num}"
             if names is None:
                 yield Row(place, {str(number): cell for number, cell in enumerate(cells, 1)})
                 continue
-            if len(cells) < len(names):
-                raise InputError(f"{place}: {len(cells)} columns, but the header has {len(names)}")
-            yield Row(place, dict(zip(names, cells, strict=False)))
+            if len(cells) != len(names):
+                surplus = f", the first surplus one is {cells[len(names)]!r:.60}" if len(cells) > len(names) else ""
+                raise InputError(f"{place}: {len(cells)} columns, but the header has {len(names)}{surplus}")
+            yield Row(place, dict(zip(names, cells, strict=True)))
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: {error}") from error
+
+
+def _cells(reader: Any) -> list[str] | None:
+    """The next row of a reader of `csv`, None after the last; a passage may have more than 128 KiB, the usual limit.
+
+    The limit is one for the whole process, and is what it was when this returns.
+    """
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _lines(path: Path, file: TextIO, header: bool) -> Iterator[Row]:  # noqa: ARG001  (one signature for all readers)

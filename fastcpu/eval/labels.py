@@ -13,7 +13,9 @@ class LabelMap:
     """Finds the number that a model has for a label of a data set.
 
     A name is looked for as it is, then without regard to case. A number that stands for a name in the data set is that
-    name; if the model has none of these names (LABEL_0), it is the number itself.
+    name; if the model has none of these names (LABEL_0), or the data set has none, the number counts the model's labels
+    from 0. Where labels of the model are numbers themselves (1 to 5 stars), a number is always the label of that name,
+    and never counts. Text and number, "1" and 1, are the same.
 
     Args:
         labels: of the model, by number.
@@ -25,6 +27,7 @@ class LabelMap:
         self._classes = list(classes)
         self._numbers = {label.casefold(): number for number, label in enumerate(labels)}
         self._numbers |= {label: number for number, label in enumerate(labels)}
+        self._numeric = any(label.strip().isdecimal() for label in labels)
         self._named = any(self._number_of(name) is not None for name in classes)
 
     def number(self, value: Any, where: str) -> int:
@@ -43,10 +46,12 @@ class LabelMap:
             value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or not 0 <= value < max(len(self._labels), len(self._classes)):
+        if not isinstance(value, int) or value < 0:
             return None
         if self._named:
             return self._number_of(self._classes[value]) if value < len(self._classes) else None
+        if self._numeric:
+            return self._number_of(str(int(value)))
         return int(value) if value < len(self._labels) else None
 
     def _number_of(self, name: str) -> int | None:

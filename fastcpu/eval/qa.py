@@ -151,13 +151,15 @@ def evaluate(model: QaModel, data: QaData) -> Evaluation:
 def evaluate_answers(answers: Sequence[str], data: QaData) -> Evaluation:
     """The metrics of any answers, one per question: the best over the gold answers, averaged over the questions.
 
-    Where the passage has no answer, the empty text is the right one, and nothing else counts.
+    Where the passage has no answer, the empty text is the right one, and nothing else counts. Gold answers of which
+    `normalized` leaves nothing are none, as in the script of SQuAD 2.0.
     """
     samples = {name: np.zeros(len(answers)) for name in METRICS}
     for index, (answer, gold) in enumerate(zip(answers, data.answers, strict=True)):
-        if gold:
-            samples["f1"][index] = max(f1(answer, each) for each in gold)
-            samples["exact_match"][index] = max(exact_match(answer, each) for each in gold)
+        right = [each for each in gold if normalized(each)]
+        if right:
+            samples["f1"][index] = max(f1(answer, each) for each in right)
+            samples["exact_match"][index] = max(exact_match(answer, each) for each in right)
         else:
             for name in METRICS:
                 samples[name][index] = float(not normalized(answer))

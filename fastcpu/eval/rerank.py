@@ -54,7 +54,8 @@ class RerankModel(Protocol):
 def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> RerankData:
     """Reads rows with a query, a passage and a label, or a corpus in the layout of BEIR, from which BM25 chooses.
 
-    The rows with the same query are its candidates; a label is a gain, 0 for a passage that is not relevant.
+    The rows with the same query are its candidates; a label is a gain, 0 for a passage that is not relevant. Of rows
+    with the same query and passage, the highest gain counts.
     """
     folder = data_folder(path, "retrieval")
     if retrieval.is_corpus(folder):
@@ -62,7 +63,8 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
     table = read_table(files(path, split), COLUMNS, columns or {})
     found: dict[str, dict[str, float]] = {}
     for query, passage, gain in retrieval.judgements(table):
-        found.setdefault(query, {})[passage] = gain
+        gains_of = found.setdefault(query, {})
+        gains_of[passage] = max(gain, gains_of.get(passage, 0.0))
     judged = {query: gains for query, gains in found.items() if any(gains.values())}
     if not judged:
         raise table.error(table.rows[0], "label", "and all below are 0: no query has a relevant passage")

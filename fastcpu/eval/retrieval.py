@@ -63,7 +63,8 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
 
     Such a folder has `corpus.jsonl`, `queries.jsonl` and `qrels/<split>.tsv`. Lines of the first two are objects with
     "_id", "text" and optionally "title"; those of the last are query, document and gain, after an optional header.
-    In rows, a label is a gain, 0 for a passage that is not relevant; the passages of all queries are the corpus.
+    In rows, a label is a gain, 0 for a passage that is not relevant; the passages of all queries are the corpus. Of
+    rows with the same query and passage, the highest gain counts.
     """
     folder = data_folder(path, "retrieval")
     if is_corpus(folder):
@@ -77,7 +78,7 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
         place = documents.setdefault(passage, len(documents))
         gains = relevant.setdefault(query, {})
         if gain > 0:
-            gains[place] = gain
+            gains[place] = max(gain, gains.get(place, 0.0))
     return _judged(list(documents), relevant, str(table.rows[0].place))
 
 

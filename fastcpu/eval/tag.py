@@ -67,7 +67,7 @@ def files(path: Path | None, split: str) -> Sequence[Path]:
 
 
 def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None) -> TagData:
-    """Reads a CoNLL file, or rows with words and their tags.
+    """Reads CoNLL files, or rows with words and their tags.
 
     A CoNLL file (.txt, .conll, .bio, .iob) has a word per line, whose first and last column (between spaces or tabs)
     are the word and its label, and an empty line after every sentence. In rows, words and tags are lists, or texts that
@@ -75,7 +75,7 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
     """
     found = files(path, split)
     if found[0].suffix in _CONLL and not columns:
-        return _conll(found[0])
+        return _conll(found)
     table = read_table(found, COLUMNS, columns or {})
     data = TagData([], [], [], table.classes.get("tags", ()))
     for row in table.rows:
@@ -100,16 +100,24 @@ def _list(table: Table, row: Any, role: str) -> list[Any]:
     return value
 
 
-def _conll(path: Path) -> TagData:
+def _conll(files: Sequence[Path]) -> TagData:
     data = TagData([], [], [])
-    previous = -1
+    for path in files:
+        _add_conll(path, data)
+    if not data.sentences:
+        raise InputError(f"{files[0]}: holds no sentences")
+    return data
+
+
+def _add_conll(path: Path, data: TagData) -> None:
+    previous = -1  # the line before the first is not of the same sentence
     for number, line in read_lines(path):
         cells = line.split()
         if cells[0] == _DOCUMENT:
             continue
         if len(cells) < 2:
             raise InputError(f"{path}:{number}: a word without a label")
-        if number != previous + 1 or not data.sentences:
+        if number != previous + 1:
             data.sentences.append([])
             data.gold.append([])
             data.places.append([])
@@ -117,9 +125,6 @@ def _conll(path: Path) -> TagData:
         data.sentences[-1].append(cells[0])
         data.gold[-1].append(cells[-1])
         data.places[-1].append(f"{path}:{number}: the label")
-    if not data.sentences:
-        raise InputError(f"{path}: holds no sentences")
-    return data
 
 
 def texts(data: TagData) -> list[str]:

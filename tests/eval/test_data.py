@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def test_rows_of_every_text_format(name: str, content: str, tmp_path: Path) -> N
     assert table.columns == {"text": "a", "label": "n"}
 
 
+def test_the_limit_of_csv_stays(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    rows = read_rows(write(tmp_path / "d.csv", "a,n\n" + "x" * (before + 1) + ",1\n"))
+    assert len(next(rows).cells["a"]) == before + 1
+    assert csv.field_size_limit() == before
+
+
 def test_columns_may_have_other_names_or_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "d.tsv", "1\tx\tone\n0\ty\ttwo\n")
     table = read_table([path], ROLES, {"text": "3", "label": "1"})
@@ -66,6 +74,7 @@ def test_cells_beyond_the_usual_limit(tmp_path: Path) -> None:
         ("d.csv", "a,n\n", r"d.csv: holds no rows"),
         ("d.csv", "", r"d.csv: holds no rows"),
         ("d.csv", "a,n\nx\n", r"d.csv:2: 1 columns, but the header has 2"),
+        ("d.csv", "a,n\nx,1\ny,2,more\n", r"d.csv:3: 3 columns, but the header has 2, the first surplus one is 'more'"),
         ("d.csv", 'a,n\n"x,1\ny,2\n', r"d.csv:3: unexpected end of data"),
         ("d.csv", "a,n\n \n,1\n", r"d.csv:2: 1 columns, but the header has 2"),
         ("d.tsv", "a\tn\n\t1\n", r"d.tsv:2: column 'a' is '' and not a text"),
@@ -184,10 +193,20 @@ def test_saved_data_sets_say_which_part_they_were(tmp_path: Path) -> None:
         (["contradiction", "entailment", "neutral"], ["entailment", "neutral", "contradiction"], "2", 0),
         (["a", "A"], [], "A", 1),
         (["1", "0"], [], "0", 1),
+        (["1", "2", "3"], [], "1", 0),
+        (["1", "2", "3"], [], 1, 0),
+        (["1", "2", "3"], [], 3.0, 2),
+        (["1", "2", "3"], ["1", "2", "3"], 1, 1),
     ],
 )
 def test_labels_are_found(labels: list[str], classes: list[str], value: Any, expected: int) -> None:
     assert LabelMap(labels, classes).number(value, "d.csv:2") == expected
+
+
+@pytest.mark.parametrize("value", [0, "0", 4])
+def test_numbers_do_not_count_labels_that_are_numbers(value: Any) -> None:
+    with pytest.raises(InputError, match=r"no label of the model \(1, 2, 3\)"):
+        LabelMap(["1", "2", "3"]).number(value, "d.csv:2")
 
 
 @pytest.mark.parametrize(

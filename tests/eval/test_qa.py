@@ -101,6 +101,12 @@ def test_the_best_gold_answer_counts(tmp_path: Path) -> None:
     assert qa.compare(worse, result)["f1"].value == pytest.approx(-1.8 / 3)
 
 
+@pytest.mark.parametrize(("answer", "expected"), [("", 1.0), ("the", 1.0), ("Denver", 0.0)])
+def test_empty_gold_answers_are_none(answer: str, expected: float) -> None:
+    result = qa.evaluate(Fixed(answer), qa.QaData([("q", "p")], [("", "the")], ["1"]))
+    assert result.samples["f1"].tolist() == result.samples["exact_match"].tolist() == [expected]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

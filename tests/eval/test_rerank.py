@@ -70,6 +70,14 @@ def test_rows_of_judgements_make_a_corpus(tmp_path: Path) -> None:
     assert (data.queries, data.relevant) == (["who?", "where?"], [{1: 2.0, 2: 1.0}, {4: 1.0}])
 
 
+@pytest.mark.parametrize("gains", [(1, 3), (3, 1), (3, 0)])
+def test_the_highest_gain_of_equal_rows_counts(gains: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("query,passage,label\n" + "".join(f"q,p,{gain}\n" for gain in gains))
+    highest = {0: float(max(gains))}
+    assert rerank.load(tmp_path, "test").gains == [highest]
+    assert retrieval.load(tmp_path, "test").relevant == [highest]
+
+
 @pytest.mark.parametrize("task", [rerank, retrieval])
 @pytest.mark.parametrize(
     ("content", "message"),

@@ -47,6 +47,15 @@ def test_conll_files(tmp_path: Path) -> None:
     assert tag.texts(data) == ["Anna Paul lives", "in London"]
 
 
+def test_every_shard_of_conll_files_is_read(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"test-0000{number}-of-00002.conll" for number in (0, 1))
+    first.write_text("Anna B-PER")
+    second.write_text("\nPaul B-PER\n")
+    data = tag.load(tmp_path, "test")
+    assert data.sentences == [["Anna"], ["Paul"]]
+    assert data.places[1] == [f"{second}:2: the label"]
+
+
 @pytest.mark.parametrize("form", ["lists", "texts"])
 def test_rows(form: str, tmp_path: Path) -> None:
     if form == "lists":
