@@ -59,8 +59,13 @@ class Gate:
 
     # ---- measurement ----
 
-    def accept(self, directory: Path, teacher: Path, threads: int, max_length: int) -> None:
+    def accept(self, directory: Path, teacher: Path, threads: int, max_length: int | None) -> None:
         """Measures a finished directory beside its teacher, both in the runtime, and notes the result in report.json.
+
+        Args:
+            directory, teacher: compiled models.
+            threads: of the runtime.
+            max_length: longest sequence in tokens, by default that of the task.
 
         Raises:
             AccuracyError: the model has lost more than is allowed.

@@ -291,7 +291,7 @@ def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
 
 def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
     from fastcpu.distill.trainer import read_log
-    from fastcpu.pipeline import MAX_LENGTH, compile  # noqa: A004  (the public name)
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
     recipe = plan.recipe
     options = compile_options(recipe, lambda count: sample(_texts(work), count, plan.seed))
@@ -306,10 +306,15 @@ def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
     gate = plan.gate
     if gate is None:
         return compile(source, out, threads=plan.threads, notes=notes, **options)
-    longest = MAX_LENGTH if recipe.distill is None else recipe.distill.max_length
     teacher = _compiled_teacher(plan, work)
 
     def accept(directory: Path) -> None:
-        gate.accept(directory, teacher, plan.threads, longest)
+        gate.accept(directory, teacher, plan.threads, _gate_length(recipe))
 
     return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **options)
+
+
+def _gate_length(recipe: Recipe) -> int | None:
+    """The longest sequence of the gate, if the recipe trains with another than the usual one; None: the task's own."""
+    config = recipe.distill
+    return None if config is None or config.max_length == Distill.max_length else config.max_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 import fastcpu
 from fastcpu.cli.main import main
-from fastcpu.compression import compress
+from fastcpu.compression import compress, run
 from fastcpu.compression.gate import Gate
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.engine import open_engine
+from fastcpu.recipe import Distill, Quantize, Recipe
 from fastcpu.tasks import Classifier, Embedder
 from tests.compression.conftest import WORDS
 from tests.tasks import models
@@ -66,6 +68,22 @@ def test_the_result_is_in_the_report(encoder_dir: Path, sts_dir: Path, tmp_path:
     assert accuracy["teacher"]["spearman"]["value"] > 0.999
     assert abs(accuracy["difference"]["spearman"]["value"]) < 0.1
     assert json.loads((compiled.directory / "report.json").read_text()) == compiled.report
+
+
+@pytest.mark.parametrize(("trained", "expected"), [(None, None), (128, None), (48, 48)])
+def test_the_task_says_how_long_texts_are_unless_the_recipe_does(trained: int | None, expected: int | None) -> None:
+    recipe = Recipe("r", "", quantize=Quantize("dynamic"))
+    plan_recipe = recipe if trained is None else replace(recipe, distill=Distill(max_length=trained))
+    assert run._gate_length(plan_recipe) == expected
+
+
+def test_the_gate_is_given_no_length_of_its_own(
+    encoder_dir: Path, sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int | None] = []
+    monkeypatch.setattr(Gate, "accept", lambda *args: lengths.append(args[-1]))
+    compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=Gate("sts", str(sts_dir)))
+    assert lengths == [None]
 
 
 def test_a_model_that_lost_too_much_is_kept_back(
