@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fastcpu.errors import FileFormatError, GraphError, MissingPackageError
 from fastcpu.frontend.sentence_transformers import read_pooling
-from fastcpu.tasks.engine import FloatArray, padded, probed_axes
+from fastcpu.tasks.engine import ROLES, FloatArray, padded, probed_axes
 from fastcpu.tasks.tokenizer import Encoded
 
 if TYPE_CHECKING:
     import torch
 
-_ROLES = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 _POOLER = "pooler."  # a part that checkpoints may lack: no task reads what it computes, unless a classifier does
 
 
@@ -33,7 +32,7 @@ class TorchEngine:
     def __init__(self, module: torch.nn.Module, directory: Path) -> None:
         self.directory = directory
         self._module = module
-        self._inputs = [name for name in _ROLES if name in inspect.signature(module.forward).parameters]
+        self._inputs = [name for name in ROLES if name in inspect.signature(module.forward).parameters]
         self.outputs = probed_axes(self.run)
 
     def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
@@ -41,7 +40,7 @@ class TorchEngine:
 
         arrays = padded(batch)
         device = next(self._module.parameters()).device
-        feeds = {name: torch.from_numpy(arrays[_ROLES[name]]).to(device) for name in self._inputs}
+        feeds = {name: torch.from_numpy(arrays[ROLES[name]]).to(device) for name in self._inputs}
         modes = {part: part.training for part in self._module.modules()}
         try:
             with torch.inference_mode():

@@ -143,10 +143,16 @@ def _locked(entry: Path) -> Iterator[None]:
     """Other processes that want the same entry wait, and find it."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with entry.with_name(f".{entry.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        file = entry.with_name(f".{entry.name}.lock").open("w")
     except OSError as error:
-        if isinstance(error, FastcpuError):
-            raise
-        raise OutputError(f"{entry.parent}: cannot keep compiled models here (cache_dir=): {error.strerror}") from error
+        raise _unusable(entry.parent, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _unusable(entry.parent, error) from error
+        yield
+
+
+def _unusable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder}: cannot keep compiled models here (cache_dir=): {error.strerror}")

@@ -24,6 +24,7 @@ from fastcpu.integrations.text_model import (
     read_object,
 )
 from fastcpu.recipe import Recipe
+from fastcpu.tasks.labels import sigmoid, softmax
 
 _LOGITS = "logits"
 
@@ -33,15 +34,7 @@ def _identity(scores: FloatArray) -> FloatArray:
 
 
 def _sigmoid(scores: FloatArray) -> FloatArray:
-    small = np.exp(-np.abs(scores))
-    result: FloatArray = np.where(scores >= 0, 1 / (1 + small), small / (1 + small))
-    return result
-
-
-def _softmax(scores: FloatArray) -> FloatArray:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    result: FloatArray = powers / powers.sum(axis=1, keepdims=True)
-    return result
+    return sigmoid(scores).astype(np.float32)
 
 
 _ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {"Identity": _identity, "Sigmoid": _sigmoid}
@@ -144,7 +137,7 @@ class CrossEncoder(TextModel):
         if self.num_labels == 1 and scores.ndim == 2:
             scores = scores[:, 0]
         if apply_softmax and scores.ndim == 2:
-            scores = _softmax(scores)
+            scores = softmax(scores).astype(np.float32)
         return converted(scores, single, convert_to_numpy, convert_to_tensor)
 
     def rank(

@@ -42,7 +42,7 @@ class _Tokenizer(Tokenizer):
     def tokens(self, texts: Sequence[Text]) -> list[Encoded]:
         """Tokens of each text or pair of texts; pairs are cut at their longer side."""
         try:
-            encodings = self._tokenizer.encode_batch(list(texts))
+            encodings = self._tokenizer.encode_batch([self._cased(text) for text in texts])
         except TypeError as error:  # all are strings, but one cannot be written as UTF-8
             raise InputError("a text holds half of a surrogate pair, which is no character") from error
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
@@ -95,7 +95,6 @@ class TextModel:
         self._tokenizer = _Tokenizer(self.path)
         if max_length is not None:
             self._tokenizer.resize(max_length)
-        self._lower = read_object(self.path / _TRANSFORMER_FILE).get("do_lower_case") is True
 
     @property
     def max_seq_length(self) -> int:
@@ -144,16 +143,11 @@ class TextModel:
         order = sorted(range(len(texts)), key=lambda place: -_characters(texts[place]))
         for start in _progress(range(0, len(order), batch_size), progress):
             places = order[start : start + batch_size]
-            tokens = self._tokenizer.tokens([self._normalized(texts[place]) for place in places])
+            tokens = self._tokenizer.tokens([texts[place] for place in places])
             feeds = {self._names["ids"]: [each.ids for each in tokens]}
             if "types" in self._names:
                 feeds[self._names["types"]] = [each.types for each in tokens]
             yield places, [len(each.ids) for each in tokens], self.session.run(feeds)
-
-    def _normalized(self, text: Text) -> Text:
-        if not self._lower:
-            return text
-        return text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower())
 
 
 def _characters(text: Text) -> int:

@@ -25,6 +25,7 @@ from fastcpu.integrations.cache import Calibration, compiled
 from fastcpu.integrations.saving import save_model
 from fastcpu.recipe import Recipe
 from fastcpu.runtime import Session
+from fastcpu.tasks.engine import ROLES
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,6 @@ __all__ = [
     "AutoModelForTokenClassification",
     "PreTrainedModel",
 ]
-
-_ROLES = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 
 
 def _require(package: str) -> ModuleType:
@@ -107,7 +106,7 @@ class PreTrainedModel:
         """
         asked = sorted(name for name, value in others.items() if value is not None and value is not False)
         if asked:
-            raise InputError(f"a compressed model takes {', '.join(_ROLES)} and return_dict, not {asked[0]}")
+            raise InputError(f"a compressed model takes {', '.join(ROLES)} and return_dict, not {asked[0]}")
         if input_ids is None:
             raise InputError("input_ids are missing")
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
@@ -129,9 +128,9 @@ class PreTrainedModel:
         if "types" not in self._inputs and not arrays.get("token_type_ids", np.zeros(1)).any():
             arrays.pop("token_type_ids", None)  # tokenizers give zeros to models that do not look at them
         for name in arrays:
-            if _ROLES[name] not in self._inputs:
+            if ROLES[name] not in self._inputs:
                 raise InputError(f"{self._path}: this model takes no {name}")
-        return {self._inputs[_ROLES[name]]: array for name, array in arrays.items()}
+        return {self._inputs[ROLES[name]]: array for name, array in arrays.items()}
 
     def _array(self, name: str, value: Any) -> NDArray[Any]:
         if isinstance(value, self._torch.Tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -33,8 +34,7 @@ class Embedder(Task[Text, FloatArray]):
             self._source, self.channels = self._output(OUTPUT, "batch")
         elif _HIDDEN in self.engine.outputs:
             self._source, self.channels = self._output(_HIDDEN, "batch", "sequence")
-            pooling = read_pooling(self.engine.directory)
-            self._pooling = "mean" if pooling is None else pooling[0].mode
+            self._pooling = _pooling(self.engine.directory)
         else:
             raise self._refusal(f"{OUTPUT} [batch, channels] or {_HIDDEN} [batch, sequence, channels]")
 
@@ -60,3 +60,13 @@ class Embedder(Task[Text, FloatArray]):
         if self._pooling != "cls":
             pooled = values.max(axis=0) if self._pooling == "max" else values.mean(axis=0)
         return pooled
+
+
+def _pooling(directory: Path) -> str:
+    """How sentence-transformers pools the tokens of a model; `directory` is its own or that of its transformer."""
+    found = read_pooling(directory)
+    if found is None:
+        found = read_pooling(directory.parent)
+        if found is not None and found[1] != directory:
+            found = None
+    return "mean" if found is None else found[0].mode

@@ -11,7 +11,7 @@ from fastcpu.errors import InputError
 from fastcpu.tasks.engine import Model
 from fastcpu.tasks.labels import softmax
 from fastcpu.tasks.task import Task
-from fastcpu.tasks.tokenizer import Tokenizer, read_config
+from fastcpu.tasks.tokenizer import Encoded, Tokenizer, read_config
 
 _USUAL = ("[MASK]", "<mask>")
 
@@ -73,6 +73,7 @@ class MaskFiller(Task[str, list[list[Fill]]]):
         for number, each in enumerate(encoded, first):
             if self._mask_id not in each.ids:
                 raise InputError(f"input {number} has no {self.mask} in its first {self.tokenizer.max_length} tokens")
+        self._check_whole(inputs, encoded, first)
         results: list[list[list[Fill]]] = [[] for _ in encoded]
         for index, (logits,) in self._run(encoded, self._logits):
             gaps = np.flatnonzero(encoded[index].ids == self._mask_id)
@@ -80,3 +81,11 @@ class MaskFiller(Task[str, list[list[Fill]]]):
                 best = np.argsort(-scores, kind="stable")[: self._top_k]
                 results[index].append([Fill(self.tokenizer.token(int(i)), int(i), float(scores[i])) for i in best])
         return results
+
+    def _check_whole(self, inputs: Sequence[str], encoded: Sequence[Encoded], first: int) -> None:
+        """InputError names an input of which a mask token is cut off."""
+        longest = self.tokenizer.max_length
+        full = [index for index, each in enumerate(encoded) if len(each.ids) == longest]
+        for index, cut in zip(full, self.tokenizer.cut_off([inputs[index] for index in full]), strict=True):
+            if self._mask_id in cut:
+                raise InputError(f"input {first + index} has a {self.mask} after its first {longest} tokens")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ Text = str | tuple[str, str]
 
 _UNLIMITED = 1 << 20  # tokenizer_config.json writes 1e30 where a tokenizer has no limit
 _DEFAULT_LENGTH = 512
+_TRANSFORMER_FILE = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Tokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # what the library raises for malformed files
             raise FileFormatError(f"{path}: {error}") from error
+        self._lower = read_config(model_dir / _TRANSFORMER_FILE).get("do_lower_case") is True
         limit = length_limit(model_dir)
         self.max_length = min(limit, max_length) if max_length else limit
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -117,14 +119,31 @@ class Tokenizer:
         """The id of a token, None if the vocabulary lacks it."""
         return self._tokenizer.token_to_id(token)
 
+    @overload
+    def _cased(self, text: str) -> str: ...
+
+    @overload
+    def _cased(self, text: Text) -> Text: ...
+
+    def _cased(self, text: Text) -> Text:
+        """A text as the model was trained on it: in lower case if sentence-transformers says so (do_lower_case)."""
+        if not self._lower:
+            return text
+        return text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower())
+
     def encode(self, texts: Sequence[Text], first: int = 0) -> list[Encoded]:
         """Tokens of each text or pair of texts; errors count them from `first`."""
         batch = _checked(texts, first)
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
-        encodings = self._tokenizer.encode_batch(batch)
+        encodings = self._tokenizer.encode_batch([self._cased(text) for text in batch])
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
+
+    def cut_off(self, texts: Sequence[str]) -> list[IntArray]:
+        """The ids of the tokens that `encode` cuts off from each text, among them special tokens; of valid texts."""
+        encodings = self._tokenizer.encode_batch([self._cased(text) for text in texts])
+        return [np.array([i for part in each.overflowing for i in part.ids], np.int64) for each in encodings]
 
     def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:
         """As `encode`, with the origin of every token."""
@@ -224,7 +243,7 @@ def length_limit(model_dir: Path) -> int:
     values = [config.get("max_position_embeddings") if family is None else family.length(config)]
     for name, key in (
         ("tokenizer_config.json", "model_max_length"),
-        ("sentence_bert_config.json", "max_seq_length"),
+        (_TRANSFORMER_FILE, "max_seq_length"),
     ):
         values.append(read_config(model_dir / name).get(key))
     limits = [int(value) for value in values if isinstance(value, int | float) and 0 < value < _UNLIMITED]

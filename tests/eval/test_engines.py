@@ -109,6 +109,29 @@ def test_pooling_is_that_of_sentence_transformers(
         vectors(folder, texts)
 
 
+def test_pooling_with_the_tokenizer_in_a_folder_of_its_own(encoder_dir: Path, tmp_path: Path) -> None:
+    pooled = {}
+    for mode in ("cls", "mean"):
+        folder = tmp_path / mode
+        shutil.copytree(encoder_dir, folder / "0_Transformer")
+        kinds = {"0_Transformer": "Transformer", "1_Pooling": "Pooling"}
+        modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+        pooled[mode] = vectors(folder, ["red small blue"])
+    np.testing.assert_allclose(pooled["mean"], vectors(encoder_dir, ["red small blue"]), atol=1e-6)
+    assert np.abs(pooled["cls"] - pooled["mean"]).max() > 1e-3
+
+
+def test_texts_are_in_lower_case_where_the_files_say_so(encoder_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(encoder_dir, tmp_path / "encoder"))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    np.testing.assert_array_equal(vectors(folder, ["RED small"]), vectors(encoder_dir, ["red small"]))
+    pair, lower = Tokenizer(folder).encode([("RED", "Blue"), ("red", "blue")])
+    assert pair.ids.tolist() == lower.ids.tolist()
+
+
 def test_models_without_token_types(encoder_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     import torch

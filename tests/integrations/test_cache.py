@@ -111,6 +111,18 @@ def test_folder_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
         opened(source, tmp_path / "file" / "cache")
 
 
+def test_what_compiling_raises_is_no_fault_of_the_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(pipeline, "compile", full)
+    with pytest.raises(OSError, match="no space") as caught:
+        opened(source, tmp_path / "cache")
+    assert not isinstance(caught.value, OutputError)
+
+
 def test_recipes_that_train_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"recipe sparse80-int8 trains: run `fastcpu compress .* --recipe sparse80-int8"

@@ -50,6 +50,13 @@ def test_gaps_that_are_cut_off(tokenizer_dir: Path) -> None:
         filler(tokenizer_dir, max_length=8)(["[MASK]", "red " * 10 + "[MASK]"])
 
 
+def test_some_gaps_that_are_cut_off(tokenizer_dir: Path) -> None:
+    model = filler(tokenizer_dir, max_length=8)
+    with pytest.raises(InputError, match=r"input 1 has a \[MASK\] after its first 8 tokens"):
+        model(["[MASK]", "[MASK] " + "red " * 10 + "[MASK]"])
+    assert len(model(["[MASK] " + "red " * 10])[0]) == 1
+
+
 def test_tokenizers_without_a_mask(tokenizer_dir: Path) -> None:
     path = tokenizer_dir / "tokenizer.json"
     path.write_text(path.read_text().replace("[MASK]", "[GAP]"))
