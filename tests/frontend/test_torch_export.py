@@ -355,7 +355,7 @@ def test_checkpoints_of_something_else(content: Any, tmp_path: Path) -> None:
 
 def test_unsupported_architecture(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
-    with pytest.raises(GraphError, match=r"GPT2LMHeadModel is not supported; supported are Bert, "):
+    with pytest.raises(GraphError, match=r"GPT2LMHeadModel is not supported; supported are Albert, "):
         frontend.load(tmp_path)
     with pytest.raises(GraphError, match=r"Linear is not supported"):
         frontend.load(torch.nn.Linear(2, 2))
