@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.log is not None and not final:
         raise InputError("--log is for evaluations on data that is named test, or with --final")
     models = [path for path in (args.model, args.against) if path is not None]
+    _check_outputs({"--log": args.log, "--json": args.json}, models, files)
     logs = [EvaluationLog(args.log or log_file(path)) for path in models] if final else []
     threads = args.threads or _core.available_cpus()
     evaluated: list[dict[str, Any]] = []
@@ -127,6 +128,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, result)
     return 0
+
+
+def _check_outputs(outputs: dict[str, Path | None], models: Sequence[Path], files: Sequence[Path]) -> None:
+    """InputError for an output that would damage the data or a model."""
+    from fastcpu import InputError
+
+    data, folders = {file.resolve() for file in files}, [path.resolve() for path in models]
+    for option, path in outputs.items():
+        place = None if path is None else path.resolve()
+        if place in data:
+            raise InputError(f"{option} {path}: that is the data of this evaluation")
+        if place is not None and any(place.is_relative_to(folder) for folder in folders):
+            raise InputError(f"{option} {path}: that is a model of this evaluation, or within it")
 
 
 def _options(args: argparse.Namespace, task: EvalTask) -> dict[str, Any]:

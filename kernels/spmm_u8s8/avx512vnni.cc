@@ -210,12 +210,19 @@ static_assert(offsetof(Groups, last) == 0 && offsetof(Groups, next) == 8 && offs
 
 #define LOAD_LIMIT "vpbroadcastd %[limit], %%zmm29\n\t"
 
-// end = quad + the number of quads of the group.
+// end = quad + the number of quads of the group. The hardware prefetches weights up to the end of a page, so the first
+// lines of the page behind the group are prefetched here.
 #define FIND_END                        \
   "movl 4(%[begin]), %%r8d\n\t"         \
   "subl (%[begin]), %%r8d\n\t"          \
   "leaq (%%r8, %%r8, 2), %%r8\n\t"      \
-  "leaq (%[quad], %%r8, 8), %[end]\n\t"
+  "leaq (%[quad], %%r8, 8), %[end]\n\t" \
+  "leaq 4095(%[end]), %%r8\n\t"         \
+  "andq $-4096, %%r8\n\t"               \
+  "prefetcht0 (%%r8)\n\t"               \
+  "prefetcht0 64(%%r8)\n\t"             \
+  "prefetcht0 128(%%r8)\n\t"            \
+  "prefetcht0 192(%%r8)\n\t"
 
 // Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to groups.last, all of one segment. Each but
 // the first prefetches its share of the next tile.

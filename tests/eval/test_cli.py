@@ -251,3 +251,16 @@ def test_unknown_task(capsys: pytest.CaptureFixture[str]) -> None:
         main(["eval", "model", "--task", "poetry"])
     assert status.value.code == 2
     assert "invalid choice: 'poetry'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--log", "--json"])
+def test_data_and_models_are_no_outputs(
+    option: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model("classify", tmp_path)
+    places = {data / "test.tsv": "the data of this", path / "config.json": "a model of this"}
+    for place, message in places.items():
+        before = place.read_bytes()
+        assert main(["eval", str(path), "--task", "classify", "--data", str(data), option, str(place)]) == 2
+        assert f"{option} {place}: that is {message} evaluation" in capsys.readouterr().err
+        assert place.read_bytes() == before
