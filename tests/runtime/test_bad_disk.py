@@ -102,7 +102,8 @@ def test_a_model_without_permission(seeds: dict[str, Model], name: str, open_dir
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     code = WRITE + (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it\n"
         "from fastcpu.export import weights\n"
         "plain = weights.write\n"
         "def slow(*args):\n"
@@ -253,7 +254,8 @@ def test_commands_say_one_line(seeds: dict[str, Model], damage: object, message:
 
 def test_a_command_that_is_interrupted(tmp_path: Path) -> None:
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it\n"
         "import fastcpu.cli.info as info\n"
         "from fastcpu.cli.main import main\n"
         "info.describe = lambda path: (print('started', flush=True), time.sleep(60))\n"
