@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastcpu.errors import FileFormatError, InputError
 from fastcpu.frontend.sentence_transformers import read_json
 from fastcpu.integrations.cache import Calibration, Prepare, compiled
@@ -18,10 +16,7 @@ from fastcpu.integrations.saving import save_model
 from fastcpu.integrations.similarity import FloatArray
 from fastcpu.recipe import Recipe
 from fastcpu.runtime import Session
-from fastcpu.tasks.tokenizer import Encoded, Tokenizer
-
-Text = str | tuple[str, str]
-"""What becomes one sequence: a text, or a pair of texts."""
+from fastcpu.tasks.tokenizer import Text, Tokenizer
 
 SETTINGS_FILE = "config_sentence_transformers.json"
 _TRANSFORMER_FILE = "sentence_bert_config.json"
@@ -29,7 +24,7 @@ _TOKENIZER_FILE = "tokenizer_config.json"
 
 
 class _Tokenizer(Tokenizer):
-    """A tokenizer of texts and of pairs whose length can be changed."""
+    """A tokenizer whose length can be changed."""
 
     def resize(self, max_length: Any) -> None:
         """Cut texts to ``max_length`` tokens, whatever the model's files say; InputError if that is too few."""
@@ -38,14 +33,6 @@ class _Tokenizer(Tokenizer):
             raise InputError(f"max_seq_length {max_length!r} leaves no room beside {special} special tokens")
         self._tokenizer.enable_truncation(max_length)
         self.max_length = max_length
-
-    def tokens(self, texts: Sequence[Text]) -> list[Encoded]:
-        """Tokens of each text or pair of texts; pairs are cut at their longer side."""
-        try:
-            encodings = self._tokenizer.encode_batch([self._cased(text) for text in texts])
-        except TypeError as error:  # all are strings, but one cannot be written as UTF-8
-            raise InputError("a text holds half of a surrogate pair, which is no character") from error
-        return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
 
 
 class TextModel:
@@ -143,7 +130,7 @@ class TextModel:
         order = sorted(range(len(texts)), key=lambda place: -_characters(texts[place]))
         for start in _progress(range(0, len(order), batch_size), progress):
             places = order[start : start + batch_size]
-            tokens = self._tokenizer.tokens([texts[place] for place in places])
+            tokens = self._tokenizer.encode([texts[place] for place in places])
             feeds = {self._names["ids"]: [each.ids for each in tokens]}
             if "types" in self._names:
                 feeds[self._names["types"]] = [each.types for each in tokens]

@@ -174,7 +174,9 @@ def _check_encodable(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: {text[error.start]!a} at character {error.start} is half a character") from error
+        raise InputError(
+            f"{where}: {text[error.start]!a} at character {error.start} is half a character, half of a surrogate pair"
+        ) from error
 
 
 def _located(encoding: Any) -> Located:

@@ -195,16 +195,16 @@ static_assert(offsetof(Groups, last) == 0 && offsetof(Groups, next) == 8 && offs
   ADD_AND_STORE_ROW(row, a, b, c, d)
 
 // Prefetches a group's share of the next tile.
-#define PREFETCH_NEXT        \
-  "movq 16(%[groups]), %%r9\n\t" \
-  "testq %%r9, %%r9\n\t"   \
-  "jz 5f\n\t"                \
+#define PREFETCH_NEXT             \
+  "movq 16(%[groups]), %%r9\n\t"  \
+  "testq %%r9, %%r9\n\t"          \
+  "jz 5f\n\t"                     \
   "movq 8(%[groups]), %%r8\n"     \
-  "4:\n\t"                   \
-  "prefetcht1 (%%r8)\n\t"    \
-  "addq $64, %%r8\n\t"       \
-  "decq %%r9\n\t"           \
-  "jnz 4b\n\t"               \
+  "4:\n\t"                        \
+  "prefetcht1 (%%r8)\n\t"         \
+  "addq $64, %%r8\n\t"            \
+  "decq %%r9\n\t"                 \
+  "jnz 4b\n\t"                    \
   "movq %%r8, 8(%[groups])\n"     \
   "5:\n\t"
 
@@ -224,8 +224,8 @@ static_assert(offsetof(Groups, last) == 0 && offsetof(Groups, next) == 8 && offs
   "prefetcht0 128(%%r8)\n\t"            \
   "prefetcht0 192(%%r8)\n\t"
 
-// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to groups.last, all of one segment. Each but
-// the first prefetches its share of the next tile.
+// Defines `name`: the groups whose chunks are begin[0] .. begin[1], and so on up to groups.last, all of one segment.
+// Each but the first prefetches its share of the next tile.
 #define DEFINE_RUN_64(name, STORE_ROW, group_bytes)                                                                  \
   void name(const uint8_t* x, const Quad* quad, const uint32_t* begin, Groups groups, const QuantEpilogue& e,        \
             int n, const void* extra, void* out) {                                                                   \
