@@ -95,14 +95,16 @@ struct Case {
   std::vector<float> mul, add;
   std::vector<uint8_t> table;
   std::vector<float> weights_f32;  // [n][k]
-  AlignedBuffer x, x_f32;          // u8 and f32 tiles of k channels
+  std::unique_ptr<Arena> memory;   // of tiles and packed weights
+  uint8_t* x;                      // u8 tiles of k channels
+  float* x_f32;                    // f32 tiles of k channels
 
   Blocks4x1 blocks() const { return {layer.n, layer.k, values.data(), index.data(), offsets.data()}; }
 };
 
 // Exactly `sparsity` percent of all blocks are zero, at random places: groups have uneven numbers of blocks.
 Case make_case(const Layer& layer, int tokens, int sparsity) {
-  Case c{layer, tokens, sparsity, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  Case c{layer, tokens, sparsity, {}, {}, {}, {}, {}, {}, {}, {}, {}, std::make_unique<Arena>(), nullptr, nullptr};
   std::mt19937 random(1);
   const size_t groups = static_cast<size_t>(layer.n) / 4;
   const size_t k = static_cast<size_t>(layer.k);
@@ -123,10 +125,10 @@ Case make_case(const Layer& layer, int tokens, int sparsity) {
     c.offsets.push_back(static_cast<uint32_t>(c.index.size()));
   }
   const size_t inputs = static_cast<size_t>(channel_stride(layer.k) * padded_tokens(tokens));
-  c.x = AlignedBuffer(inputs);
-  for (size_t i = 0; i < inputs; ++i) c.x.data()[i] = static_cast<uint8_t>(random());
-  c.x_f32 = AlignedBuffer(inputs * sizeof(float));
-  for (size_t i = 0; i < inputs; ++i) c.x_f32.as<float>()[i] = static_cast<float>(c.x.data()[i]) / 128 - 1;
+  c.x = c.memory->take(inputs);
+  for (size_t i = 0; i < inputs; ++i) c.x[i] = static_cast<uint8_t>(random());
+  c.x_f32 = reinterpret_cast<float*>(c.memory->take(inputs * sizeof(float)));
+  for (size_t i = 0; i < inputs; ++i) c.x_f32[i] = static_cast<float>(c.x[i]) / 128 - 1;
   c.weights_f32.assign(c.weights.begin(), c.weights.end());
   for (int i = 0; i < layer.n; ++i) {
     c.init.push_back(static_cast<int32_t>(random() % 1000));
@@ -160,36 +162,33 @@ struct Variant {
 };
 
 // How a u8s8 kernel runs a tile of a case; `prepare` may be nullptr. The case must outlive the result.
-std::function<void(const Tile&, uint8_t*)> run_u8s8(const Case& c, Store store, AlignedBuffer weights,
-                                                    AlignedBuffer scratch, decltype(GemmU8S8Kernel::prepare) prepare,
+std::function<void(const Tile&, uint8_t*)> run_u8s8(const Case& c, Store store, const uint8_t* weights,
+                                                    uint8_t* scratch, decltype(GemmU8S8Kernel::prepare) prepare,
                                                     decltype(GemmU8S8Kernel::run) run) {
-  const auto packed = std::make_shared<AlignedBuffer>(std::move(weights));
-  const auto relaid = std::make_shared<AlignedBuffer>(std::move(scratch));
-  return [&c, store, packed, relaid, prepare, run](const Tile& tile, uint8_t* out) {
+  return [&c, store, weights, scratch, prepare, run](const Tile& tile, uint8_t* out) {
     GemmU8S8Args args{};
-    args.x = c.x.data() + tile.begin * channel_stride(c.layer.k);
+    args.x = c.x + tile.begin * channel_stride(c.layer.k);
     args.k = c.layer.k;
     args.width = tile.width;
-    args.weights = packed->data();
+    args.weights = weights;
     args.n_end = c.layer.n;
     args.epilogue = {c.init.data(), c.mul.data(), c.add.data(), nullptr, c.table.data(), store};
     args.out = out + tile.begin * channel_stride(c.layer.n) * (store == Store::f32 ? 4 : 1);
-    args.scratch = relaid->data();
+    args.scratch = scratch;
     if (tile.begin + 2 * kTileWidth <= c.tokens) args.next = args.x + tile.width * channel_stride(c.layer.k);
     if (prepare != nullptr) prepare(args.x, args.k, args.width, args.scratch);
     run(args);
   };
 }
 
-std::function<void(const Tile&, uint8_t*)> run_f32(const Case& c, AlignedBuffer weights,
+std::function<void(const Tile&, uint8_t*)> run_f32(const Case& c, const uint8_t* weights,
                                                    decltype(GemmF32Kernel::run) run) {
-  const auto packed = std::make_shared<AlignedBuffer>(std::move(weights));
-  return [&c, packed, run](const Tile& tile, uint8_t* out) {
+  return [&c, weights, run](const Tile& tile, uint8_t* out) {
     GemmF32Args args{};
-    args.x = c.x_f32.as<float>() + tile.begin * channel_stride(c.layer.k);
+    args.x = c.x_f32 + tile.begin * channel_stride(c.layer.k);
     args.k = c.layer.k;
     args.width = tile.width;
-    args.weights = packed->data();
+    args.weights = weights;
     args.bias = c.add.data();
     args.n_end = c.layer.n;
     args.activation = Activation::none;
@@ -207,24 +206,24 @@ std::vector<Variant> pack_all(const Case& c, Store store, const std::string& fil
   const double dense_operations = 2.0 * n * k * c.tokens;
   for (const GemmU8S8Kernel* kernel : runnable(gemm_u8s8_manifest())) {
     if (!wanted(kernel->name)) continue;
-    AlignedBuffer weights(kernel->packed_bytes(n, k)), scratch(kernel->scratch_bytes(k));
-    kernel->pack(n, k, c.weights.data(), weights.data());
-    all.push_back({kernel->name, kernel->isa, false, element, dense_operations,
-                   run_u8s8(c, store, std::move(weights), std::move(scratch), kernel->prepare, kernel->run)});
+    uint8_t* weights = c.memory->take(kernel->packed_bytes(n, k));
+    kernel->pack(n, k, c.weights.data(), weights);
+    all.push_back(
+        {kernel->name, kernel->isa, false, element, dense_operations,
+         run_u8s8(c, store, weights, c.memory->take(kernel->scratch_bytes(k)), kernel->prepare, kernel->run)});
   }
   for (const SpmmU8S8Kernel* kernel : runnable(spmm_u8s8_manifest())) {
     if (!wanted(kernel->name)) continue;
-    AlignedBuffer weights(kernel->packed_bytes(c.blocks()));
-    kernel->pack(c.blocks(), weights.data());
+    uint8_t* weights = c.memory->take(kernel->packed_bytes(c.blocks()));
+    kernel->pack(c.blocks(), weights);
     all.push_back({kernel->name, kernel->isa, false, element, 2.0 * static_cast<double>(c.values.size()) * c.tokens,
-                   run_u8s8(c, store, std::move(weights), AlignedBuffer(), nullptr, kernel->run)});
+                   run_u8s8(c, store, weights, nullptr, nullptr, kernel->run)});
   }
   for (const GemmF32Kernel* kernel : runnable(gemm_f32_manifest())) {
     if (!wanted(kernel->name)) continue;
-    AlignedBuffer weights(kernel->packed_bytes(n, k));
-    kernel->pack(n, k, c.weights_f32.data(), weights.data());
-    all.push_back({kernel->name, kernel->isa, true, sizeof(float), dense_operations,
-                   run_f32(c, std::move(weights), kernel->run)});
+    uint8_t* weights = c.memory->take(kernel->packed_bytes(n, k));
+    kernel->pack(n, k, c.weights_f32.data(), weights);
+    all.push_back({kernel->name, kernel->isa, true, sizeof(float), dense_operations, run_f32(c, weights, kernel->run)});
   }
   return all;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/isa.h"
 #include "base/names.h"
 #include "base/tile.h"
@@ -48,6 +49,7 @@ struct OpContext {
   Isa isa;
   Execution execution;
   const std::map<int, std::vector<int32_t> Batch::*>& token_arrays;  // outputs of ops with graph_inputs
+  Arena& weights;                                                    // for what an op packs; lives as long as the op
   const ValueInfo& value(int index) const { return values[static_cast<size_t>(index)]; }
   std::vector<int32_t> Batch::* token_array(const NodeInfo& node,
                                             int index) const;  // Error(graph) when the value does not come from unpad

@@ -144,7 +144,7 @@ Session::Session(const std::string& directory, const SessionOptions& options)
     for (size_t i = 0; i < node.outputs.size(); ++i)
       token_arrays[node.outputs[i]] = i == 0 ? &Batch::ids : i == 1 ? positions : &Batch::types;
   }
-  const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays};
+  const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays, weights_};
   for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
   plan_ = make_plan(*model_, token_arrays, keep_);
   check_output_dims();
@@ -186,8 +186,11 @@ std::unique_ptr<Context> Session::take() {
   }
   auto context = std::make_unique<Context>();
   context->threads.resize(static_cast<size_t>(threads_));
-  for (Context::Thread& thread : context->threads) {
-    thread.local = AlignedBuffer(static_cast<size_t>(plan_.local_bytes));
+  const size_t local_bytes = align_up(static_cast<size_t>(plan_.local_bytes));
+  context->locals = AlignedBuffer(local_bytes * context->threads.size());
+  for (size_t i = 0; i < context->threads.size(); ++i) {
+    Context::Thread& thread = context->threads[i];
+    thread.local = context->locals.data() + i * local_bytes;
     if (profile_) thread.seconds.assign(ops_.size(), 0.0);
   }
   context->counters = std::vector<Context::Counter>(plan_.segments.size());
@@ -347,14 +350,14 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
     if (i >= whole) break;
     const int64_t next =
         (i + threads + 1) * kTileWidth <= columns && i + threads < whole ? (i + threads) * kTileWidth : -1;
-    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local.data(), 0, 1, next);
+    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local, 0, 1, next);
   }
   if (whole == tiles) return;
   context.barrier->wait();  // the local buffers of other threads are used from here on
   for (const int op : segment.ops) {
     const bool splits = ops_[static_cast<size_t>(op)]->splits();
     for (int64_t i = whole; i < tiles; ++i) {
-      uint8_t* local = context.threads[static_cast<size_t>((i - whole) % threads)].local.data();
+      uint8_t* local = context.threads[static_cast<size_t>((i - whole) % threads)].local;
       if (splits)
         run_op(op, tile_at(columns, i), local, thread, threads, -1);
       else if ((i - whole) % threads == thread)

@@ -52,14 +52,15 @@ class Context {
  private:
   friend class Session;
   struct Thread {
-    AlignedBuffer local, scratch;
+    uint8_t* local = nullptr;  // of `locals`
+    AlignedBuffer scratch;
     std::vector<double> seconds;  // per op, when profiling
   };
   struct alignas(64) Counter {
     std::atomic<int64_t> next{0};
   };
   Memory memory;
-  AlignedBuffer arena;
+  AlignedBuffer arena, locals;
   std::vector<size_t> slot_begins;
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
@@ -120,6 +121,7 @@ class Session {
   Isa isa_;
   bool profile_;
   int64_t padding_id_ = -1;  // of unpad, or -1
+  Arena weights_;            // as the ops have packed them
   std::vector<std::unique_ptr<Op>> ops_;
   Plan plan_;
   std::vector<bool> keep_;

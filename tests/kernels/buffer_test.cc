@@ -1,11 +1,14 @@
-// AlignedBuffer: alignment, growth, and growth where memory is short.
+// AlignedBuffer: alignment, growth, and growth where memory is short. Arena: buffers that do not overlap.
 #include "base/buffer.h"
 
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "oracle.h"
 
@@ -74,9 +77,48 @@ void check_short_memory(Report& report) {
   setrlimit(RLIMIT_AS, &before);
 }
 
+void check_large(Report& report) {
+  for (const size_t bytes : {kMiB - 64, kMiB, 3 * kMiB - 64, 3 * kMiB, 16 * kMiB + 64}) {
+    const AlignedBuffer buffer(bytes);
+    report.check(buffer.size() >= bytes && buffer.size() <= bytes + kMiB, "%zu bytes became %zu", bytes, buffer.size());
+    std::memset(buffer.data(), 1, buffer.size());
+#if !defined(__SANITIZE_ADDRESS__)
+    const bool whole = reinterpret_cast<uintptr_t>(buffer.data()) % (2 * kMiB) == 0;
+    report.check(bytes < kMiB || whole, "%zu bytes do not start on a huge page", bytes);
+#endif
+  }
+}
+
+void check_arena(Report& report) {
+  Arena arena;
+  std::vector<std::pair<uint8_t*, size_t>> taken;
+  for (const size_t bytes :
+       {size_t{0}, size_t{1}, 15 * kMiB, size_t{65}, 2 * kMiB, 20 * kMiB, size_t{64}, 700 * kAlignment}) {
+    uint8_t* memory = arena.take(bytes);
+    report.check(reinterpret_cast<uintptr_t>(memory) % kAlignment == 0, "take(%zu): not aligned", bytes);
+    if (bytes > 0) std::memset(memory, static_cast<int>(taken.size()), bytes);
+    taken.emplace_back(memory, bytes);
+  }
+  for (size_t i = 0; i < taken.size(); ++i) {
+    const auto [memory, bytes] = taken[i];
+    bool kept = true;
+    for (size_t b = 0; b < bytes; ++b) kept = kept && memory[b] == i;
+    report.check(kept, "take(%zu): overwritten by a later one", bytes);
+  }
+  bool refused = false;
+  try {
+    arena.take(SIZE_MAX);
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  report.check(refused, "an arena does not refuse SIZE_MAX bytes");
+}
+
 int run_test(uint64_t seed) {
   Report report(seed);
   check_growth(report);
+  check_large(report);
+  check_arena(report);
   check_short_memory(report);
   return report.finish("buffer");
 }

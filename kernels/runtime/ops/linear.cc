@@ -83,7 +83,7 @@ class Linear : public Op {
     info.kernel = gemm_ != nullptr ? gemm_->name : spmm_ != nullptr ? spmm_->name : f32_->name;
     info.macs_per_token = macs_;
     info.density = density_;
-    info.packed_bytes = packed_.size();
+    info.packed_bytes = packed_bytes_;
     return info;
   }
 
@@ -104,7 +104,7 @@ class Linear : public Op {
       GemmF32Args args = {reinterpret_cast<const float*>(run.at(input_, in_bytes)),
                           static_cast<int>(k_),
                           run.tile.width,
-                          packed_.data(),
+                          packed_,
                           add_.data(),
                           begin,
                           end,
@@ -118,7 +118,7 @@ class Linear : public Op {
     GemmU8S8Args args = {run.at(input_, in_bytes),
                          static_cast<int>(k_),
                          run.tile.width,
-                         packed_.data(),
+                         packed_,
                          begin,
                          end,
                          {init_.data(), mul_.data(), add_.data(), token_scale, table_, store},
@@ -138,6 +138,13 @@ class Linear : public Op {
   }
 
  private:
+  uint8_t* take(const OpContext& context, size_t bytes) {
+    uint8_t* packed = context.weights.take(bytes);
+    packed_ = packed;
+    packed_bytes_ = bytes;
+    return packed;
+  }
+
   void build_u8(const NodeInfo& node, const OpContext& context, const TensorInfo& weight, bool with_table) {
     const ValueInfo& x = context.value(input_);
     const ValueInfo& y = context.value(output_);
@@ -174,14 +181,14 @@ class Linear : public Op {
                                 reinterpret_cast<const int8_t*>(weight.values->data),
                                 reinterpret_cast<const uint16_t*>(weight.index->data),
                                 reinterpret_cast<const uint32_t*>(weight.offsets->data)};
-      packed_ = AlignedBuffer(spmm_->packed_bytes(blocks));
-      spmm_->pack(blocks, packed_.data());
+      uint8_t* packed = take(context, spmm_->packed_bytes(blocks));
+      spmm_->pack(blocks, packed);
     } else {
       gemm_ = &select(gemm_u8s8_manifest(), context.isa);
-      packed_ = AlignedBuffer(gemm_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
+      uint8_t* packed = take(context, gemm_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
       std::vector<int8_t> dense(static_cast<size_t>(n_ * k_));
       for_each_weight(weight, [&](int64_t n, int64_t k, int8_t w) { dense[static_cast<size_t>(n * k_ + k)] = w; });
-      gemm_->pack(static_cast<int>(n_), static_cast<int>(k_), dense.data(), packed_.data());
+      gemm_->pack(static_cast<int>(n_), static_cast<int>(k_), dense.data(), packed);
     }
 
     const auto rows = static_cast<size_t>(channel_stride(n_));
@@ -221,9 +228,8 @@ class Linear : public Op {
     if (weight.storage != DType::f32 || weight.encoding != Encoding::dense)
       node.fail("an f32 input needs dense f32 weights");
     f32_ = &select(gemm_f32_manifest(), context.isa);
-    packed_ = AlignedBuffer(f32_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
-    f32_->pack(static_cast<int>(n_), static_cast<int>(k_), reinterpret_cast<const float*>(weight.values->data),
-               packed_.data());
+    uint8_t* packed = take(context, f32_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
+    f32_->pack(static_cast<int>(n_), static_cast<int>(k_), reinterpret_cast<const float*>(weight.values->data), packed);
     add_.assign(static_cast<size_t>(channel_stride(n_)), 0.0f);
     std::memcpy(add_.data(), expect_vector(node, "bias", n_), static_cast<size_t>(n_) * sizeof(float));
     macs_ = static_cast<double>(n_) * static_cast<double>(k_);
@@ -237,7 +243,8 @@ class Linear : public Op {
   const SpmmU8S8Kernel* spmm_ = nullptr;
   const GemmF32Kernel* f32_ = nullptr;
   const PointwiseKernel* pointwise_ = nullptr;
-  AlignedBuffer packed_;
+  const uint8_t* packed_ = nullptr;
+  size_t packed_bytes_ = 0;
   std::vector<int32_t> init_;
   std::vector<float> mul_, add_;
   const uint8_t* table_ = nullptr;
