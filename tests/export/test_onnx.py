@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from fastcpu.errors import InputError, OutputError
 from fastcpu.export.reader import read_graph
 from fastcpu.export.writer import write_model
 from fastcpu.frontend import onnx_import
-from fastcpu.graph.ir import Graph
+from fastcpu.graph.ir import Graph, Quantization
 from fastcpu.graph.passes import merge_qkv
 from fastcpu.graph.trace import Trace
 from fastcpu.prune import prune_graph
 from fastcpu.quantize import SCHEMES, observe
+from fastcpu.quantize.table import make_table
 from tests.conformance.builder import feeds as conformance_feeds
 from tests.reference import executor, graphs
 
@@ -128,6 +130,22 @@ def test_left_padding_and_holes(tmp_path: Path) -> None:
     feeds["attention_mask"][2] = [1, 0, 1, 1, 0, *[1] * 5, 0, 0]
     for head in ("hidden", "classifier", "embedding"):
         compare(graphs.encoder(head=head), "fp32", feeds, tmp_path / head)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("activation", "op"), [("relu", "Relu"), ("gelu", "Erf"), ("tanh", "Tanh")])
+def test_a_table_on_a_coarse_grid_keeps_its_function(activation: str, op: str) -> None:
+    graph = quantized(graphs.encoder(head="hidden"), "static")
+    linears = [node for node in graph.nodes if node.attrs.get("activation") == "table"]
+    source, target = Quantization(0.16, 13), Quantization(0.16, 1)  # outliers: GELU is ReLU within a code
+    for node in linears:
+        node.attrs.update(table_scale=source.scale, table_zero_point=source.zero_point)
+        value = graph.values[node.outputs[0]]
+        graph.values[node.outputs[0]] = replace(value, quantization=target)
+        table = graph.tensors[node.tensors["table"]]
+        graph.tensors[node.tensors["table"]] = replace(table, data=make_table(activation, source, target))
+    ops = {node.op_type for node in to_onnx(graph, "qdq").graph.node}
+    assert linears
+    assert ops & {"Relu", "Erf", "Tanh"} == {op}
 
 
 @pytest.mark.parametrize("op", [row["name"] for row in _core.op_table()])
