@@ -64,7 +64,7 @@ def json_text(data: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes JSON where a user asked for it: to a file, as `replacing_file` does, or into a device, pipe or stdout.
+    """Writes JSON where a user asked for it: to a file, as `replacing_file` does, a device, a pipe or stdout (`-`).
 
     Raises:
         OutputError: names what cannot be written; a folder that is missing is not made.
@@ -72,6 +72,9 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     """
     text = json_text(data)
     with _refusals(path):
+        if path == Path("-"):
+            sys.stdout.write(text)
+            return
         own = _is_stdout(path)
         mode = _mode(path)
         if own or not (mode is None or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

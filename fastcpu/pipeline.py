@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.errors import InputError, QuantizationError
-from fastcpu.graph.ir import Graph
+from fastcpu.graph.ir import Graph, Tensor
 from fastcpu.graph.limits import BLOCK_HEIGHT
 from fastcpu.prune import PATTERNS, LayerSparsity, prune_graph, sparsity_of
 from fastcpu.quantize import (
@@ -27,6 +27,7 @@ from fastcpu.quantize import (
     Selection,
     make_observer,
     observe,
+    relative_error,
     stored_bytes,
 )
 
@@ -39,7 +40,7 @@ Calibration = Iterable[Mapping[str, NDArray[Any]]] | Sequence[str] | str | os.Pa
 CALIBRATION_TEXTS = 512
 """At most so many texts of a file are used, in their order; the statistics of a linear settle long before."""
 _BATCH_ROWS = 32
-_VERSIONS_OF = ("fastcpu", "numpy", "torch", "transformers", "onnx")
+_VERSIONS_OF = ("numpy", "torch", "transformers", "onnx")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Compiled:
             ``options``: those that had an effect, by name, and ``calibration_sequences``, how many were used.
             ``layers``: a dict per linear with ``name``, ``shape`` [N, K], ``storage`` (f32 or s8), ``encoding`` (dense
             or block), ``zero_blocks`` (share of its 4x1 blocks that are zero; None where N is no multiple of 4),
+            ``weight_error`` (squared error of weights that were quantized here, relative to their squares; else None),
             ``pruned`` (whether it was asked to be) and ``bytes``.
             ``ranges``: per u8 value its ``scale``, ``zero_point``, ``low`` and ``high``.
             ``kept_f32``: per linear that was not quantized, why.
@@ -122,6 +124,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             lacks calibration data.
         fastcpu.errors.OutputError: ``out`` cannot be written, or holds files that are not of a model.
     """
+    import fastcpu
     from fastcpu import frontend
     from fastcpu.export.writer import REPORT_FILE, write_model
     from fastcpu.graph import passes
@@ -141,8 +144,9 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     graph = frontend.load(model, trace, per_token)
     pruned = [] if sparsity is None else prune_graph(graph, sparsity, pattern=pattern, only=only, ignore=ignore)
     batches = None if calibration is None else list(calibration_batches(calibration, graph, source, max_length))
+    source_graph = graph
     graph, record = _quantize(graph, quantize, batches, observer, Selection(tuple(only), tuple(ignore)), threads)
-    layers = _layers(graph, pruned)
+    layers = _layers(graph, pruned, source_graph)
     if record is not None or any(value.dtype == "u8" for value in graph.values.values()):
         passes.run(graph, trace, passes.PASSES_AFTER_QUANTIZATION)
     report = dict(notes or {}) | {
@@ -161,7 +165,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         "ranges": {} if record is None else record.ranges,
         "kept_f32": {} if record is None else record.kept_f32,
         "not_fused": [str(miss) for miss in trace.misses],
-        "versions": {"python": platform.python_version()} | versions(_VERSIONS_OF),
+        "versions": {"python": platform.python_version(), "fastcpu": fastcpu.__version__} | versions(_VERSIONS_OF),
         "seconds": round(time.perf_counter() - began, 3),
     }
     directory = write_model(graph, out, source, {REPORT_FILE: json.dumps(report, indent=1) + "\n"}, accept)
@@ -364,9 +368,10 @@ def _tokenized(
 # ---- the report ----
 
 
-def _layers(graph: Graph, pruned: Sequence[LayerSparsity]) -> list[dict[str, Any]]:
-    """One row per linear: shape, storage, encoding, the share of 4x1 blocks that are zero, and stored bytes."""
+def _layers(graph: Graph, pruned: Sequence[LayerSparsity], source: Graph) -> list[dict[str, Any]]:
+    """A row per linear as `Compiled` lists them; ``source`` is the graph before quantization."""
     asked = {layer.name for layer in pruned}
+    before = {node.name: source.tensors[node.tensors["weight"]] for node in source.nodes if node.op == "linear"}
     rows = []
     for node in graph.nodes:
         if node.op != "linear":
@@ -380,8 +385,14 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity]) -> list[dict[str, Any
                 "storage": {"f": "f32", "i": "s8"}[tensor.data.dtype.kind],
                 "encoding": tensor.encoding,
                 "zero_blocks": round(sparsity_of(tensor.data, "4x1").block_sparsity, 6) if whole else None,
+                "weight_error": _weight_error(before[node.name], tensor),
                 "pruned": node.name in asked,
                 "bytes": stored_bytes(tensor),
             }
         )
     return rows
+
+
+def _weight_error(before: Tensor, tensor: Tensor) -> float | None:
+    is_quantized_here = before.data.dtype == np.float32 and tensor.data.dtype == np.int8
+    return float(f"{relative_error(before.data, tensor):.4g}") if is_quantized_here else None

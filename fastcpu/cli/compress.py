@@ -64,19 +64,25 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: %(default)s)"
     )
+    parser.add_argument("--no-timing", action="store_true", help="do not measure latency for the report")
+    parser.add_argument("--json", type=path_argument, metavar="F", help="write the report to a file, too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
 def run(args: argparse.Namespace) -> int:
     import json
+    import shlex
 
     from fastcpu.compression.gate import Gate
     from fastcpu.compression.run import compress, make_plan
     from fastcpu.errors import AccuracyError, InputError, OutputError
     from fastcpu.export.directory import is_free
+    from fastcpu.files import write_json
 
     if args.task is None and (args.eval_data or args.max_drop):
         raise InputError("--eval-data and --max-drop need a --task")
+    if args.json is not None:
+        _check_json(args)
 
     options = {
         "recipe": args.recipe,
@@ -101,7 +107,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.overwrite and not is_free(args.out):
         raise OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     try:
-        compiled = compress(args.model, args.out, report=Printer(), **options)
+        command = shlex.join(["fastcpu", *sys.argv[1:]])
+        compiled = compress(
+            args.model, args.out, report=Printer(), command=command, timing=not args.no_timing, **options
+        )
     except AccuracyError as error:
         print(f"fastcpu: {error}", file=sys.stderr)
         return EXIT_ACCURACY
@@ -112,7 +121,21 @@ def run(args: argparse.Namespace) -> int:
                 f"{name} {value['value']:.4f}, teacher {accuracy['teacher'][name]['value']:.4f} ({accuracy['split']})"
             )
     print(f"wrote {compiled.directory}")
+    if args.json is not None:
+        write_json(args.json, compiled.report)
     return 0
+
+
+def _check_json(args: argparse.Namespace) -> None:
+    """What can be said at once, and not when the model is complete: whether the report can go where --json says."""
+    from fastcpu.errors import InputError, OutputError
+
+    if args.dry_run:
+        raise InputError("--json is for the report of a compression, and --dry-run makes none")
+    if args.json.resolve().is_relative_to(args.out.resolve()):
+        raise InputError(f"--json {args.json}: that is within the model, which has its own report.json")
+    if not args.json.parent.is_dir():
+        raise OutputError(f"{args.json}: there is no folder {args.json.parent}")
 
 
 class Printer:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastcpu.compression.report import add_to_report
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.task import find_task, open_model
-from fastcpu.files import write_json
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,7 @@ class Gate:
             "difference": {name: interval.to_json() for name, interval in task.compare(mine, theirs).items()},
             "max_drop": self.max_drop,
         }
-        path = directory / "report.json"
-        report = json.loads(path.read_text(encoding="utf-8"))
-        report["compression"]["accuracy"] = result
-        write_json(path, report)
+        add_to_report(directory, {"accuracy": result})
         if after < self.floor(before):
             raise AccuracyError(
                 f"{metric} on {self.task} {self.split} is {after:.4f} and must be at least {self.floor(before):.4f} "

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.plan import Plan
+from fastcpu.compression.report import Circumstances, thinned, write_report
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
-from fastcpu.errors import InputError
+from fastcpu.errors import FileFormatError, GraphError, InputError
 from fastcpu.recipe import Distill, Recipe, compile_options, load
 
 if TYPE_CHECKING:
@@ -111,7 +112,13 @@ def _losses(model: Path) -> dict[str, float]:
 
 
 def compress(
-    model: str | os.PathLike[str], out: str | os.PathLike[str], *, report: Report | None = None, **options: Any
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    report: Report | None = None,
+    command: str | None = None,
+    timing: bool = True,
+    **options: Any,
 ) -> Compiled:
     """Compress a model as a recipe says, and go on where an earlier start with the same arguments was interrupted.
 
@@ -122,6 +129,8 @@ def compress(
         model: a local Hugging Face or sentence-transformers directory.
         out: the model directory to write, for `fastcpu.Session`.
         report: called with the name of each stage, and with the progress of training.
+        command: the command line, if this is one, for the report.
+        timing: whether to measure the latency of the model, and of its teacher, for the report.
         options: what `make_plan` takes.
 
     Raises:
@@ -143,7 +152,7 @@ def compress(
     if plan.recipe.distill is not None:
         source = _distill(plan, work, tell)
     tell("export", None)
-    compiled = _export(plan, work, source, Path(out))
+    compiled = _export(plan, work, source, Path(out), tell, command, timing)
     work.remove()
     return compiled
 
@@ -289,7 +298,9 @@ def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
 # ---- export ----
 
 
-def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
+def _export(
+    plan: Plan, work: WorkFolder, source: Path, out: Path, tell: Report, command: str | None, timing: bool
+) -> Compiled:
     from fastcpu.distill.trainer import read_log
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
@@ -300,18 +311,31 @@ def _export(plan: Plan, work: WorkFolder, source: Path, out: Path) -> Compiled:
             "plan": plan.to_json(),
             "texts": work.read("texts.json"),
             "steps": work.read("steps.json"),
-            "log": read_log(work.path),
+            "log": thinned(list(read_log(work.path))),
         }
     }
-    gate = plan.gate
-    if gate is None:
-        return compile(source, out, threads=plan.threads, notes=notes, **options)
-    teacher = _compiled_teacher(plan, work)
+    circumstances = _circumstances(plan, work, command, timing)
 
     def accept(directory: Path) -> None:
-        gate.accept(directory, teacher, plan.threads, _gate_length(recipe))
+        if plan.gate is not None:
+            assert circumstances.teacher is not None
+            plan.gate.accept(directory, circumstances.teacher, plan.threads, _gate_length(recipe))
+        tell("report", None)
+        write_report(directory, plan, circumstances)
 
     return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **options)
+
+
+def _circumstances(plan: Plan, work: WorkFolder, command: str | None, timing: bool) -> Circumstances:
+    """What the report says beside the plan. A teacher that only training can run is missing there, and no obstacle."""
+    if plan.gate is None and not timing and not work.done("teacher"):
+        return Circumstances(command, timing, None)
+    try:
+        return Circumstances(command, timing, _compiled_teacher(plan, work))
+    except (FileFormatError, GraphError) as error:
+        if plan.gate is not None:
+            raise
+        return Circumstances(command, timing, None, f"the teacher does not run in fastcpu: {error}")
 
 
 def _gate_length(recipe: Recipe) -> int | None:

@@ -151,13 +151,13 @@ class Trainer:
         done = self._restore()
         for step in range(done, self.steps):
             losses = self.step(step)
+            sparsity = 0.0 if self.prune is None else schedule.sparsity(self.prune, step, self.steps)
             now = time.monotonic()
             if (step + 1) % _LOG_STEPS == 0 or step + 1 == self.steps:
-                self._log(step + 1, losses)
+                self._log(step + 1, losses, sparsity)
             if now - saved > interval or step + 1 == self.steps:
                 self._save(step + 1)
                 saved = time.monotonic()
-            sparsity = 0.0 if self.prune is None else schedule.sparsity(self.prune, step, self.steps)
             report(Progress(step + 1, self.steps, losses, sparsity, now - began))
 
     def seconds_per_step(self, count: int) -> float:
@@ -203,8 +203,13 @@ class Trainer:
                 each.copy_(tensors[f"evidence/{name}"])
         return step
 
-    def _log(self, step: int, losses: dict[str, float]) -> None:
-        line = {"step": step, "losses": {name: round(loss, 6) for name, loss in losses.items()}}
+    def _log(self, step: int, losses: dict[str, float], sparsity: float) -> None:
+        line = {
+            "step": step,
+            "losses": {name: round(loss, 6) for name, loss in losses.items()},
+            "learning_rate": float(f"{self.optimizer.param_groups[0]['lr']:.6g}"),
+            "sparsity": round(sparsity, 6),
+        }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

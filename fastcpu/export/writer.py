@@ -25,6 +25,8 @@ from fastcpu.graph.limits import BLOCK_HEIGHT
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "weights.safetensors"
 REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+CARD_FILE = "README.md"
 
 # What travels with a model so that tokenizers, pipelines and sentence-transformers find it. Weights do not.
 _COPIED = (
@@ -77,7 +79,7 @@ def write_model(
         raise InputError(f"{source}: no such directory")
     document, entries = _document(graph)
     text = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    written = (GRAPH_FILE, WEIGHTS_FILE, REPORT_FILE, *_COPIED, *side_files)
+    written = (GRAPH_FILE, WEIGHTS_FILE, REPORT_FILE, PAGE_FILE, CARD_FILE, *_COPIED, *side_files)
     with replacing_directory(out, lambda path: _check_replaceable(path, written)) as partial:
         weights.write(partial / WEIGHTS_FILE, entries, {"graph": _checksum(np.frombuffer(text, np.uint8))})
         (partial / GRAPH_FILE).write_bytes(text)

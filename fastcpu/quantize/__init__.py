@@ -11,7 +11,7 @@ from fastcpu.quantize.scheme import Scheme, Wanted
 from fastcpu.quantize.schemes import SCHEMES
 from fastcpu.quantize.schemes.dynamic import Dynamic, quantize_dynamic
 from fastcpu.quantize.schemes.static import Static, quantize_static
-from fastcpu.quantize.weights import stored_bytes
+from fastcpu.quantize.weights import relative_error, stored_bytes
 
 __all__ = [
     "OBSERVERS",
@@ -31,5 +31,6 @@ __all__ = [
     "observe",
     "quantize_dynamic",
     "quantize_static",
+    "relative_error",
     "stored_bytes",
 ]

@@ -36,6 +36,17 @@ def quantize_tensor(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, data, scale)
 
 
+def relative_error(source: NDArray[np.float32], tensor: Tensor) -> float:
+    """Squared error of an s8 matrix against the f32 one it was made of, relative to the squares of that; 0 for zeros.
+
+    The signal-to-noise ratio in dB is -10 log10 of it.
+    """
+    assert tensor.scale is not None
+    error = tensor.data.astype(np.float32) * tensor.scale[:, None] - source
+    squares = float(np.square(source, dtype=np.float64).sum())
+    return float(np.square(error, dtype=np.float64).sum()) / squares if squares else 0.0
+
+
 def nonzero_blocks(data: NDArray[np.int8]) -> int:
     """How many 4x1 blocks the block encoding stores; the row count must be a multiple of 4."""
     return int(data.reshape(-1, BLOCK_HEIGHT, data.shape[1]).any(axis=1).sum())

@@ -35,6 +35,9 @@ svg .grid { stroke: var(--rule); }
 svg .reference { stroke: var(--soft); stroke-dasharray: 5 4; }
 svg .interval { stroke: currentColor; stroke-width: 1.6; }
 svg circle { fill: currentColor; }
+svg polyline { fill: none; stroke: currentColor; stroke-width: 2; }
+summary { cursor: pointer; color: var(--soft); }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; padding: 0; margin: .4rem 0 0; }
 .legend li { font-size: .9rem; }
 .legend span { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; background: currentColor;
@@ -79,6 +82,16 @@ def facts(entries: Mapping[str, str]) -> str:
     """A table of names and values."""
     rows = (f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in entries.items())
     return "\n".join(['<div class="scroll"><table class="facts"><tbody>', *rows, "</tbody></table></div>"])
+
+
+def details(summary: str, part: str) -> str:
+    """A part that is folded away at first."""
+    return f"<details><summary>{escape(summary)}</summary>\n{part}\n</details>"
+
+
+def plots(drawings: Sequence[str]) -> str:
+    """Small plots side by side."""
+    return "\n".join(['<div class="plots">', *(f"<div>{drawing}</div>" for drawing in drawings), "</div>"])
 
 
 def page(title: str, lead: str, parts: Sequence[str]) -> str:

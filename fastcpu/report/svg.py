@@ -1,4 +1,4 @@
-"""Scatter plots with intervals as inline SVG. Colours are the CSS variables of report/page.py."""
+"""Scatter plots with intervals, and curves, as inline SVG. Colours are the CSS variables of report/page.py."""
 
 from __future__ import annotations
 
@@ -43,36 +43,14 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], lines: Sequence[Line] = ()) -> str:
     """An `<svg>` element, x from 0 and y over the range of the intervals, followed by its legend."""
-    x_high = max(point.x[2] for point in points) * 1.08 or 1.0
     y_values = [value for point in points for value in point.y] + [line.y for line in lines]
-    margin = (max(y_values) - min(y_values)) * 0.12 or 0.01
-    y_low, y_high = min(y_values) - margin, max(y_values) + margin
-
-    def px(x: float) -> float:
-        return _LEFT + x / x_high * (_WIDTH - _LEFT - _RIGHT)
-
-    def py(y: float) -> float:
-        return _HEIGHT - _BOTTOM - (y - y_low) / (y_high - y_low) * (_HEIGHT - _TOP - _BOTTOM)
-
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    center, middle = (_LEFT + right) / 2, (_TOP + bottom) / 2
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">',
-        f"<title>{escape(title)}</title>",
-        _text("axis", center, _HEIGHT - 12, x_label, "middle"),
-        _text("axis", 16, middle, y_label, "middle", f' transform="rotate(-90 16 {middle:.1f})"'),
-    ]
-    for tick in ticks(0.0, x_high):
-        parts.append(_line("grid", px(tick), _TOP, px(tick), bottom))
-        parts.append(_text("tick", px(tick), bottom + 16, f"{tick:.4g}", "middle"))
-    for tick in ticks(y_low, y_high):
-        parts.append(_line("grid", _LEFT, py(tick), right, py(tick)))
-        parts.append(_text("tick", _LEFT - 6, py(tick) + 4, f"{tick:.4g}", "end"))
+    axes = _Axes(max(point.x[2] for point in points) * 1.08 or 1.0, *_range(y_values))
+    parts = axes.frame(title, x_label, y_label)
     for line in lines:
-        parts.append(_line("reference", _LEFT, py(line.y), right, py(line.y)))
-        parts.append(_text("tick", right - 4, py(line.y) - 5, line.label, "end"))
+        parts.append(_line("reference", _LEFT, axes.py(line.y), _WIDTH - _RIGHT, axes.py(line.y)))
+        parts.append(_text("tick", _WIDTH - _RIGHT - 4, axes.py(line.y) - 5, line.label, "end"))
     for index, point in enumerate(points):
-        (x, x_from, x_to), (y, y_from, y_to) = ([px(each) for each in point.x], [py(each) for each in point.y])
+        (x, x_from, x_to), (y, y_from, y_to) = map(axes.px, point.x), map(axes.py, point.y)
         parts.append(f'<g class="c{index % _COLOURS}">')
         parts.append(_line("interval", x, y_from, x, y_to))
         parts.append(_line("interval", x_from, y, x_to, y))
@@ -81,6 +59,53 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], lin
         f'<li class="c{index % _COLOURS}"><span></span>{escape(point.label)}</li>' for index, point in enumerate(points)
     ]
     return "\n".join([*parts, "</svg>", '<ul class="legend">', *entries, "</ul>"])
+
+
+def curve(title: str, x_label: str, y_label: str, points: Sequence[tuple[float, float]]) -> str:
+    """An `<svg>` element with the line through points (x, y) in the order of x, x from 0, y over their range."""
+    axes = _Axes(max(x for x, _ in points) or 1.0, *_range([y for _, y in points]))
+    line = " ".join(f"{axes.px(x):.1f},{axes.py(y):.1f}" for x, y in points)
+    return "\n".join([*axes.frame(title, x_label, y_label), f'<polyline class="c0" points="{line}"/>', "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """A plot from 0 to ``x_high`` and from ``y_low`` to ``y_high``."""
+
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def px(self, x: float) -> float:
+        return _LEFT + x / self.x_high * (_WIDTH - _LEFT - _RIGHT)
+
+    def py(self, y: float) -> float:
+        return _HEIGHT - _BOTTOM - (y - self.y_low) / (self.y_high - self.y_low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    def frame(self, title: str, x_label: str, y_label: str) -> list[str]:
+        """The beginning of the element: labels and grid."""
+        bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+        center, middle = (_LEFT + right) / 2, (_TOP + bottom) / 2
+        parts = [
+            f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">',
+            f"<title>{escape(title)}</title>",
+            _text("axis", center, _HEIGHT - 12, x_label, "middle"),
+            _text("axis", 16, middle, y_label, "middle", f' transform="rotate(-90 16 {middle:.1f})"'),
+        ]
+        for tick in ticks(0.0, self.x_high):
+            parts.append(_line("grid", self.px(tick), _TOP, self.px(tick), bottom))
+            parts.append(_text("tick", self.px(tick), bottom + 16, f"{tick:g}", "middle"))
+        for tick in ticks(self.y_low, self.y_high):
+            parts.append(_line("grid", _LEFT, self.py(tick), right, self.py(tick)))
+            parts.append(_text("tick", _LEFT - 6, self.py(tick) + 4, f"{tick:g}", "end"))
+        return parts
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """From a little below the lowest to a little above the highest."""
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.12 or abs(high) * 0.1 or 0.01
+    return low - margin, high + margin
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:

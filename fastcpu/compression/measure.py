@@ -1,0 +1,103 @@
+"""Rough figures of a finished model beside its teacher, in a few seconds: latency, and where the time goes.
+
+They are taken once, on the machine that has just compressed the model and with whatever else runs there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu import _core
+from fastcpu.doctor import diagnose, random_feeds
+from fastcpu.runtime import Session
+
+SEQUENCES = (32, 128)
+"""Tokens of the single sequence that is timed, where the models take so many."""
+_ROUNDS = 7
+_ROUND_SECONDS = 0.1
+_ROUND_RUNS = 20
+_PROFILE_SECONDS = 0.3
+
+Json = dict[str, Any]
+Feeds = dict[str, NDArray[np.int64]]
+
+
+def latencies(models: Mapping[str, Path], threads: int) -> list[Json]:
+    """Milliseconds of a batch of one sequence, in turns so that all models see the same load of the machine.
+
+    Args:
+        models: compiled directories by name.
+        threads: of the runtime.
+
+    Returns:
+        A dict per length with ``sequence`` and, per model, ``median``, ``low`` and ``high`` (quartiles of the rounds'
+        medians).
+    """
+    headers = {name: _core.read_model(os.fspath(path)) for name, path in models.items()}
+    sessions = {name: Session(path, threads=threads) for name, path in models.items()}
+    longest = min(_length(random_feeds(header, 1)) for header in headers.values())
+    rows: list[Json] = []
+    for sequence in sorted({min(each, longest) for each in SEQUENCES}):
+        feeds = {name: random_feeds(header, 1, sequence) for name, header in headers.items()}
+        rounds: dict[str, list[float]] = {name: [] for name in models}
+        for name, session in sessions.items():
+            session.run(feeds[name])
+        for _ in range(_ROUNDS):
+            for name, session in sessions.items():
+                rounds[name].append(_median_run(session, feeds[name]))
+        rows.append({"sequence": sequence} | {name: _quartiles(times) for name, times in rounds.items()})
+    return rows
+
+
+def op_times(model: Path, threads: int) -> Json:
+    """What `fastcpu doctor` finds for a batch of one sequence: ``kinds`` and ``ops``, times in milliseconds.
+
+    Times are sums over threads, divided by the number of threads.
+    """
+    found = diagnose(model, batch=1, threads=threads, seconds=_PROFILE_SECONDS)
+
+    def row(entry: Json, *keys: str) -> Json:
+        rounded = {key: _rounded(entry[key]) for key in ("share", "gops", "peak_share")}
+        return (
+            {key: entry[key] for key in keys} | {"milliseconds": _rounded(1e3 * entry["seconds"] / threads)} | rounded
+        )
+
+    return {
+        "sequence": found["sequence"],
+        "kinds": [row(kind, "name", "ops") for kind in sorted(found["kinds"], key=lambda kind: -kind["seconds"])],
+        "ops": [row(op, "name", "kernel", "density") for op in found["ops"]],
+        "verdicts": found["verdicts"],
+    }
+
+
+def _length(feeds: Feeds) -> int:
+    length: int = next(iter(feeds.values())).shape[1]
+    return length
+
+
+def _median_run(session: Session, feeds: Feeds) -> float:
+    """Seconds of a run, the median over as many as there is time for."""
+    times: list[float] = []
+    end = time.perf_counter() + _ROUND_SECONDS
+    while not times or (len(times) < _ROUND_RUNS and time.perf_counter() < end):
+        begin = time.perf_counter()
+        session.run(feeds)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def _quartiles(seconds: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return {"median": _rounded(1e3 * median), "low": _rounded(1e3 * low), "high": _rounded(1e3 * high)}
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits, which is more than these figures are worth."""
+    return None if value is None else float(f"{value:.4g}")

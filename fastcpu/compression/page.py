@@ -1,0 +1,173 @@
+"""report.html: the report of a compression as a page that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastcpu.compression import describe
+from fastcpu.compression.describe import MODEL, TEACHER, Json, number
+from fastcpu.report import page, svg
+
+
+def html(report: Json) -> str:
+    """The page for the contents of a report.json."""
+    compression = report["compression"]
+    accuracy = describe.quality(report)
+    parts = [
+        page.notes(describe.limits(report)),
+        page.heading("In short"),
+        page.table(*describe.summary(report)),
+        *_plot(compression),
+        *([] if accuracy is None else [page.heading("Quality (95 % intervals)"), page.table(*accuracy)]),
+        *_curves(compression["log"]),
+        page.heading("Command"),
+        page.command(compression["command"] or "Python API"),
+        page.heading("How it was made"),
+        page.facts(describe.steps(report)),
+        page.heading("Data"),
+        page.facts(describe.data(report)),
+        *_layers(report),
+        *_ranges(report["ranges"]),
+        *_times(compression["times"]),
+        *_remarks(report),
+        page.heading("Machine"),
+        page.facts(compression["machine"]),
+        page.heading("Versions"),
+        page.facts(report["versions"]),
+    ]
+    lead = (
+        f"Recipe {compression['plan']['recipe']['name']}, seed {compression['plan']['seed']}, {compression['created']}."
+    )
+    return page.page(describe.title(report), lead, parts)
+
+
+# ---- plots ----
+
+
+def _plot(compression: Json) -> list[str]:
+    """Quality against latency at the greatest length, or size against latency where quality was not measured."""
+    if not compression["latency"]:
+        return []
+    row, sizes = compression["latency"][-1], compression["bytes"]
+    heights = _heights(compression)
+    points = []
+    for name, label in (("teacher", TEACHER), ("model", MODEL)):
+        if name in row and _finite(*heights[name]):
+            times = (row[name]["median"], row[name]["low"], row[name]["high"])
+            points.append(svg.Point(f"{label}, {sizes[name] / 1e6:.1f} MB", times, heights[name]))
+    accuracy = compression.get("accuracy")
+    title = f"{'Size' if accuracy is None else 'Quality'} against latency"
+    y_label = "MB" if accuracy is None else f"{next(iter(accuracy['model']))} (95 % interval)"
+    x_label = f"ms per sequence of {row['sequence']} tokens, alone (median and quartiles)"
+    return [page.heading(title), svg.scatter(title, x_label, y_label, points)] if points else []
+
+
+def _heights(compression: Json) -> dict[str, tuple[float, float, float]]:
+    """Per model the headline metric (value, low, high), or its MB where quality was not measured."""
+    accuracy = compression.get("accuracy")
+    if accuracy is None:
+        sizes = {name: size / 1e6 for name, size in compression["bytes"].items() if size is not None}
+        return {name: (size, size, size) for name, size in sizes.items()}
+    values = {name: next(iter(accuracy[name].values())) for name in ("teacher", "model")}
+    return {name: (value["value"], value["low"], value["high"]) for name, value in values.items()}
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A plot per loss, of the learning rate and of the sparsity; those without two finite points are left out."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for entry in log:
+        values = {f"loss: {name}": value for name, value in entry["losses"].items()}
+        values |= {name.replace("_", " "): entry.get(name) for name in ("learning_rate", "sparsity")}
+        for name, value in values.items():
+            if _finite(value):
+                series.setdefault(name, []).append((entry["step"], value))
+    drawings = [svg.curve(name, "step", name, points) for name, points in series.items() if len(points) > 1]
+    return [page.heading("Training"), page.plots(drawings)] if drawings else []
+
+
+def _finite(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+# ---- tables ----
+
+
+def _layers(report: Json) -> list[str]:
+    header = ("linear", "shape", "stored as", "density", "zero 4x1 blocks", "weight error", "SNR", "KB")
+    rows = []
+    for layer in report["layers"]:
+        zeros, error = layer["zero_blocks"], layer["weight_error"]
+        density = 1 - zeros if layer["encoding"] == "block" and zeros is not None else 1.0
+        rows.append(
+            [
+                layer["name"],
+                "x".join(map(str, layer["shape"])),
+                f"{layer['storage']} {layer['encoding']}",
+                f"{density:.3f}",
+                number(zeros, ".1%"),
+                number(error, ".2e"),
+                f"{-10 * math.log10(error):.1f} dB" if error else "",
+                f"{layer['bytes'] / 1e3:.1f}",
+            ]
+        )
+    explained = (
+        "Density is the share of the weights that are stored and computed with. The weight error is the squared error "
+        "of the int8 weights against those of the f32 model that was exported, relative to the squares of these."
+    )
+    table = page.paragraph(explained) + "\n" + page.table(header, rows)
+    return [page.heading("Layers"), page.details(f"{len(rows)} linears", table)]
+
+
+def _ranges(ranges: Mapping[str, Json]) -> list[str]:
+    """Scales of static quantization."""
+    if not ranges:
+        return []
+    rows = [
+        [name, f"{found['scale']:.6g}", str(found["zero_point"]), f"{found['low']:.4g}", f"{found['high']:.4g}"]
+        for name, found in ranges.items()
+    ]
+    table = page.table(("u8 value", "scale", "zero point", "low", "high"), rows)
+    return [page.heading("Activation ranges"), page.details(f"{len(rows)} values", table)]
+
+
+def _times(times: Json | None) -> list[str]:
+    if times is None:
+        return []
+
+    def cells(row: Json) -> list[str]:
+        return [
+            number(row["milliseconds"], ".4f"),
+            number(row["share"], ".1%"),
+            number(row["gops"], ".0f"),
+            number(row["peak_share"], ".0%"),
+        ]
+
+    numbers = ("ms", "share", "GOPS", "of peak")
+    kinds = page.table(
+        ("kind", "ops", *numbers), [[row["name"], str(row["ops"]), *cells(row)] for row in times["kinds"]]
+    )
+    rows = [[op["name"], op["kernel"], number(op["density"], ".2f"), *cells(op)] for op in times["ops"]]
+    ops = page.table(("op", "kernel", "density", *numbers), rows)
+    explained = (
+        f"A sequence of {times['sequence']} tokens alone, as `fastcpu doctor` measures it: sums over threads, divided "
+        "by their number; the peak is that of this CPU in the same minute."
+    )
+    return [
+        page.heading("Where the time goes"),
+        page.paragraph(explained),
+        kinds,
+        page.details(f"{len(rows)} ops", ops),
+        page.notes(times["verdicts"]),
+    ]
+
+
+def _remarks(report: Json) -> list[str]:
+    """What stayed f32, and what the importer did not recognize."""
+    parts = []
+    if report["kept_f32"]:
+        parts += [page.heading("Linears that stay f32"), page.facts(report["kept_f32"])]
+    if report["not_fused"]:
+        parts += [page.heading("Not fused"), page.notes(report["not_fused"])]
+    return parts
