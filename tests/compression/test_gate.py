@@ -18,6 +18,7 @@ from fastcpu.eval.engine import open_engine
 from fastcpu.recipe import Distill, Quantize, Recipe
 from fastcpu.tasks import Classifier, Embedder
 from tests.compression.conftest import WORDS
+from tests.report.pages import check
 from tests.tasks import models
 
 pytest.importorskip("torch")
@@ -68,6 +69,16 @@ def test_the_result_is_in_the_report(encoder_dir: Path, sts_dir: Path, tmp_path:
     assert accuracy["teacher"]["spearman"]["value"] > 0.999
     assert abs(accuracy["difference"]["spearman"]["value"]) < 0.1
     assert json.loads((compiled.directory / "report.json").read_text()) == compiled.report
+    html = (compiled.directory / "report.html").read_text()
+    check(html)
+    assert "Quality against latency" in html
+    assert html.count("<circle") == 2, "the teacher and the model"
+    value = f"{accuracy['model']['spearman']['value']:.4f}"
+    for text in (html, (compiled.directory / "README.md").read_text()):
+        assert value in text
+        assert "60 examples of sts, part dev" in text
+        assert "Quality was not measured" not in text
+    assert "metrics:\n- spearmanr\n---" in (compiled.directory / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("trained", "expected"), [(None, None), (128, None), (48, 48)])

@@ -90,6 +90,7 @@ def test_an_int8_model_is_close_to_its_f32_form(
         inside = sparsity is not None and ".layer." in name
         assert row["pruned"] == inside, name
         assert row["encoding"] == ("block" if inside else "dense"), name
+        assert 0 < row["weight_error"] < 1e-3, name
         if inside:
             assert row["zero_blocks"] >= 0.75
 

@@ -11,7 +11,7 @@ from fastcpu.prune import prune_weight
 from fastcpu.quantize import Histogram, stored_bytes
 from fastcpu.quantize.ranges import affine
 from fastcpu.quantize.table import ACTIVATIONS, fit_table, make_table
-from fastcpu.quantize.weights import encoded, quantize_rows, quantize_tensor
+from fastcpu.quantize.weights import encoded, quantize_rows, quantize_tensor, relative_error
 from tests.reference import oracle
 
 
@@ -29,6 +29,13 @@ def test_rows_are_rounded_to_the_nearest_level_of_their_scale() -> None:
     assert np.abs(q).max() == 127
     assert (q[:, 5] == 0).all()
     assert (np.abs(q * scale[:, None].astype(np.float64) - weight) <= scale[:, None] * 0.5001).all()
+
+
+def test_relative_error() -> None:
+    weight = np.array([[127.0, 0.4, 0.0], [0.0, 0.0, 0.0]], np.float32)
+    assert relative_error(weight, quantize_tensor(Tensor("w", weight))) == pytest.approx(0.16 / (127**2 + 0.16))
+    assert relative_error(weight[:, :1], quantize_tensor(Tensor("w", weight[:, :1]))) == 0
+    assert relative_error(weight[1:], quantize_tensor(Tensor("w", weight[1:]))) == 0, "nothing but zeros"
 
 
 def test_subnormal_rows_get_scale_one() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -15,46 +13,12 @@ from fastcpu.files import replacing_file, write_json, write_text
 from fastcpu.report import page, svg
 from fastcpu.report.machine import machine, versions
 from fastcpu.report.table import text_table
+from tests.report.pages import check
 
-VOID = {"meta"}
 POINTS = [
     svg.Point("a <fast> & good", (2.0, 1.5, 2.5), (0.30, 0.28, 0.32)),
     svg.Point("b", (9.0, 8.0, 9.5), (0.33, 0.31, 0.35)),
 ]
-
-
-class Checker(HTMLParser):
-    """Collects tags that are not closed and attributes that could load something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loading: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.loading += [
-            f"{tag} {name}" for name, _ in attrs if name in {"src", "href", "xlink:href", "srcset", "data"}
-        ]
-        if tag in {"script", "link", "iframe", "img", "object"}:
-            self.loading.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-
-def check(html: str) -> None:
-    """`html` is one well-formed document without any resource from elsewhere."""
-    assert html.startswith("<!doctype html>")
-    checker = Checker()
-    checker.feed(html)
-    assert checker.open == []
-    assert checker.loading == []
-    assert not re.search(r"https?://|@import|url\(", html)
 
 
 def test_page() -> None:
@@ -65,10 +29,18 @@ def test_page() -> None:
         svg.scatter("plot", "x", "y", POINTS, [svg.Line("reference", 0.31)]),
         page.command("fastcpu demo -o 'a b'"),
         page.facts({"CPU": "one & only"}),
+        page.details("more <", page.plots([svg.curve("loss", "step", "loss", [(10, 0.5), (20, 0.25)])])),
     ]
     html = page.page("Title <1>", "lead", parts)
     check(html)
-    for text in ("careful &lt;b&gt;", "Results &amp; more", "<td>&lt;b&gt;</td>", "Title &lt;1&gt;", "one &amp; only"):
+    for text in (
+        "careful &lt;b&gt;",
+        "Results &amp; more",
+        "<td>&lt;b&gt;</td>",
+        "Title &lt;1&gt;",
+        "one &amp; only",
+        "more &lt;",
+    ):
         assert text in html
 
 
@@ -83,6 +55,22 @@ def test_plot_is_xml_with_all_marks_inside() -> None:
         assert 0 < float(circle.attrib["cy"]) < height
     assert float(circles[0].attrib["cx"]) < float(circles[1].attrib["cx"])
     assert float(circles[0].attrib["cy"]) > float(circles[1].attrib["cy"]), "the better one is higher"
+
+
+def test_curve_goes_through_all_points() -> None:
+    drawing = svg.curve("<loss>", "step", "loss", [(0, 1.0), (500, 0.25), (12000, 0.0)])
+    root = ET.fromstring(drawing)
+    (line,) = root.iter("polyline")
+    points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+    assert len(points) == 3
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert [y for _, y in points] == sorted(y for _, y in points), "lower values are lower in the plot"
+    assert ">12000<" in drawing
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.0), (1e-3, 1e-3), (-2.0, -2.0)])
+def test_a_constant_curve(values: tuple[float, float]) -> None:
+    assert "<polyline" in svg.curve("c", "step", "c", [(10, values[0]), (20, values[1])])
 
 
 def test_one_point_without_spread() -> None:
