@@ -65,6 +65,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: %(default)s)"
     )
     parser.add_argument("--no-timing", action="store_true", help="do not measure latency for the report")
+    parser.add_argument(
+        "--peers", default="", metavar="LIST", help="other engines to time for the report: onnxruntime,openvino"
+    )
     parser.add_argument("--json", type=path_argument, metavar="F", help="write the report to a file, too")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
@@ -109,7 +112,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         command = shlex.join(["fastcpu", *sys.argv[1:]])
         compiled = compress(
-            args.model, args.out, report=Printer(), command=command, timing=not args.no_timing, **options
+            args.model,
+            args.out,
+            report=Printer(),
+            command=command,
+            timing=not args.no_timing,
+            peers=tuple(filter(None, args.peers.split(","))),
+            **options,
         )
     except AccuracyError as error:
         print(f"fastcpu: {error}", file=sys.stderr)

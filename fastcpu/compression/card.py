@@ -45,6 +45,9 @@ def markdown(report: Json) -> str:
     """The card for the contents of a report.json."""
     accuracy = describe.quality(report)
     measured = [] if accuracy is None else ["95 % intervals:", _table(*accuracy)]
+    engines = describe.engines(report)
+    if engines is not None:
+        measured += ["This model in other engines, on the files that `fastcpu export` writes:", _table(*engines)]
     parts = [
         _front_matter(report),
         f"# {_text(describe.title(report))}",

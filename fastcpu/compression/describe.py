@@ -52,6 +52,24 @@ def quality(report: Json) -> tuple[list[str], list[list[str]]] | None:
     return [f"{accuracy['task']}, {accuracy['split']}", TEACHER, MODEL, "difference"], rows
 
 
+def engines(report: Json) -> tuple[list[str], list[list[str]]] | None:
+    """A table of the model in fastcpu and in other engines; None if these were not measured."""
+    found = report["compression"]["engines"]
+    if not found:
+        return None
+    length = next((f", {entry['sequence']} tokens" for entry in found if "sequence" in entry), "")
+    rows = []
+    for entry in found:
+        if "problem" in entry:
+            rows.append([entry["engine"], "", "", "", entry["problem"]])
+            continue
+        times = f"{entry['median']:.3g} ({entry['low']:.3g} to {entry['high']:.3g})"
+        factor = f"{entry['median'] / found[0]['median']:.2f}x"
+        rows.append([entry["engine"], f"{entry['bytes'] / 1e6:.1f}", times, factor, f"{entry['cosine']:.4f}"])
+    header = ["engine", "MB", f"ms{length}", "time beside fastcpu", "cosine of answers"]
+    return header, rows
+
+
 def steps(report: Json) -> dict[str, str]:
     """What the recipe did, by step."""
     compression = report["compression"]

@@ -6,8 +6,9 @@ They are taken once, on the machine that has just compressed the model and with 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from fastcpu import _core
 from fastcpu.doctor import diagnose, random_feeds
+from fastcpu.errors import FastcpuError
+from fastcpu.export.writer import WEIGHTS_FILE
+from fastcpu.peers import compare, write_files
 from fastcpu.runtime import Session
 
 SEQUENCES = (32, 128)
@@ -54,6 +58,33 @@ def latencies(models: Mapping[str, Path], threads: int) -> list[Json]:
                 rounds[name].append(_median_run(session, feeds[name]))
         rows.append({"sequence": sequence} | {name: _quartiles(times) for name, times in rounds.items()})
     return rows
+
+
+def engine_latencies(model: Path, peers: Sequence[str], threads: int) -> list[Json]:
+    """The same of fastcpu and of other engines on the files that `fastcpu export` writes of the model, in turns.
+
+    Returns:
+        A dict per engine and file with ``engine``, ``sequence``, ``bytes``, ``cosine`` of its answers to ours and
+        ``median``, ``low`` and ``high``; or with ``engine`` and the ``problem`` that it has, which for all peers may
+        be that there is no such file.
+    """
+    feeds = random_feeds(_core.read_model(os.fspath(model)), 1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_files(model, Path(folder))
+            sizes: dict[str, int] = {precision: path.stat().st_size for precision, path in files.items()}
+            found = compare(model, files, peers, feeds, threads, _ROUNDS, _ROUND_SECONDS)
+    except FastcpuError as error:
+        return [{"engine": peer, "problem": str(error)} for peer in peers]
+    sizes_of = [(model / WEIGHTS_FILE).stat().st_size, *(sizes[row["precision"]] for row in found[1:])]
+    return [_engine(row, size, _length(feeds)) for row, size in zip(found, sizes_of, strict=True)]
+
+
+def _engine(row: Json, size: int, sequence: int) -> Json:
+    if row["problem"]:
+        return {"engine": row["engine"], "problem": row["problem"]}
+    described = {"engine": row["engine"], "sequence": sequence, "bytes": size}
+    return described | {"cosine": _rounded(row["cosine_to_fastcpu"])} | _quartiles([1 / rate for rate in row["rounds"]])
 
 
 def op_times(model: Path, threads: int) -> Json:

@@ -21,6 +21,7 @@ def html(report: Json) -> str:
         page.table(*describe.summary(report)),
         *_plot(compression),
         *([] if accuracy is None else [page.heading("Quality (95 % intervals)"), page.table(*accuracy)]),
+        *_engines(report),
         *_curves(compression["log"]),
         page.heading("Command"),
         page.command(compression["command"] or "Python API"),
@@ -58,6 +59,11 @@ def _plot(compression: Json) -> list[str]:
             times = (row[name]["median"], row[name]["low"], row[name]["high"])
             points.append(svg.Point(f"{label}, {sizes[name] / 1e6:.1f} MB", times, heights[name]))
     accuracy = compression.get("accuracy")
+    for entry in [] if accuracy else compression["engines"][1:]:
+        if "problem" not in entry:
+            size = entry["bytes"] / 1e6
+            times = (entry["median"], entry["low"], entry["high"])
+            points.append(svg.Point(f"{entry['engine']}, {size:.1f} MB", times, (size, size, size)))
     title = f"{'Size' if accuracy is None else 'Quality'} against latency"
     y_label = "MB" if accuracy is None else f"{next(iter(accuracy['model']))} (95 % interval)"
     x_label = f"ms per sequence of {row['sequence']} tokens, alone (median and quartiles)"
@@ -72,6 +78,14 @@ def _heights(compression: Json) -> dict[str, tuple[float, float, float]]:
         return {name: (size, size, size) for name, size in sizes.items()}
     values = {name: next(iter(accuracy[name].values())) for name in ("teacher", "model")}
     return {name: (value["value"], value["low"], value["high"]) for name, value in values.items()}
+
+
+def _engines(report: Json) -> list[str]:
+    table = describe.engines(report)
+    if table is None:
+        return []
+    explained = "This model in each engine, on the files that `fastcpu export` writes of it; nothing is tuned for any."
+    return [page.heading("Beside other engines"), page.paragraph(explained), page.table(*table)]
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:

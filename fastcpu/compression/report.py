@@ -34,17 +34,19 @@ class Circumstances:
         timing: whether to measure latency and the times of ops.
         teacher: the compiled teacher in f32, if there is one.
         problem: why there is none; empty if nobody asked.
+        peers: other engines to time, names of `fastcpu.peers.PEERS`.
     """
 
     command: str | None
     timing: bool
     teacher: Path | None
     problem: str = ""
+    peers: tuple[str, ...] = ()
 
 
 def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> None:
     """Completes report.json of a model that is not published yet, and writes report.html and README.md."""
-    from fastcpu.compression.measure import latencies, op_times
+    from fastcpu.compression.measure import engine_latencies, latencies, op_times
 
     teacher = circumstances.teacher
     models = {"model": directory} if teacher is None else {"teacher": teacher, "model": directory}
@@ -59,6 +61,7 @@ def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> N
             "source": describe_source(Path(plan.model)),
             "bytes": {"teacher": None} | sizes,
             "latency": latencies(models, plan.threads) if timing else [],
+            "engines": engine_latencies(directory, circumstances.peers, plan.threads) if circumstances.peers else [],
             "times": op_times(directory, plan.threads) if timing else None,
             "problem": circumstances.problem,
         },

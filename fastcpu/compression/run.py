@@ -118,6 +118,7 @@ def compress(
     report: Report | None = None,
     command: str | None = None,
     timing: bool = True,
+    peers: Sequence[str] = (),
     **options: Any,
 ) -> Compiled:
     """Compress a model as a recipe says, and go on where an earlier start with the same arguments was interrupted.
@@ -131,6 +132,7 @@ def compress(
         report: called with the name of each stage, and with the progress of training.
         command: the command line, if this is one, for the report.
         timing: whether to measure the latency of the model, and of its teacher, for the report.
+        peers: other engines whose latency is measured too, names of `fastcpu.peers.PEERS`.
         options: what `make_plan` takes.
 
     Raises:
@@ -140,6 +142,7 @@ def compress(
             the work folder stays.
         fastcpu.errors.GraphError, QuantizationError, OutputError: as `fastcpu.compile` raises them.
     """
+    circumstances = Circumstances(command, timing, None, peers=_checked_peers(peers, timing))
     plan = make_plan(model, **options)
     if plan.device == "cuda" and not (work_path(Path(out)) / "student").is_dir():
         _check_cuda()
@@ -152,7 +155,7 @@ def compress(
     if plan.recipe.distill is not None:
         source = _distill(plan, work, tell)
     tell("export", None)
-    compiled = _export(plan, work, source, Path(out), tell, command, timing)
+    compiled = _export(plan, work, source, Path(out), tell, circumstances)
     work.remove()
     return compiled
 
@@ -162,6 +165,19 @@ def _check_cuda() -> None:
 
     if not torch.cuda.is_available():
         raise InputError("device cuda: this installation of torch finds no GPU")
+
+
+def _checked_peers(peers: Sequence[str], timing: bool) -> tuple[str, ...]:
+    from fastcpu.peers import missing
+
+    absent = missing(peers)
+    if absent:
+        raise InputError(
+            f"to be compared with, but not installed: {', '.join(absent)} (pip install {' '.join(absent)})"
+        )
+    if peers and not timing:
+        raise InputError("the latency of other engines is measured beside that of the model, which is not to be timed")
+    return tuple(peers)
 
 
 def _say_nothing(stage: str, progress: Progress | None) -> None:
@@ -299,7 +315,7 @@ def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
 
 
 def _export(
-    plan: Plan, work: WorkFolder, source: Path, out: Path, tell: Report, command: str | None, timing: bool
+    plan: Plan, work: WorkFolder, source: Path, out: Path, tell: Report, circumstances: Circumstances
 ) -> Compiled:
     from fastcpu.distill.trainer import read_log
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
@@ -314,7 +330,7 @@ def _export(
             "log": thinned(list(read_log(work.path))),
         }
     }
-    circumstances = _circumstances(plan, work, command, timing)
+    circumstances = _with_teacher(circumstances, plan, work)
 
     def accept(directory: Path) -> None:
         if plan.gate is not None:
@@ -326,16 +342,16 @@ def _export(
     return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **options)
 
 
-def _circumstances(plan: Plan, work: WorkFolder, command: str | None, timing: bool) -> Circumstances:
-    """What the report says beside the plan. A teacher that only training can run is missing there, and no obstacle."""
-    if plan.gate is None and not timing and not work.done("teacher"):
-        return Circumstances(command, timing, None)
+def _with_teacher(circumstances: Circumstances, plan: Plan, work: WorkFolder) -> Circumstances:
+    """With the compiled teacher, where it is needed. One that only training can run is no obstacle for a report."""
+    if plan.gate is None and not circumstances.timing and not work.done("teacher"):
+        return circumstances
     try:
-        return Circumstances(command, timing, _compiled_teacher(plan, work))
+        return replace(circumstances, teacher=_compiled_teacher(plan, work))
     except (FileFormatError, GraphError) as error:
         if plan.gate is not None:
             raise
-        return Circumstances(command, timing, None, f"the teacher does not run in fastcpu: {error}")
+        return replace(circumstances, problem=f"the teacher does not run in fastcpu: {error}")
 
 
 def _gate_length(recipe: Recipe) -> int | None:

@@ -17,7 +17,7 @@ import fastcpu
 from fastcpu.cli.main import main
 from fastcpu.compression import card, compress, page, report, run
 from fastcpu.compression.source import kind, licence, name
-from fastcpu.errors import GraphError, OutputError
+from fastcpu.errors import GraphError, InputError, OutputError
 from tests.report.pages import check
 
 pytest.importorskip("torch")
@@ -151,6 +151,63 @@ def test_a_teacher_that_only_training_can_run(
     check(html)
     assert "operator &lt;Foo&gt; is not supported" in html
     assert r"operator \<Foo\> is not supported" in (compiled.directory / "README.md").read_text()
+
+
+def test_peers(encoder_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", peers=["onnxruntime"])
+    engines = {entry["engine"]: entry for entry in compiled.report["compression"]["engines"]}
+    assert list(engines) == ["fastcpu", "onnxruntime fp32", "onnxruntime int8"]
+    for entry in engines.values():
+        assert entry["sequence"] == 64
+        assert 0 < entry["low"] <= entry["median"] <= entry["high"]
+        assert entry["cosine"] > 0.98
+        assert entry["bytes"] > 0
+    html = (compiled.directory / "report.html").read_text()
+    check(html)
+    assert html.count("<circle") == 4, "the teacher, the model, and the peer with either file"
+    assert "| onnxruntime int8 |" in (compiled.directory / "README.md").read_text()
+
+
+def test_a_model_that_cannot_be_exported(encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def refuse(*_: object) -> Any:
+        raise GraphError("no form in ONNX")
+
+    monkeypatch.setattr("fastcpu.compression.measure.write_files", refuse)
+    compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", peers=["onnxruntime"])
+    assert compiled.report["compression"]["engines"] == [{"engine": "onnxruntime", "problem": "no form in ONNX"}]
+    assert "no form in ONNX" in (compiled.directory / "report.html").read_text()
+
+
+def test_a_peer_with_a_problem(content: Json) -> None:
+    engines = [
+        {"engine": "fastcpu", "sequence": 64, "bytes": 1000, "cosine": 1.0, "median": 2.0, "low": 1.0, "high": 3.0},
+        {"engine": "openvino int8", "problem": "no <such> op | here"},
+    ]
+    changed = content | {"compression": content["compression"] | {"engines": engines}}
+    check(page.html(changed))
+    assert "no &lt;such&gt; op | here" in page.html(changed)
+    assert r"no \<such\> op \| here" in card.markdown(changed)
+
+
+@pytest.mark.parametrize(
+    ("peers", "timing", "message"),
+    [
+        (["tensorrt"], True, "unknown engine 'tensorrt'"),
+        (["onnxruntime"], False, "which is not to be timed"),
+        (["absent"], True, r"not installed: absent \(pip install absent\)"),
+    ],
+)
+def test_peers_that_cannot_be_measured(
+    peers: list[str], timing: bool, message: str, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("fastcpu.peers.PEERS", ("onnxruntime", "absent"))
+    with pytest.raises(InputError, match=message):
+        compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", peers=peers, timing=timing)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- names, numbers and logs of all kinds ----
