@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             report=Printer(),
             command=command,
             timing=not args.no_timing,
-            peers=tuple(filter(None, args.peers.split(","))),
+            peers=[name.strip() for name in args.peers.split(",") if name.strip()],
             **options,
         )
     except AccuracyError as error:

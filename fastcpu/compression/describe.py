@@ -90,14 +90,13 @@ def steps(report: Json) -> dict[str, str]:
             f"learning rate {distill['learning_rate']:g}; losses: {losses}"
         )
     if quantize is not None:
-        static = quantize["scheme"] == "static"
-        seen = (
-            f", observer {quantize['observer']}, {report['options']['calibration_sequences']} texts" if static else ""
-        )
-        found["quantization"] = f"int8, {quantize['scheme']}{seen}"
+        found["quantization"] = f"int8, {quantize['scheme']}"
+        if quantize["scheme"] == "static":
+            texts = report["options"]["calibration_sequences"]
+            found["quantization"] += f", observer {quantize['observer']}, {texts} texts"
     found |= {name: ", ".join(recipe[name]) for name in ("only", "ignore") if recipe[name]}
     plan = compression["plan"]
-    return found | {"seed": str(plan["seed"]), "training": f"{plan['threads']} threads, {plan['device']}"}
+    return found | {"seed": str(plan["seed"]), "threads": f"{plan['threads']}, on {plan['device']}"}
 
 
 def data(report: Json) -> dict[str, str]:

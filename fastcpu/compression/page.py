@@ -38,9 +38,8 @@ def html(report: Json) -> str:
         page.heading("Versions"),
         page.facts(report["versions"]),
     ]
-    lead = (
-        f"Recipe {compression['plan']['recipe']['name']}, seed {compression['plan']['seed']}, {compression['created']}."
-    )
+    plan = compression["plan"]
+    lead = f"Recipe {plan['recipe']['name']}, seed {plan['seed']}, {compression['created']}."
     return page.page(describe.title(report), lead, parts)
 
 
@@ -159,9 +158,8 @@ def _times(times: Json | None) -> list[str]:
         ]
 
     numbers = ("ms", "share", "GOPS", "of peak")
-    kinds = page.table(
-        ("kind", "ops", *numbers), [[row["name"], str(row["ops"]), *cells(row)] for row in times["kinds"]]
-    )
+    rows = [[kind["name"], str(kind["ops"]), *cells(kind)] for kind in times["kinds"]]
+    kinds = page.table(("kind", "ops", *numbers), rows)
     rows = [[op["name"], op["kernel"], number(op["density"], ".2f"), *cells(op)] for op in times["ops"]]
     ops = page.table(("op", "kernel", "density", *numbers), rows)
     explained = (
