@@ -13,9 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fastcpu.errors import FastcpuError, OutputError
+from fastcpu.errors import FastcpuError, InputError, OutputError
 
 _BLOCK = 1 << 20
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def sha256(path: Path) -> str:
@@ -25,6 +32,18 @@ def sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_regular(path: Path) -> None:
+    """InputError if there is something at `path` that is not a file: opening a pipe waits for whoever writes to it,
+    and a device has no end. What is not there is left to whoever opens it."""
+    try:
+        mode = _mode(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if mode is not None and not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "no file")
+        raise InputError(f"{path}: is {kind}; a file is needed")
 
 
 @contextmanager

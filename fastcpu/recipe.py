@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from fastcpu.errors import InputError
+from fastcpu.files import check_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,6 +135,7 @@ def load(name: str | Path) -> Recipe:
         path = FOLDER / f"{name}.toml"
         if str(name) not in names():
             raise InputError(f"no recipe {str(name)!r}; there are {', '.join(names())}, and .toml files")
+    check_regular(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fastcpu.data.rows import read_rows
+from fastcpu.data.rows import Row, lines, opened, read_rows
 from fastcpu.errors import InputError
+from fastcpu.files import check_regular
 
 SUFFIXES = (".txt", ".text", ".tsv", ".csv", ".json", ".jsonl")
+SAMPLED_CHARACTERS = 1 << 29
+"""A sample has at most so many characters, however long its texts are."""
 
 
 def read_texts(paths: Sequence[Path], columns: Sequence[str] = ()) -> Iterator[str]:
@@ -18,22 +21,25 @@ def read_texts(paths: Sequence[Path], columns: Sequence[str] = ()) -> Iterator[s
 
     A ``.txt`` file holds one text per line. Tables (``.csv``, ``.tsv`` with a header) and ``.json`` (a list of objects)
     or ``.jsonl`` need ``columns``: the names of those that hold texts; each cell is a text of its own. Of a folder, all
-    files with such a suffix are read, by name.
+    files with such a suffix are read, by name. A null is no text, as an empty cell is.
 
     Raises:
-        InputError: a file cannot be read or is not of its format, or a column is missing; file and line are named.
+        InputError: a file cannot be read or is not of its format, a line has more than `fastcpu.data.rows.MAX_LINE`
+            characters, a column is missing, or a cell is not a text; file and line are named.
     """
     for path in paths:
-        for file in _files(path):
+        for file in text_files(path):
             yield from _read(file, columns)
 
 
-def _files(path: Path) -> list[Path]:
+def text_files(path: Path) -> list[Path]:
+    """What `read_texts` reads of a path."""
     if path.is_dir():
         files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and each.is_file())
         if not files:
             raise InputError(f"{path}: no {', '.join(SUFFIXES)} file in this folder")
         return files
+    check_regular(path)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: texts are read from {', '.join(SUFFIXES)} files")
     return [path]
@@ -43,35 +49,56 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[str]:
     plain = path.suffix in (".txt", ".text")
     if not plain and not columns:
         raise InputError(f"{path}: name the columns that hold texts (--columns)")
-    cells = _lines(path) if plain else (row.cell(column) for row in read_rows(path) for column in columns)
+    cells = _lines(path) if plain else (_cell(row, column) for row in read_rows(path) for column in columns)
     for cell in cells:
-        text = str(cell).strip()
+        text = cell.strip()
         if text:
             yield text
 
 
 def _lines(path: Path) -> Iterator[str]:
+    with opened(path) as file:
+        yield from lines(path, file)
+
+
+def _cell(row: Row, column: str) -> str:
+    cell = row.cell(column)
+    if cell is None:
+        return ""
+    if not isinstance(cell, str):
+        raise InputError(f"{row.place}: column {column!r} is {cell!r:.60} and not a text")
     try:
-        with path.open(encoding="utf-8") as file:
-            yield from file
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start} of a block: {error.reason}") from error
+        cell.encode()
+    except UnicodeEncodeError as error:  # JSON can escape one
+        raise InputError(
+            f"{row.place}: column {column!r}: {cell[error.start]!a} is half of a surrogate pair"
+        ) from error
+    return cell
 
 
 def sample(texts: Iterable[str], count: int, seed: int) -> list[str]:
-    """At most ``count`` of the texts, each with the same chance, in their order; memory is bounded by ``count``.
+    """At most ``count`` of the texts, each with the same chance, in their order.
 
-    Reservoir sampling (Vitter, 1985, algorithm R).
+    Reservoir sampling (Vitter, 1985, algorithm R). Memory is bounded by ``count`` and `SAMPLED_CHARACTERS`: what would
+    be more leaves the sample again at random, and the sample stays as small as it is then.
     """
     random = np.random.default_rng((seed, count))
     kept: list[tuple[int, str]] = []
+    characters = 0
     for index, text in enumerate(texts):
         if len(kept) < count:
             kept.append((index, text))
-            continue
-        place = int(random.integers(index + 1))
-        if place < count:
+        else:
+            place = int(random.integers(index + 1))
+            if place >= count:
+                continue
+            characters -= len(kept[place][1])
             kept[place] = (index, text)
-    return [text for _, text in sorted(kept)]
+        characters += len(text)
+        while characters > SAMPLED_CHARACTERS:
+            place = int(random.integers(len(kept)))
+            kept[place], kept[-1] = kept[-1], kept[place]
+            characters -= len(kept.pop()[1])
+            count = len(kept)
+    kept.sort()
+    return [text for _, text in kept]

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastcpu.data.rows import SUFFIXES, Row, read_rows
 from fastcpu.errors import InputError
+from fastcpu.files import check_regular
 
 DATA_VARIABLE = "FASTCPU_DATA"
 
@@ -245,6 +246,7 @@ def _classes(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, tup
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file that are not empty, with their numbers from 1."""
+    check_regular(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

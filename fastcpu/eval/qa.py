@@ -17,6 +17,7 @@ from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, mean_interval
 from fastcpu.eval.data import Column, Table, data_files, data_folder, read_table, shown
 from fastcpu.eval.engine import Evaluation
+from fastcpu.files import check_regular
 from fastcpu.tasks.qa import MAX_LENGTH as WINDOW
 from fastcpu.tasks.qa import Answer, QuestionAnswerer
 
@@ -89,6 +90,7 @@ def _answers(table: Table, row: Any) -> tuple[str, ...]:
 
 def _official(path: Path) -> QaData | None:
     """The contents of a file of SQuAD; None if it is a list, which `read_table` reads."""
+    check_regular(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
