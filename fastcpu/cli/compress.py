@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     import shlex
 
     from fastcpu.compression.gate import Gate
-    from fastcpu.compression.run import compress, make_plan
+    from fastcpu.compression.run import compress, is_complete, make_plan
     from fastcpu.errors import AccuracyError, InputError, OutputError
     from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
@@ -108,6 +108,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
         return 0
     if not args.overwrite and not is_free(args.out):
+        if is_complete(args.out, make_plan(args.model, **options)):
+            print(f"{args.out}: complete already")
+            return 0
         raise OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     try:
         command = shlex.join(["fastcpu", *sys.argv[1:]])

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fastcpu.compression.gate import Gate
+from fastcpu.data.texts import text_files
 from fastcpu.errors import InputError
-from fastcpu.files import sha256
+from fastcpu.files import check_regular, sha256
 from fastcpu.recipe import Recipe
 
 
@@ -45,11 +46,12 @@ class Plan:
 
     def with_digests(self) -> Plan:
         """A copy that names the contents of all files."""
-        paths = [self.model, self.teacher, *self.data, *self.exclude]
+        paths = [self.model, self.teacher]
         if self.gate is not None and self.gate.data is not None:
             paths.append(self.gate.data)
-        files = sorted({file for path in paths for file in _files(Path(path))})
-        return replace(self, digests={str(file): _digest(file) for file in files})
+        files = {file for path in paths for file in _files(Path(path))}
+        files |= {file for path in (*self.data, *self.exclude) for file in text_files(Path(path))}
+        return replace(self, digests={str(file): _digest(file) for file in sorted(files)})
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored, and compared with the plan of an earlier start."""
@@ -66,6 +68,7 @@ def _files(path: Path) -> Sequence[Path]:
 
 
 def _digest(path: Path) -> str:
+    check_regular(path)
     try:
         return sha256(path)
     except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.compression.checks import check_model, check_out, check_tokens
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
@@ -34,6 +37,7 @@ Report = Callable[[str, "Progress | None"], None]
 SAMPLED_TEXTS = 1_000_000
 """At most so many training texts are taken, at random, from data of any size."""
 _TIMED_STEPS = 8
+_MOST_STEPS, _MOST_MINUTES, _MOST_THREADS = 1_000_000_000, 100_000, 1024
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
 _EMBED_ROWS = 512
 
@@ -62,6 +66,7 @@ def make_plan(
     """
     from fastcpu import _core
 
+    check_model("model", model)
     chosen = recipe if isinstance(recipe, Recipe) else load(Path(recipe))
     chosen = replace(chosen, only=chosen.only + tuple(only), ignore=chosen.ignore + tuple(ignore))
     if steps is not None or budget is not None:
@@ -69,8 +74,12 @@ def make_plan(
             raise InputError(f"recipe {chosen.name} does not train: it takes neither steps nor a budget")
         if steps is not None and budget is not None:
             raise InputError("give steps or a budget of minutes, not both")
-        if (steps is not None and steps < 1) or (budget is not None and budget <= 0):
-            raise InputError("steps and budget must be positive")
+        if (steps is not None and not 1 <= steps <= _MOST_STEPS) or (
+            budget is not None and not 0 < budget <= _MOST_MINUTES
+        ):
+            raise InputError(
+                f"steps and budget must be positive and at most {_MOST_STEPS:,} and {_MOST_MINUTES:,} minutes"
+            )
         chosen = replace(
             chosen, distill=replace(chosen.distill, steps=steps or 0, budget=budget or chosen.distill.budget)
         )
@@ -80,14 +89,16 @@ def make_plan(
         raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
     if teacher is not None and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
+    if teacher is not None:
+        check_model("teacher", teacher)
+    if not 0 <= threads <= _MOST_THREADS:
+        raise InputError(f"threads must be from 0 to {_MOST_THREADS}, not {threads}")
     if seed < 0:
         raise InputError(f"the seed must not be negative: {seed}")
     if device not in ("cpu", "cuda"):
         raise InputError(f"device must be cpu or cuda, not {device!r}")
     if device != "cpu" and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not train: it takes no device")
-    if not Path(model).is_dir():
-        raise InputError(f"{os.fspath(model)!r} is not a model directory")
     if chosen.distill is not None and not chosen.distill.losses:
         chosen = replace(chosen, distill=replace(chosen.distill, losses=_losses(Path(model))))
     return Plan(
@@ -146,18 +157,33 @@ def compress(
     plan = make_plan(model, **options)
     if plan.device == "cuda" and not (work_path(Path(out)) / "student").is_dir():
         _check_cuda()
-    work = WorkFolder(Path(out), plan)
+    check_out(Path(out), plan)
     tell = report or _say_nothing
-    if plan.data:
-        tell("texts", None)
-        _take_texts(plan, work)
-    source = Path(plan.model)
-    if plan.recipe.distill is not None:
-        source = _distill(plan, work, tell)
-    tell("export", None)
-    compiled = _export(plan, work, source, Path(out), tell, circumstances)
-    work.remove()
+    with closing(WorkFolder(Path(out), plan)) as work:
+        if plan.data:
+            tell("texts", None)
+            _take_texts(plan, work)
+        source = Path(plan.model)
+        if plan.recipe.distill is not None:
+            source = _distill(plan, work, tell)
+        tell("export", None)
+        compiled = _export(plan, work, source, Path(out), tell, circumstances)
+        work.remove()
     return compiled
+
+
+def is_complete(out: Path, plan: Plan) -> bool:
+    """Whether ``out`` holds the model of this plan already; what a kill has left of its work folder is removed then."""
+    try:
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        if report["compression"]["plan"] != plan.to_json():
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if work_path(out).is_dir():
+        with closing(WorkFolder(out, plan)) as work:
+            work.remove()
+    return True
 
 
 def _check_cuda() -> None:
@@ -198,8 +224,8 @@ def _take_texts(plan: Plan, work: WorkFolder) -> None:
     kept = sample(decontaminate(_single_lines(texts), evaluation, counts), SAMPLED_TEXTS, plan.seed)
     if not kept:
         raise InputError(f"{', '.join(plan.data)}: no text is left after {counts.seen} were looked at")
-    with work.stage("texts.txt") as path:
-        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    with work.stage("texts.txt") as path, path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{text}\n" for text in kept)
     work.write("texts.json", counts.to_json() | {"taken": len(kept)})
 
 
@@ -267,6 +293,7 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
 
     parts = {LOSSES[name].part for name in config.losses}
     if parts != {"embedding"}:
+        check_tokens(plan, _texts(work))
         return LiveTeacher(Path(plan.teacher), parts, plan.device)
     if not work.done("teacher.npy"):
         vectors = _embeddings(plan, work, config, corpus)

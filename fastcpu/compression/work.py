@@ -2,39 +2,91 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fastcpu.compression.plan import Plan
 from fastcpu.errors import FileFormatError, InputError, OutputError
 
+_LOCK = "lock"
+_PLAN = "plan.json"
+
 
 def work_path(out: Path) -> Path:
-    """Where the compression that writes ``out`` keeps its work."""
+    """Where the compression that writes ``out`` keeps its work; InputError if ``out`` is no name of a directory."""
+    if out.name in ("", ".."):
+        raise InputError(f"{out}: not the name of a directory to write")
     return out.with_name(out.name + ".work")
 
 
 class WorkFolder:
     """``OUT.work``: the plan, and the results of finished stages, each of which appears as a whole or not at all.
 
+    Until it is closed, no other process or thread works in the folder.
+
     Raises:
-        InputError: the folder belongs to another plan; what differs is named.
+        InputError: the folder belongs to another plan; what differs is named. Or another process is at work in it.
+        OutputError: it cannot be made, or what is there is not of a compression and is left alone.
     """
 
     def __init__(self, out: Path, plan: Plan) -> None:
         self.path = work_path(out)
-        stored = self._read("plan.json")
+        self._lock = self._locked()
+        try:
+            shutil.rmtree(self._old, ignore_errors=True)  # of a process that was killed while it removed the folder
+            self._begin(plan)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Lets others work in the folder."""
+        os.close(self._lock)
+
+    @property
+    def _old(self) -> Path:
+        """The name under which the folder is removed, so that no part of it is ever taken for the whole."""
+        return self.path.with_name(f".{self.path.name}.old")
+
+    def _locked(self) -> int:
+        """The descriptor of a file in the folder, which is made if need be, with a lock that ends with the process."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / _PLAN).exists():
+                self._check_own()
+            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno == errno.EWOULDBLOCK:
+                raise InputError(f"{self.path}: another process is at work in this folder") from error
+            raise OutputError(f"{self.path / _LOCK}: {error.strerror}") from error
+        return descriptor
+
+    def _check_own(self) -> None:
+        """OutputError if the folder, which has no plan, holds more than a compression leaves that has just begun."""
+        foreign = sorted({each.name for each in self.path.iterdir()} - {_LOCK, f"{_PLAN}.partial"})
+        if foreign:
+            raise OutputError(
+                f"{self.path}: holds {foreign[0]} and no {_PLAN}: not a work folder of fastcpu; move it away"
+            )
+
+    def _begin(self, plan: Plan) -> None:
+        stored = self._read(_PLAN)
         if stored is None:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{self.path}: {error.strerror}") from error
-            self.write("plan.json", plan.to_json())
+            self.write(_PLAN, plan.to_json())
             return
         differences = plan.differences(stored)
         if differences:
@@ -83,7 +135,9 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Deletes the folder: the compression is complete."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):  # the model is there, and nothing of it is in the folder
+            self.path.rename(self._old)
+            shutil.rmtree(self._old, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.distill.losses.loss import Outputs, Part
-from fastcpu.errors import InputError
+from fastcpu.errors import GraphError, InputError
 from fastcpu.recipe import Student
 
 if TYPE_CHECKING:
@@ -90,10 +90,18 @@ def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.M
 
 
 def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
-    """The module of a Hugging Face directory in evaluation mode, and its pooling if sentence-transformers wrote it."""
+    """The module of a Hugging Face directory in evaluation mode, and its pooling if sentence-transformers wrote it.
+
+    Raises:
+        GraphError: a weight is not finite. What opening raises, too.
+    """
     from fastcpu.frontend import torch_export
 
-    return torch_export.open_module(path)
+    module, pooling = torch_export.open_module(path)
+    for name, parameter in module.named_parameters():
+        if not parameter.isfinite().all():
+            raise GraphError(f"{path}: weight '{name}' contains NaN or infinite values")
+    return module, pooling
 
 
 def transformer_folder(path: Path) -> Path:

@@ -108,6 +108,7 @@ class Trainer:
             lr=self.config.learning_rate,
             fused=True,
         )
+        self._saved = 0
         self.bf16 = has_bf16(self.device.type)
 
     # ---- one step ----
@@ -126,11 +127,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.clip))
-        if not math.isfinite(total.item()) or not math.isfinite(norm):
-            raise TrainingError(
-                f"step {step + 1} of {self.steps}: the loss is {total.item()} and the norm of its gradient {norm}; the "
-                f"last checkpoint is in {self.folder}. Lower the learning rate ({self.config.learning_rate:g})"
-            )
+        values = {f"the loss {name}": loss.item() for name, loss in losses.items()}
+        values |= {"the sum of the losses": total.item(), "the norm of the gradient": norm}
+        self._check_finite(step, values)
         if self.masks is not None:
             self.masks.observe_gradients()
         for group in self.optimizer.param_groups:
@@ -141,6 +140,17 @@ class Trainer:
                 self.masks.update(schedule.sparsity(self.prune, step, self.steps))
             self.masks.apply()
         return {name: loss.item() for name, loss in losses.items()}
+
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        """TrainingError for the first value that is not finite."""
+        bad = next((name for name, value in values.items() if not math.isfinite(value)), None)
+        if bad is None:
+            return
+        kept = f"the checkpoint of step {self._saved} is in {self.folder}" if self._saved else "there is no checkpoint"
+        raise TrainingError(
+            f"step {step + 1} of {self.steps}: {bad} is {values[bad]}; {kept}. "
+            f"Lower the learning rate ({self.config.learning_rate:g})"
+        )
 
     # ---- all of them ----
 
@@ -175,6 +185,8 @@ class Trainer:
         return self.folder / "checkpoint.safetensors"
 
     def _save(self, step: int) -> None:
+        """Writes a checkpoint after ``step`` steps, unless a weight is not finite: the last good one stays."""
+        self._check_finite(step - 1, {f"weight '{n}'": p.detach().sum().item() for n, p in self.parameters.items()})
         tensors = {f"weight/{name}": p.detach() for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
@@ -183,6 +195,7 @@ class Trainer:
             tensors |= {f"keep/{name}": mask for name, mask in self.masks.keep.items()}
             tensors |= {f"evidence/{name}": each for name, each in self.masks.evidence.items()}
         checkpoint.save(self._path, tensors, step)
+        self._saved = step
 
     def _restore(self) -> int:
         import torch
@@ -201,6 +214,7 @@ class Trainer:
                 mask.copy_(tensors[f"keep/{name}"])
             for name, each in self.masks.evidence.items():
                 each.copy_(tensors[f"evidence/{name}"])
+        self._saved = step
         return step
 
     def _log(self, step: int, losses: dict[str, float], sparsity: float) -> None:

@@ -79,8 +79,7 @@ def write_model(
         raise InputError(f"{source}: no such directory")
     document, entries = _document(graph)
     text = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
-    written = (GRAPH_FILE, WEIGHTS_FILE, REPORT_FILE, PAGE_FILE, CARD_FILE, *_COPIED, *side_files)
-    with replacing_directory(out, lambda path: _check_replaceable(path, written)) as partial:
+    with replacing_directory(out, lambda path: check_replaceable(path, side_files)) as partial:
         weights.write(partial / WEIGHTS_FILE, entries, {"graph": _checksum(np.frombuffer(text, np.uint8))})
         (partial / GRAPH_FILE).write_bytes(text)
         if source is not None:
@@ -200,8 +199,10 @@ def _copy_side_files(source: Path, partial: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def _check_replaceable(out: Path, written: Iterable[str]) -> None:
-    """OutputError unless ``out`` is absent, empty, or a model with none but files of the patterns ``written``."""
+def check_replaceable(out: Path, further: Iterable[str] = ()) -> None:
+    """OutputError unless ``out`` is absent, empty, or a model that holds what `write_model` writes, and ``further``
+    files by name, and nothing else."""
+    written = (GRAPH_FILE, WEIGHTS_FILE, REPORT_FILE, PAGE_FILE, CARD_FILE, *_COPIED, *further)
     if is_free(out):
         return
     try:

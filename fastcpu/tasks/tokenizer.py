@@ -111,6 +111,11 @@ class Tokenizer:
         """Number of token ids that stand for something."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        return dict(self._tokenizer.get_vocab())
+
     def token(self, index: int) -> str:
         """The token of an id below `size`, as the vocabulary writes it."""
         return self._tokenizer.id_to_token(index) or ""

@@ -132,9 +132,9 @@ DATA: list[tuple[str, str, str, tuple[str, ...], str]] = [
     ("a table without columns", "t.csv", "a,b\n1,2\n", (), r"name the columns"),
     ("a missing column", "t.csv", "a,b\n1,2\n", ("c",), r"no column 'c'; there are a, b"),
     ("a short row", "t.tsv", "a\tb\n1\n", ("b",), r"t.tsv:2: 1 columns, but the header has 2"),
-    ("broken JSON", "t.jsonl", '{"a": 1}\n{"a"\n', ("a",), r"t.jsonl:2: not JSON"),
+    ("broken JSON", "t.jsonl", '{"a": "b"}\n{"a"\n', ("a",), r"t.jsonl:2: not JSON"),
     ("not a list", "t.json", '{"a": 1}', ("a",), r"not a list of objects"),
-    ("a missing key", "t.json", '[{"a": 1}, {}]', ("a",), r"object 2: no column 'a'"),
+    ("a missing key", "t.json", '[{"a": "b"}, {}]', ("a",), r"object 2: no column 'a'"),
 ]
 
 

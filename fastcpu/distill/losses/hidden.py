@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,9 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
 
     assert student.hidden is not None
     assert teacher.hidden is not None
+    channels, theirs = student.hidden[0].shape[-1], teacher.hidden[0].shape[-1]
+    if channels != theirs:
+        raise InputError(f"the loss hidden needs a teacher with {channels} channels, as the student has, not {theirs}")
     pairs = layer_map(len(student.hidden) - 1, len(teacher.hidden) - 1)
     total = torch.zeros(())
     for mine, index in zip(student.hidden[1:], pairs[1:], strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,14 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
     assert teacher.logits is not None
     total = torch.zeros(())
     for name, mine in student.logits.items():
+        if name not in teacher.logits:
+            raise InputError(f"the loss logits needs a teacher with {name}; it has {', '.join(teacher.logits)}")
         theirs = teacher.logits[name]
+        if mine.shape != theirs.shape:
+            raise InputError(
+                f"the loss logits needs a teacher whose {name} are {list(mine.shape)}, as the student's are, "
+                f"not {list(theirs.shape)}"
+            )
         if mine.dim() == 3:
             mine, theirs = mine[student.mask], theirs[student.mask]
         elif mine.shape == student.mask.shape:

@@ -1,0 +1,59 @@
+"""What a compression refuses before it has cost anything: paths that are in each other's way, and unlike teachers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastcpu.compression.plan import Plan
+from fastcpu.errors import InputError
+from fastcpu.export.writer import check_replaceable
+from fastcpu.tasks.tokenizer import Tokenizer
+
+_COMPARED_TEXTS = 64
+
+
+def check_model(name: str, model: object) -> None:
+    """InputError, which calls the argument ``name``, unless ``model`` is the path of a directory."""
+    if not isinstance(model, (str, os.PathLike)):
+        raise InputError(f"{name} must be the path of a directory, not {model!r}")
+    if not Path(model).is_dir():
+        raise InputError(f"{os.fspath(model)!r} is not a model directory")
+
+
+def check_out(out: Path, plan: Plan) -> None:
+    """InputError where writing ``out`` would change what the plan reads; OutputError if it must not be replaced."""
+    place = Path(os.path.realpath(out))
+    read = {"the model": plan.model, "the teacher": plan.teacher}
+    if plan.gate is not None and plan.gate.data is not None:
+        read["the evaluation data"] = plan.gate.data
+    for name, path in read.items():
+        if place.is_relative_to(os.path.realpath(path)):
+            raise InputError(f"{out}: is {name}, or lies within it; choose another directory to write")
+    check_replaceable(place)
+
+
+def check_tokens(plan: Plan, texts: Sequence[str]) -> None:
+    """InputError unless the teacher gives every token the id, and texts the tokens, that the model gives them.
+
+    A teacher that runs on every batch reads the token ids of the model.
+    """
+    if os.path.realpath(plan.teacher) == os.path.realpath(plan.model):
+        return
+    assert plan.recipe.distill is not None
+    mine, theirs = (Tokenizer(each, plan.recipe.distill.max_length) for each in (plan.model, plan.teacher))
+    if mine.max_length > theirs.max_length:
+        raise InputError(
+            f"teacher {plan.teacher}: takes {theirs.max_length} tokens, but training has up to {mine.max_length} "
+            "(distill: max_length)"
+        )
+    sample = texts[:_COMPARED_TEXTS]
+    if mine.vocabulary != theirs.vocabulary or not all(
+        np.array_equal(a.ids, b.ids) for a, b in zip(mine.encode(sample), theirs.encode(sample), strict=True)
+    ):
+        raise InputError(
+            f"teacher {plan.teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
+        )
