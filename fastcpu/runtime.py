@@ -78,6 +78,8 @@ class Session:
         keep: Sequence[str] = (),
         profile: bool = False,
     ) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            raise InputError(f"path must be that of a model directory, not {path!r:.60}")
         self._session = _core.Session(
             os.fspath(path), threads=threads, execution=execution, keep=_names(keep, "keep"), profile=bool(profile)
         )

@@ -50,6 +50,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--eval-data", type=path_argument, metavar="D", help="its data (default: a folder in $FASTCPU_DATA)"
     )
+    parser.add_argument(
+        "--eval-columns", default="", metavar="MAP", help="its columns, as --columns of `fastcpu eval`: label=c,..."
+    )
     parser.add_argument("--split", default="dev", help="part of it to choose by (default: %(default)s)")
     parser.add_argument(
         "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
@@ -82,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
 
-    if args.task is None and (args.eval_data or args.max_drop):
-        raise InputError("--eval-data and --max-drop need a --task")
+    if args.task is None and (args.eval_data or args.eval_columns or args.max_drop):
+        raise InputError("--eval-data, --eval-columns and --max-drop need a --task")
     if args.json is not None:
         _check_json(args)
 
@@ -102,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         "device": args.device,
         "gate": None
         if args.task is None
-        else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop),
+        else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop, args.eval_columns),
     }
     if args.dry_run:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastcpu.compression.report import add_to_report
 from fastcpu.errors import AccuracyError, InputError
+from fastcpu.eval.data import parse_columns
 from fastcpu.eval.task import find_task, open_model
 
 
@@ -21,16 +22,21 @@ class Gate:
         split: the part that is for choosing; never the one that is reported at the end.
         max_drop: points of the metric times 100 (``0.5``), or a share of the teacher's value (``1%``); None measures
             and accepts whatever comes out.
+        columns: what the task reads from which column, as ``role=column,role=column``; by default the usual names.
     """
 
     task: str
     data: str | None = None
     split: str = "dev"
     max_drop: str | None = None
+    columns: str = ""
 
     def checked(self) -> Gate:
         """The gate itself; InputError if it cannot be applied."""
-        find_task(self.task)
+        unknown = sorted(set(parse_columns(self.columns)) - set(find_task(self.task).COLUMNS))
+        if unknown:
+            listed = ", ".join(find_task(self.task).COLUMNS)
+            raise InputError(f"no column {unknown[0]!r} is read by the task {self.task}; it reads {listed}")
         self.floor(1.0)
         return self
 
@@ -50,7 +56,8 @@ class Gate:
 
     def load(self) -> Any:
         """The data set."""
-        return find_task(self.task).load(None if self.data is None else Path(self.data), self.split)
+        path = None if self.data is None else Path(self.data)
+        return find_task(self.task).load(path, self.split, parse_columns(self.columns))
 
     def texts(self) -> list[str]:
         """Its texts, which training and calibration must not see."""

@@ -52,6 +52,10 @@ def statistic_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Interval of any statistic, which is given the indices of the examples of one resample."""
+    """Interval of any statistic, which is given the indices of the examples of one resample.
+
+    A resample of which the statistic is NaN, undefined, is left out.
+    """
     replicates = [statistic(row) for draw in _draws(size, resamples, seed) for row in draw]
-    return _interval(statistic(np.arange(size)), np.array(replicates), level)
+    value, defined = statistic(np.arange(size)), np.array(replicates)[~np.isnan(replicates)]
+    return _interval(value, defined, level) if len(defined) else Interval(value, value, value)

@@ -1,4 +1,4 @@
-"""Sequence classification: accuracy, F1 and Matthews' correlation."""
+"""Sequence classification: accuracy, F1 and Matthews' correlation; correlations where a model predicts a number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcpu.errors import InputError
+from fastcpu.eval import regression
 from fastcpu.eval.bootstrap import Interval, statistic_interval
 from fastcpu.eval.data import Column, data_files, data_folder, read_table
 from fastcpu.eval.engine import Evaluation
@@ -87,11 +88,20 @@ def texts(data: ClassifyData) -> list[str]:
 
 
 def evaluate(model: ClassifyModel, data: ClassifyData) -> Evaluation:
-    """Classifies every text once. InputError names a label that the model does not know."""
+    """Classifies every text once. InputError names a label that the model does not know.
+
+    A model with one output predicts a number, whatever it stands for.
+    """
+    if len(model.labels) == 1:
+        numbers = regression.gold_numbers(data.gold, data.places)
+        return regression.evaluation(np.array([each.logits[0] for each in model(data.inputs)]), numbers)
     if model.problem != "single_label_classification":
-        raise InputError(f"the model is made for {model.problem}; what is measured is single_label_classification")
-    numbers = LabelMap(model.labels, data.classes)
-    gold = np.array([numbers.number(*each) for each in zip(data.gold, data.places, strict=True)], np.int64)
+        raise InputError(
+            f"the model is made for {model.problem} of {len(model.labels)} labels; what is measured is "
+            "single_label_classification, and regression to one number"
+        )
+    known = LabelMap(model.labels, data.classes)
+    gold = np.array([known.number(*each) for each in zip(data.gold, data.places, strict=True)], np.int64)
     predicted = np.array([np.argmax(each.logits) for each in model(data.inputs)], np.int64)
     samples = {"gold": gold, "predicted": predicted, "labels": np.array(len(model.labels))}
     values = {name: statistic_interval(_statistic(name, samples), len(gold)) for name in _names(len(model.labels))}
@@ -105,6 +115,8 @@ def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
         mine, theirs = _statistic(name, a.samples), _statistic(name, b.samples)
         return lambda rows: mine(rows) - theirs(rows)
 
+    if {"spearman"} <= a.values.keys() & b.values.keys():
+        return regression.compare(a, b)
     common = [name for name in a.values if name in b.values]
     return {name: statistic_interval(difference(name), a.examples) for name in common}
 

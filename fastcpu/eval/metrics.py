@@ -27,17 +27,28 @@ def average_ranks(values: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def spearman(a: FloatArray, b: FloatArray) -> float:
-    """Spearman's rank correlation: Pearson's correlation of the average ranks. 0 if one side is constant."""
+    """Spearman's rank correlation: Pearson's correlation of the average ranks. NaN if a side is constant."""
+    _check_pairs("spearman", a, b)
+    return pearson(average_ranks(a), average_ranks(b))
+
+
+def pearson(a: FloatArray, b: FloatArray) -> float:
+    """Pearson's correlation. NaN, which is to say undefined, if a side is constant."""
+    _check_pairs("pearson", a, b)
+    if a.min() == a.max() or b.min() == b.max():
+        return float("nan")
+    x, y = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt(x @ x) * np.sqrt(y @ y))
+    return float(x @ y) / norm if norm > 0 else float("nan")
+
+
+def _check_pairs(name: str, a: FloatArray, b: FloatArray) -> None:
     if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
         raise InputError(
-            f"spearman needs two equally long lists of at least two values, not shapes {a.shape} and {b.shape}"
+            f"{name} needs two equally long lists of at least two values, not shapes {a.shape} and {b.shape}"
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise InputError("spearman needs finite values")
-    x, y = average_ranks(a), average_ranks(b)
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / norm if norm > 0 else 0.0
+        raise InputError(f"{name} needs finite values")
 
 
 @dataclass(frozen=True)

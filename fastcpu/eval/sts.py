@@ -81,6 +81,10 @@ def _benchmark(path: Path) -> StsData:
 def _checked(data: StsData, path: Path) -> StsData:
     if len(data.gold) < 2:
         raise InputError(f"{path}: at least two pairs are needed")
+    if min(data.gold) == max(data.gold):
+        raise InputError(
+            f"{path}: all {len(data.gold)} pairs have the score {data.gold[0]:g}: a correlation is not defined"
+        )
     return data
 
 
@@ -90,12 +94,19 @@ def texts(data: StsData) -> list[str]:
 
 
 def evaluate(engine: EmbeddingEngine, data: StsData) -> Evaluation:
-    """Embeds every distinct sentence once; the metric is Spearman's correlation."""
+    """Embeds every distinct sentence once; the metric is Spearman's correlation.
+
+    InputError where it is not defined, since all pairs have the same cosine.
+    """
     sentences = sorted({*data.first, *data.second})
     place = {sentence: index for index, sentence in enumerate(sentences)}
     vectors = engine.embed(sentences).astype(np.float64)
     first, second = (vectors[[place[text] for text in side]] for side in (data.first, data.second))
     cosine, gold = (first * second).sum(axis=1), np.array(data.gold)
+    if cosine.min() == cosine.max():
+        raise InputError(
+            f"the model gives all {len(gold)} pairs the cosine {cosine[0]:.6g}: a correlation is not defined"
+        )
     interval = statistic_interval(lambda rows: spearman(cosine[rows], gold[rows]), len(gold))
     return Evaluation("spearman", len(gold), {"spearman": interval}, {"cosine": cosine, "gold": gold})
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastcpu.errors import InputError
 from fastcpu.runtime import Session
 from fastcpu.tasks.tokenizer import Encoded, IntArray
 
@@ -67,10 +68,17 @@ class SessionEngine:
 
 
 def as_engine(model: Model, threads: int | None = None) -> Engine:
-    """The engine for `model`; `threads` per run where a directory is opened, by default all available CPUs."""
+    """The engine for `model`; `threads` per run where a directory is opened, by default all available CPUs.
+
+    InputError if it is none of these.
+    """
     if isinstance(model, (str, os.PathLike)):
         model = Session(model, threads=threads or 0)
-    return SessionEngine(model) if isinstance(model, Session) else model
+    if isinstance(model, Session):
+        return SessionEngine(model)
+    if not all(hasattr(model, name) for name in ("directory", "outputs", "max_rows", "run")):
+        raise InputError(f"model must be a directory, a Session or an Engine, not {model!r:.60}")
+    return model
 
 
 def batches(lengths: Sequence[int], max_rows: int | None, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

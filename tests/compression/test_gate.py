@@ -122,6 +122,25 @@ def test_what_is_measured_is_not_trained_on(encoder_dir: Path, sts_dir: Path, te
     assert compiled.report["compression"]["texts"]["equal"] >= len(first)
 
 
+def test_columns_of_the_data(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    rows = [line.split("\t")[4:7] for line in (sts_dir / "sts-dev.csv").read_text().splitlines()]
+    table = tmp_path / "pairs.tsv"
+    table.write_text("\n".join("\t".join(row) for row in [["gold", "left", "right"], *rows]) + "\n")
+    options = [
+        "--task",
+        "sts",
+        "--eval-data",
+        str(table),
+        "--eval-columns",
+        "label=gold,sentence1=left,sentence2=right",
+    ]
+    out = tmp_path / "out"
+    assert main(["compress", str(encoder_dir), "-o", str(out), "--recipe", "int8-dynamic", *options]) == 0
+    accuracy = json.loads((out / "report.json").read_text())["compression"]["accuracy"]
+    assert accuracy["examples"] == 60
+    assert accuracy["teacher"]["spearman"]["value"] > 0.999
+
+
 def test_a_classifier_is_measured_with_its_labels(tmp_path: Path) -> None:
     folder = models.huggingface("classify", "ForSequenceClassification", "DistilBert", tmp_path / "model")
     texts = ["the red house", "Anna lives in London", "is the dog small ?", "Paul works in Paris"]

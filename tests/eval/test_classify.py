@@ -137,3 +137,59 @@ def test_real_data(file: str, columns: dict[str, str], count: int, data_dir: Pat
     assert len(data.inputs) == len(data.gold) == count
     assert len(set(data.gold)) == 2
     assert isinstance(data.inputs[0], str) == file.startswith(("sst2", "cola"))
+
+
+class LengthModel:
+    """Predicts the number of words, as a cross-encoder for similarity predicts a score."""
+
+    labels = ("LABEL_0",)
+    problem = "multi_label_classification"  # what a config.json without problem_type says of one output
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self._scale = scale
+
+    def __call__(self, inputs: Sequence[Text]) -> list[Classification]:
+        lengths = [self._scale * sum(len(side.split()) ** 2 for side in each) for each in inputs]
+        return [Classification("LABEL_0", 0.0, (), (length,)) for length in lengths]
+
+
+def pairs(folder: Path, labels: Sequence[object]) -> classify.ClassifyData:
+    rows = [f"{'a ' * (index + 1)}\tb\t{label}" for index, label in enumerate(labels)]
+    (folder / "test.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *rows]) + "\n")
+    return classify.load(folder, "test")
+
+
+def test_a_model_that_predicts_a_number(tmp_path: Path) -> None:
+    gold = [0.5, 1.0, 2.5, 2.0, 4.0]
+    result = classify.evaluate(LengthModel(), pairs(tmp_path, gold))
+    values = {name: interval.value for name, interval in result.values.items()}
+    predicted = np.array([1 + (index + 1) ** 2 for index in range(5)], np.float64)
+    assert values == pytest.approx({"spearman": 0.9, "pearson": np.corrcoef(predicted, gold)[0, 1]})
+    assert result.metric == "spearman"
+    difference = classify.compare(result, classify.evaluate(LengthModel(-1.0), pairs(tmp_path, gold)))
+    assert difference["spearman"].value == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "message"),
+    [
+        (LengthModel(), ["1.0", "high"], r"test.tsv:3: column 'label' is 'high' and not a number"),
+        (LengthModel(), ["1.0", "nan"], r"test.tsv:3: column 'label' is 'nan' and not a number"),
+        (LengthModel(), [3, 3.0, 3], r"test.tsv:2: column 'label': all 3 examples have 3: a correlation is not def"),
+        (LengthModel(0.0), [1, 2, 3], r"the model predicts 0 for all 3 examples: a correlation is not defined"),
+    ],
+)
+def test_numbers_that_cannot_be_compared(
+    model: LengthModel, labels: Sequence[object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        classify.evaluate(model, pairs(tmp_path, labels))
+
+
+def test_several_labels_per_text_are_refused(tmp_path: Path) -> None:
+    model = WordClassifier(["a", "b"])
+    model.problem = "multi_label_classification"
+    with pytest.raises(
+        InputError, match=r"made for multi_label_classification of 2 labels; what is measured is single"
+    ):
+        classify.evaluate(model, pairs(tmp_path, ["a", "b"]))

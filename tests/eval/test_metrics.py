@@ -26,8 +26,9 @@ def test_spearman_matches_scipy(seed: int, levels: int) -> None:
     assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12), f"seed {seed}"
 
 
-def test_spearman_of_a_constant_is_zero() -> None:
-    assert spearman(np.ones(4), np.arange(4.0)) == 0.0
+def test_spearman_of_a_constant_is_not_defined() -> None:
+    assert np.isnan(spearman(np.ones(4), np.arange(4.0)))
+    assert np.isnan(spearman(np.arange(4.0), np.ones(4)))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,14 @@ def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert interval == mean_interval(values), "the same seed gives the same interval"
     assert interval == pytest.approx(statistic_interval(lambda rows: values[rows].mean(), len(values)))
+
+
+def test_resamples_without_a_statistic_are_left_out() -> None:
+    a, b = np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 1.0])
+    interval = statistic_interval(lambda rows: spearman(a[rows], b[rows]), 3)
+    assert (interval.value, interval.low, interval.high) == (0.5, -1.0, 1.0)
+    point = statistic_interval(lambda rows: 0.5 if len(set(rows)) == 2 and rows[0] == 0 else float("nan"), 1)
+    assert np.isnan([point.value, point.low, point.high]).all()
 
 
 def test_bootstrap_interval_of_a_constant_is_a_point() -> None:

@@ -48,6 +48,12 @@ def test_sts(tmp_path: Path) -> None:
     assert sts.compare(result, result)["spearman"].high == 0.0
 
 
+def test_a_model_that_finds_all_pairs_alike(tmp_path: Path) -> None:
+    data = sts.load(sts_folder(tmp_path, STS_ROWS), "test")
+    with pytest.raises(InputError, match=r"the model gives all 3 pairs the cosine 0: .* not defined"):
+        sts.evaluate(WordEngine("nothing"), data)
+
+
 def test_sts_data_is_found_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stsb").mkdir()
     sts_folder(tmp_path / "stsb", STS_ROWS)
@@ -65,6 +71,7 @@ def test_sts_data_is_found_through_the_environment(tmp_path: Path, monkeypatch: 
         ([*STS_ROWS, "n\tf\t2\t3\thigh\ta\tb"], r"sts-test.csv:4: the 5th column, the gold score, is 'high'"),
         (["n\tf\t2\t3\tnan\ta\tb"], r"sts-test.csv:1: the 5th column"),
         (STS_ROWS[:1], "at least two pairs"),
+        (STS_ROWS[:1] * 3, r"sts-test.csv: all 3 pairs have the score 5: a correlation is not defined"),
     ],
 )
 def test_broken_sts_data(tmp_path: Path, rows: Sequence[str], message: str) -> None:

@@ -243,3 +243,13 @@ def test_bad_out_arrays_are_input_errors(model: Path) -> None:
 def test_bad_options_are_input_errors(model: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(fastcpu.InputError, match=message):
         fastcpu.Session(model, **options)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["model"], object()])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(fastcpu.InputError, match=r"path must be that of a model directory, not "):
+        fastcpu.Session(path)
+
+
+def test_a_path_in_bytes(model: Path) -> None:
+    assert fastcpu.Session(bytes(model)).path == str(model)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fastcpu import InputError
-from fastcpu.tasks import Classifier, Embedder
+from fastcpu.tasks import TASKS, Classifier, Embedder
 from fastcpu.tasks.engine import batches, padded, probed_axes
+from fastcpu.tasks.task import AnyTask
 from fastcpu.tasks.tokenizer import Encoded
 from tests.tasks.models import FakeEngine, save_tokenizer
 
@@ -79,3 +81,10 @@ def test_what_is_not_finite_is_no_result(value: float, tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path, {"logits": ("batch", 2)}, lambda _: {"logits": [0.0, value]})
     with pytest.raises(InputError, match="computes values of logits that are not finite"):
         Classifier(engine)(["red"])
+
+
+@pytest.mark.parametrize("task", TASKS.values())
+@pytest.mark.parametrize("model", [None, 5, ["model"], object])
+def test_what_is_no_model(task: type[AnyTask], model: Any) -> None:
+    with pytest.raises(InputError, match=r"model must be a directory, a Session or an Engine, not "):
+        task(model)
