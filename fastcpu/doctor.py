@@ -173,9 +173,9 @@ def _machine(session: Session) -> Json:
 
 def _report(path: Path) -> Json:
     """report.json of the compilation, where there is one."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        if isinstance(found, dict):
+        if isinstance(found, dict) and isinstance(found.get("not_fused", []), list):
             return found
     return {}
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_outside, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name} must be at least 1, not {getattr(args, name)}")
     if args.threads < 0:
         raise InputError(f"--threads must not be negative, but is {args.threads}")
+    check_outside("--json", args.json, [args.model])
     names = [name.strip() for name in args.against.split(",") if name.strip()]
     absent = peers.missing(names)
     if absent and len(absent) == len(names):

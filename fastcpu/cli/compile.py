@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.cli.choices import Choices
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_outside, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         raise fastcpu.InputError(f"--threads must not be negative, but is {args.threads}")
     if not args.overwrite and not is_free(args.out):
         raise fastcpu.OutputError(f"{args.out}: exists already; --overwrite replaces a model")
+    check_outside("--json", args.json, [args.model, args.out])
     compiled = fastcpu.compile(
         args.model,
         args.out,

@@ -20,7 +20,8 @@ EXIT_ACCURACY = 3
 _DESCRIPTION = """
 Compresses a model as a recipe says (`fastcpu recipes` lists them) and writes a directory that fastcpu runs. What was
 done so far lies in OUT.work until the model is complete; the same command goes on from there after an interruption.
-Exit status: 0, 2 for an error, 3 if the model has lost more accuracy than --max-drop allows (nothing is written then).
+Exit status: 0, 2 for an error, 3 if the model has lost more accuracy than --max-drop allows (nothing is written then),
+130 after Ctrl-C.
 """
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_outside, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.doctor import diagnose
     from fastcpu.files import write_json
 
+    check_outside("--json", args.json, [args.model])
     found = diagnose(args.model, batch=args.batch, sequence=args.seq, threads=args.threads)
     print(_text(found))
     if args.json is not None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_outside, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -25,6 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastcpu.files import write_json
 
+    check_outside("--json", args.json, [args.model])
     described = describe(args.model)
     print(_text(described))
     if args.json is not None:

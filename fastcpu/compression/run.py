@@ -178,7 +178,7 @@ def is_complete(out: Path, plan: Plan) -> bool:
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
         if report["compression"]["plan"] != plan.to_json():
             return False
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     if work_path(out).is_dir():
         with closing(WorkFolder(out, plan)) as work:
@@ -234,7 +234,8 @@ def _single_lines(texts: Iterable[str]) -> Iterable[str]:
 
 
 def _texts(work: WorkFolder) -> list[str]:
-    return (work.path / "texts.txt").read_text(encoding="utf-8").splitlines()
+    with (work.path / "texts.txt").open(encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file]
 
 
 # ---- distillation ----

@@ -86,7 +86,7 @@ def _saved(path: Path) -> tuple[Path, ...]:
         content = json.loads(state.read_text(encoding="utf-8"))
         files = tuple(path / entry["filename"] for entry in content["_data_files"])
         indices = content.get("_indices_data_files")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{state}: does not list the files of a data set") from error
     if indices:
         raise InputError(f"{state}: rows in another order than that of the files are not supported: save the set again")
@@ -167,7 +167,7 @@ class Table:
         value = self.cell(row, role)
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not isfinite(number):
             raise self.error(row, role, f"is {shown(value)} and not a number")

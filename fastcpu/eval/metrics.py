@@ -38,7 +38,7 @@ def pearson(a: FloatArray, b: FloatArray) -> float:
     if a.min() == a.max() or b.min() == b.max():
         return float("nan")
     x, y = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt(x @ x) * np.sqrt(y @ y))
+    norm = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / norm if norm > 0 else float("nan")
 
 

@@ -29,7 +29,7 @@ def gold_numbers(gold: Sequence[Any], places: Sequence[str]) -> npt.NDArray[np.f
 def _number(value: Any, place: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not isfinite(number):
         raise InputError(f"{place} is {shown(value)} and not a number, which this model predicts")

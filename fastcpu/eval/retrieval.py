@@ -148,7 +148,7 @@ def _read_texts(path: Path) -> dict[str, str]:
         try:
             entry = json.loads(line)
             key, text = entry["_id"], entry["text"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f'{path}:{number}: not a JSON object with "_id" and "text"') from None
         if not isinstance(key, str) or not isinstance(text, str):
             raise InputError(f'{path}:{number}: "_id" and "text" must be strings')

@@ -65,5 +65,5 @@ def read_json(path: Path) -> Any:
     """A file of a model directory; FileFormatError if it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: {error}") from error

@@ -63,7 +63,10 @@ def architecture(config: dict[str, Any], where: str, bare: bool = False) -> str:
     model_type = str(config.get("model_type", ""))
     family = families.of_type(model_type)
     base = f"{model_type if family is None else family.name}Model"
-    named = cast("str", (config.get("architectures") or [base])[0])
+    listed = config.get("architectures") or [base]
+    if not isinstance(listed, list) or not isinstance(listed[0], str):
+        raise FileFormatError(f"{where}: architectures of config.json must be a list of names, not {listed!r:.60}")
+    named = listed[0]
     if bare and family is not None:
         named = base
     if families.split(named) is None:
@@ -96,6 +99,8 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
     if not (path / "config.json").is_file():
         raise FileFormatError(f"{path}: no config.json; a model directory needs one")
     config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise FileFormatError(f"{path / 'config.json'}: not a JSON object")
     kind = getattr(transformers, architecture(config, str(path), bare))
     try:
         with quiet(), torch.device("meta"):

@@ -263,7 +263,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: not a JSON object: {error}") from error
     if not isinstance(content, dict):
         raise FileFormatError(f"{path}: not a JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -242,3 +243,22 @@ def test_help_needs_no_heavy_library(command: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "onnx", "onnxruntime"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "config", ["[]", "[" * 100_000, '{"model_type": "bert", "architectures": 5}', '{"architectures": [5]}', "\udcff"]
+)
+def test_a_damaged_config(config: str, bert: Path, tmp_path: Path, failure: Failure) -> None:
+    model = tmp_path / "damaged"
+    shutil.copytree(bert, model)
+    (model / "config.json").write_bytes(config.encode(errors="surrogateescape"))
+    assert "damaged" in failure(["compile", str(model), "-o", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["model/config.json", "out", "out/report.json"])
+def test_the_report_is_written_elsewhere(place: str, bert: Path, tmp_path: Path, failure: Failure) -> None:
+    shutil.copytree(bert, tmp_path / "model")
+    options = ["-o", str(tmp_path / "out"), "--json", str(tmp_path / place)]
+    assert "or within it" in failure(["compile", str(tmp_path / "model"), *options])
+    assert (tmp_path / "model" / "config.json").read_bytes() == (bert / "config.json").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def test_bad_options(options: list[str], message: str, static_model: Path, failu
 def test_models_that_are_none(tmp_path: Path, failure: Failure) -> None:
     assert "graph.json" in failure(["doctor", str(tmp_path)])
     assert "nowhere" in failure(["doctor", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("report", ["[" * 100_000, "[]", '{"not_fused": 3}', ""])
+def test_a_damaged_report_is_as_none(report: str, static_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(static_model, model)
+    (model / "report.json").write_text(report)
+    assert main(["doctor", str(model), "--batch", "1", "--seq", "4", "--threads", "1"]) == 0

@@ -64,3 +64,11 @@ def test_json_that_cannot_be_written(static_model: Path, tmp_path: Path, capsys:
     assert main(["info", str(static_model), "--json", str(tmp_path / "nowhere" / "info.json")]) == 2
     assert capsys.readouterr().err.endswith("nowhere/info.json: No such file or directory\n")
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "doctor", "bench"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "graph.json", "new/x.json"])
+def test_a_model_is_never_written_into(command: str, name: str, static_model: Path, failure: Failure) -> None:
+    before = {path.name: path.read_bytes() for path in static_model.iterdir()}
+    assert "or within it" in failure([command, str(static_model), "--json", str(static_model / name)])
+    assert {path.name: path.read_bytes() for path in static_model.iterdir()} == before

@@ -126,14 +126,8 @@ def test_columns_of_the_data(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -
     rows = [line.split("\t")[4:7] for line in (sts_dir / "sts-dev.csv").read_text().splitlines()]
     table = tmp_path / "pairs.tsv"
     table.write_text("\n".join("\t".join(row) for row in [["gold", "left", "right"], *rows]) + "\n")
-    options = [
-        "--task",
-        "sts",
-        "--eval-data",
-        str(table),
-        "--eval-columns",
-        "label=gold,sentence1=left,sentence2=right",
-    ]
+    columns = "label=gold,sentence1=left,sentence2=right"
+    options = ["--task", "sts", "--eval-data", str(table), "--eval-columns", columns]
     out = tmp_path / "out"
     assert main(["compress", str(encoder_dir), "-o", str(out), "--recipe", "int8-dynamic", *options]) == 0
     accuracy = json.loads((out / "report.json").read_text())["compression"]["accuracy"]

@@ -174,6 +174,7 @@ def test_a_model_that_predicts_a_number(tmp_path: Path) -> None:
     ("model", "labels", "message"),
     [
         (LengthModel(), ["1.0", "high"], r"test.tsv:3: column 'label' is 'high' and not a number"),
+        (LengthModel(), ["1.0", "1" + "0" * 400], r"test.tsv:3: column 'label' is .* and not a number"),
         (LengthModel(), ["1.0", "nan"], r"test.tsv:3: column 'label' is 'nan' and not a number"),
         (LengthModel(), [3, 3.0, 3], r"test.tsv:2: column 'label': all 3 examples have 3: a correlation is not def"),
         (LengthModel(0.0), [1, 2, 3], r"the model predicts 0 for all 3 examples: a correlation is not defined"),
