@@ -114,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.overwrite and not is_free(args.out):
         if is_complete(args.out, make_plan(args.model, **options)):
             print(f"{args.out}: complete already")
+            if args.json is not None:
+                write_json(args.json, json.loads((args.out / "report.json").read_text(encoding="utf-8")))
             return 0
         raise OutputError(f"{args.out}: exists already; --overwrite replaces a model")
     try:

@@ -14,6 +14,7 @@ import pytest
 from fastcpu.cli.main import main
 from fastcpu.compression import compress, run
 from fastcpu.compression.run import make_plan
+from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.trainer import Trainer
 
 torch = pytest.importorskip("torch")
@@ -181,7 +182,20 @@ def listing(folder: Path) -> dict[str, int]:
 def arguments(further: str) -> list[str]:
     words = further.split()
     model = words.pop(0).partition("=")[2] if further.startswith("model=") else "model"
-    return ["compress", model, "-o", "out", "--recipe", "tiny.toml", "--data", "texts.txt", "--threads", "1", *words]
+    return [
+        "compress",
+        model,
+        "-o",
+        "out",
+        "--recipe",
+        "tiny.toml",
+        "--data",
+        "texts.txt",
+        "--threads",
+        "1",
+        "--no-timing",
+        *words,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,8 +254,9 @@ def test_the_same_command_again_finds_the_model(
     monkeypatch.chdir(folder)
     before = (folder / "out" / "report.json").stat().st_mtime_ns
     capsys.readouterr()
-    assert main(arguments("")) == 0
+    assert main(arguments("--json report.json")) == 0
     assert capsys.readouterr().out == "out: complete already\n"
+    assert (folder / "report.json").read_bytes() == (folder / "out" / "report.json").read_bytes()
     assert (folder / "out" / "report.json").stat().st_mtime_ns == before
     assert not (folder / "out.work").exists()
     assert main(arguments("--seed 1")) == 2
@@ -251,12 +266,12 @@ def test_the_same_command_again_finds_the_model(
 def test_a_work_folder_is_never_taken_for_another_plans(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a work folder that is being removed when the process is killed, nothing is used again."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    compress("model", "out", recipe="tiny.toml", data=["texts.txt"], threads=1)
+    monkeypatch.setattr(WorkFolder, "remove", lambda work: work.path.rename(work._old))
+    compress("model", "out", recipe="tiny.toml", data=["texts.txt"], threads=1, timing=False)
     assert (folder / ".out.work.old").is_dir()
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    compress("model", "out", recipe="tiny.toml", data=["texts.txt"], threads=1, seed=1)
+    compress("model", "out", recipe="tiny.toml", data=["texts.txt"], threads=1, seed=1, timing=False)
     assert not list(folder.glob("*.work")) + list(folder.glob(".out*"))
 
 
@@ -268,7 +283,7 @@ def test_data_and_output_in_one_folder(folder: Path, monkeypatch: pytest.MonkeyP
     before = make_plan("model", recipe="tiny.toml", data=["data"])
     monkeypatch.setattr(run, "_export", lambda *_: pytest.fail("interrupted"))
     with pytest.raises(pytest.fail.Exception):
-        compress("model", "data/out", recipe="tiny.toml", data=["data"], threads=1)
+        compress("model", "data/out", recipe="tiny.toml", data=["data"], threads=1, timing=False)
     assert (folder / "data" / "out.work").is_dir()
     assert make_plan("model", recipe="tiny.toml", data=["data"]) == before
 
