@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ from fastcpu.quantize import (
     Record,
     RuntimeExecutor,
     Selection,
+    Static,
     make_observer,
     observe,
+    quantize_smoothed,
     relative_error,
     stored_bytes,
 )
@@ -58,6 +60,7 @@ class Compiled:
             ``pruned`` (whether it was asked to be) and ``bytes``.
             ``ranges``: per u8 value its ``scale``, ``zero_point``, ``low`` and ``high``.
             ``kept_f32``: per linear that was not quantized, why.
+            ``smooth``: with smoothing, its ``alpha`` (None: off is better), and the ``errors`` that ``auto`` chose by.
             ``not_fused``: what the importer did not recognize, as text.
             ``versions``: of Python and of packages.
             ``seconds``: the time that it took.
@@ -77,6 +80,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     quantize: str = "none",
     calibration: Calibration | None = None,
     observer: str | None = None,
+    smooth: float | Literal["auto"] | None = None,
     sparsity: float | None = None,
     pattern: str | None = None,
     only: Sequence[str] = (),
@@ -100,6 +104,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
             one text per line (texts need the model's tokenizer.json).
         observer: for ``static``: how a range is chosen from what was seen: ``minmax``, ``percentile`` or ``mse`` (the
             default).
+        smooth: for ``static``: divide what a LayerNorm writes in u8 by a factor per channel, with this alpha from 0 to
+            1 (SmoothQuant); ``auto`` tries several, which takes several times as long.
         sparsity: prune this share of the blocks of every encoder linear by magnitude, before quantization.
         pattern: the block of ``sparsity``: ``4x1`` (4 output channels x 1 input channel, the default) or
             ``unstructured``.
@@ -137,7 +143,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     _check_globs(only=only, ignore=ignore)
     _check_numbers(sparsity, max_length, threads)
     _check_names(quantize, observer, pattern)
-    _check_effects(quantize, calibration, observer, sparsity, pattern, [*only, *ignore], max_length)
+    _check_smooth(smooth)
+    _check_effects(quantize, calibration, observer, smooth, sparsity, pattern, [*only, *ignore], max_length)
     observer, pattern, max_length = observer or OBSERVER, pattern or PATTERN, max_length or MAX_LENGTH
     source = _source_directory(model)
     trace = Trace()
@@ -145,7 +152,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
     pruned = [] if sparsity is None else prune_graph(graph, sparsity, pattern=pattern, only=only, ignore=ignore)
     batches = None if calibration is None else list(calibration_batches(calibration, graph, source, max_length))
     source_graph = graph
-    graph, record = _quantize(graph, quantize, batches, observer, Selection(tuple(only), tuple(ignore)), threads)
+    selection = Selection(tuple(only), tuple(ignore))
+    graph, record = _quantize(graph, quantize, batches, observer, smooth, selection, threads)
     layers = _layers(graph, pruned, source_graph)
     if record is not None or any(value.dtype == "u8" for value in graph.values.values()):
         passes.run(graph, trace, passes.PASSES_AFTER_QUANTIZATION)
@@ -164,6 +172,7 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         "layers": layers,
         "ranges": {} if record is None else record.ranges,
         "kept_f32": {} if record is None else record.kept_f32,
+        **({"smooth": record.smooth} if record is not None and record.smooth else {}),
         "not_fused": [str(miss) for miss in trace.misses],
         "versions": {"python": platform.python_version(), "fastcpu": fastcpu.__version__} | versions(_VERSIONS_OF),
         "seconds": round(time.perf_counter() - began, 3),
@@ -223,10 +232,20 @@ def _check_names(quantize: str, observer: str | None, pattern: str | None) -> No
         raise InputError(f"no pruning pattern {pattern!r}; there are {', '.join(sorted(PATTERNS))}")
 
 
+def _check_smooth(smooth: Any) -> None:
+    if smooth is None or (isinstance(smooth, str) and smooth == "auto"):
+        return
+    if isinstance(smooth, bool) or not isinstance(smooth, Real):
+        raise InputError(f"smooth must be a number or 'auto', not {smooth!r}")
+    if not 0 <= float(smooth) <= 1:
+        raise InputError(f"smooth must be from 0 to 1, not {smooth}")
+
+
 def _check_effects(
     quantize: str,
     calibration: Calibration | None,
     observer: str | None,
+    smooth: float | str | None,
     sparsity: float | None,
     pattern: str | None,
     globs: Sequence[str],
@@ -241,7 +260,12 @@ def _check_effects(
             )
     else:
         users = " or ".join(repr(name) for name, scheme in SCHEMES.items() if scheme.requires_calibration)
-        given = {"calibration data": calibration, "an observer": observer, "max_length": max_length}
+        given = {
+            "calibration data": calibration,
+            "an observer": observer,
+            "smooth": smooth,
+            "max_length": max_length,
+        }
         for name, value in given.items():
             if value is not None:
                 raise InputError(f"{name} is only used with quantize={users}, not {quantize!r}")
@@ -267,6 +291,7 @@ def _quantize(
     kind: str,
     batches: Sequence[Feeds] | None,
     observer: str,
+    smooth: float | Literal["auto"] | None,
     selection: Selection,
     threads: int,
 ) -> tuple[Graph, Record | None]:
@@ -276,6 +301,8 @@ def _quantize(
     if SCHEMES[kind].requires_calibration:
         options["observer"] = make_observer(observer)
     scheme = SCHEMES[kind](**options)
+    if smooth is not None and batches is not None and isinstance(scheme, Static):
+        return quantize_smoothed(graph, batches, RuntimeExecutor(threads), scheme, smooth)
     observed = {} if batches is None else observe(graph, batches, RuntimeExecutor(threads), scheme.wanted(graph))
     return scheme.apply(graph, observed)
 
@@ -372,6 +399,12 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity], source: Graph) -> lis
     """A row per linear as `Compiled` lists them; ``source`` is the graph before quantization."""
     asked = {layer.name for layer in pruned}
     before = {node.name: source.tensors[node.tensors["weight"]] for node in source.nodes if node.op == "linear"}
+    smooth = {
+        name: graph.tensors[node.tensors["smooth"]].data
+        for node in graph.nodes
+        if "smooth" in node.tensors
+        for name in node.outputs[1:]
+    }
     rows = []
     for node in graph.nodes:
         if node.op != "linear":
@@ -385,7 +418,7 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity], source: Graph) -> lis
                 "storage": {"f": "f32", "i": "s8"}[tensor.data.dtype.kind],
                 "encoding": tensor.encoding,
                 "zero_blocks": round(sparsity_of(tensor.data, "4x1").block_sparsity, 6) if whole else None,
-                "weight_error": _weight_error(before[node.name], tensor),
+                "weight_error": _weight_error(before[node.name], tensor, smooth.get(node.inputs[0])),
                 "pruned": node.name in asked,
                 "bytes": stored_bytes(tensor),
             }
@@ -393,6 +426,9 @@ def _layers(graph: Graph, pruned: Sequence[LayerSparsity], source: Graph) -> lis
     return rows
 
 
-def _weight_error(before: Tensor, tensor: Tensor) -> float | None:
-    is_quantized_here = before.data.dtype == np.float32 and tensor.data.dtype == np.int8
-    return float(f"{relative_error(before.data, tensor):.4g}") if is_quantized_here else None
+def _weight_error(before: Tensor, tensor: Tensor, smooth: NDArray[np.float32] | None) -> float | None:
+    """Against the f32 weight, times the factor [K] of its input where that is smoothed."""
+    if before.data.dtype != np.float32 or tensor.data.dtype != np.int8:
+        return None
+    source = before.data if smooth is None else before.data * smooth
+    return float(f"{relative_error(source, tensor):.4g}")

@@ -98,11 +98,13 @@ class Quantize:
         scheme: ``static`` or ``dynamic`` int8.
         observer: how ``static`` chooses ranges; a name of ``fastcpu.quantize.OBSERVERS``.
         calibration: number of training texts that ``static`` observes.
+        smooth: alpha, 0 to 1 or ``auto``, with which ``static`` smooths LayerNorm outputs; absent, it does not.
     """
 
     scheme: Literal["static", "dynamic"] = "static"
     observer: str = "mse"
     calibration: int = 256
+    smooth: float | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[str]])
         if recipe.quantize.scheme == "static":
             options["calibration"] = calibration(recipe.quantize.calibration)
             options["observer"] = recipe.quantize.observer
+            if recipe.quantize.smooth is not None:
+                options["smooth"] = recipe.quantize.smooth
     if recipe.prune is not None and recipe.distill is None:
         options |= {"sparsity": recipe.prune.sparsity, "pattern": recipe.prune.pattern}
     return options | {"only": recipe.only, "ignore": recipe.ignore} if options else {}
@@ -184,7 +188,9 @@ def _build(kind: type[Any], content: Mapping[str, Any], where: str) -> Any:
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return _value(next(arg for arg in args if arg is not type(None)), value, where)
+        kinds = [arg for arg in args if arg is not type(None)]
+        fitting = (arg for arg in kinds if (get_origin(arg) is Literal) == isinstance(value, str))
+        return _value(next(fitting, kinds[0]), value, where)
     if origin is Literal:
         if value not in args:
             raise InputError(f"{where} must be one of {', '.join(args)}, not {value!r}")
@@ -258,3 +264,7 @@ def _check(recipe: Recipe, where: str) -> None:
     if recipe.quantize is not None:
         known("quantize: observer", recipe.quantize.observer, OBSERVERS)
         within("quantize: calibration", recipe.quantize.calibration, 1, 1_000_000)
+        if isinstance(recipe.quantize.smooth, float):
+            within("quantize: smooth", recipe.quantize.smooth, 0, 1)
+        if recipe.quantize.smooth is not None and recipe.quantize.scheme != "static":
+            raise InputError(f'{where}: quantize: smooth needs the scheme "static"')

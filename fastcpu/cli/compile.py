@@ -43,6 +43,13 @@ def add_parser(subparsers: Subparsers) -> None:
         help="%(choices)s: how static scales are chosen (default: mse)",
     )
     parser.add_argument(
+        "--smooth",
+        type=_alpha,
+        metavar="ALPHA",
+        help="smooth what --quantize static makes of LayerNorm outputs (SmoothQuant): 0 to 1, or auto, which tries "
+        "several (default: off)",
+    )
+    parser.add_argument(
         "--sparsity", type=float, metavar="S", help="share of the weight blocks of each encoder linear to zero, 0 to 1"
     )
     parser.add_argument(
@@ -67,6 +74,15 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--json", type=path_argument, metavar="F", help="write what was done to a file")
 
 
+def _alpha(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number or auto, not {text!r}") from None
+
+
 def run(args: argparse.Namespace) -> int:
     import fastcpu
     from fastcpu.export.directory import is_free
@@ -85,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         quantize=args.quantize,
         calibration=args.calibration,
         observer=args.observer,
+        smooth=args.smooth,
         sparsity=args.sparsity,
         pattern=args.pattern,
         only=args.only,
@@ -114,6 +131,9 @@ def _summary(out: Path, report: dict[str, Any], files: dict[str, int]) -> str:
     options = report["options"]
     if options["calibration_sequences"] is not None:
         lines.append(f"  scales from {options['calibration_sequences']} sequences, observer {options['observer']}")
+    if "smooth" in report:
+        alpha = report["smooth"]["alpha"]
+        lines.append("  not smoothed: nearest to f32 without" if alpha is None else f"  smoothed with alpha {alpha:g}")
     lines += [f"  {name} stays f32: {reason}" for name, reason in report["kept_f32"].items()]
     if count := len(report["not_fused"]):
         lines.append(f"  not fused: {count} place{'s' if count > 1 else ''}; `fastcpu doctor {out}` says why")

@@ -44,8 +44,11 @@ def _layernorm(e: Emitter, node: Node) -> None:
         x = e.op("Add", [x, e.real(node.inputs[1])], f"{node.name}.residual")
     inputs = [x, e.f32_tensor(node, "gamma"), e.f32_tensor(node, "beta")]
     y = e.op("LayerNormalization", inputs, node.name, axis=-1, epsilon=float(node.attrs["epsilon"]))
-    for value in node.outputs[:2]:
-        e.write(value, y)
+    e.write(node.outputs[0], y)
+    if len(node.outputs) > 1:
+        if "smooth" in node.tensors:
+            y = e.op("Div", [y, e.f32_tensor(node, "smooth")], f"{node.name}.smooth")
+        e.write(node.outputs[1], y)
 
 
 def _activation(e: Emitter, function: str, x: str, name: str) -> str:

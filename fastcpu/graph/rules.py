@@ -204,11 +204,25 @@ def _layernorm(c: Check) -> None:
     for value in (*c.inputs, c.outputs[0]):
         c.expect(value, ("f32",), ("tokens", "sequences") if value is c.outputs[0] else (space,), channels)
     c.quantized_outputs(c.outputs[1:], space, channels)
-    c.tensors(("gamma", "beta"))
+    c.tensors(("gamma", "beta"), ("smooth",))
     c.tensor("gamma", ("f32",), (channels,))
     c.tensor("beta", ("f32",), (channels,))
     if c.number("epsilon") <= 0:
         c.fail("epsilon is not positive")
+    if "smooth" in c.node.tensors:
+        _smooth(c, channels)
+
+
+def _smooth(c: Check, channels: int) -> None:
+    """The factor of each channel of a layernorm's u8 output: scale times factor is a positive normal f32."""
+    factor = c.tensor("smooth", ("f32",), (channels,)).data
+    if len(c.outputs) != 2 or c.outputs[1].quantization is None:
+        c.fail("smooth needs a static u8 output")
+    with np.errstate(over="ignore", under="ignore"):
+        steps = (f32(c.outputs[1].quantization.scale) * factor.astype(np.float64)).astype(np.float32)
+    normal = (steps >= np.finfo(np.float32).tiny) & np.isfinite(steps)
+    if not normal.all():
+        c.fail(f"smooth of channel {np.argmin(normal)} times the scale is no positive normal f32")
 
 
 def _linear(c: Check) -> None:

@@ -11,6 +11,7 @@ from fastcpu.quantize.scheme import Scheme, Wanted
 from fastcpu.quantize.schemes import SCHEMES
 from fastcpu.quantize.schemes.dynamic import Dynamic, quantize_dynamic
 from fastcpu.quantize.schemes.static import Static, quantize_static
+from fastcpu.quantize.smoothing import quantize_smoothed
 from fastcpu.quantize.weights import relative_error, stored_bytes
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "make_observer",
     "observe",
     "quantize_dynamic",
+    "quantize_smoothed",
     "quantize_static",
     "relative_error",
     "stored_bytes",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastcpu.errors import QuantizationError
 from fastcpu.graph.edit import copy_graph
@@ -39,7 +40,29 @@ def observe(graph: Graph, batches: Iterable[Feeds], executor: Executor, wanted: 
     for tapped in executor(split, chunks(batches), list(sources.values())):
         seen += 1
         for name, source in sources.items():
-            histograms[name].update(np.asarray(tapped[source], np.float32))
+            array = np.asarray(tapped[source], np.float32)
+            histograms[name].update(array / wanted.divisors[name] if name in wanted.divisors else array)
     if seen == 0:
         raise QuantizationError("calibration data is empty")
     return histograms
+
+
+def largest_per_channel(
+    graph: Graph, batches: Iterable[Feeds], executor: Executor, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude that calibration batches give each channel of the named values, [channels] each.
+
+    QuantizationError if there is no batch, or a value is NaN or infinite.
+    """
+    largest = {name: np.zeros(graph.values[name].channels, np.float32) for name in names}
+    seen = 0
+    for tapped in executor(graph, chunks(batches), names):
+        seen += 1
+        for name in names:
+            array = np.abs(np.asarray(tapped[name], np.float32))
+            if not np.isfinite(array).all():
+                raise QuantizationError(f"value '{name}' is NaN or infinite on the calibration data")
+            largest[name] = np.maximum(largest[name], array.max(axis=0, initial=0))
+    if seen == 0:
+        raise QuantizationError("calibration data is empty")
+    return largest

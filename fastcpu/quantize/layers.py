@@ -26,10 +26,15 @@ class Selection:
 
 @dataclass
 class Record:
-    """What quantization chose, for report.json: ranges by value name, and why a linear stayed f32 by node name."""
+    """What quantization chose, for report.json.
+
+    ``ranges`` by value name; why a linear stayed f32, by node name; and of smoothing its ``alpha`` and, where that was
+    searched for, the ``errors`` of the outputs. ``smooth`` is empty without smoothing.
+    """
 
     ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
     kept_f32: dict[str, str] = field(default_factory=dict)
+    smooth: dict[str, Any] = field(default_factory=dict)
 
     def note(self, value: str, quantization: Quantization) -> None:
         scale, zero_point = quantization.scale, quantization.zero_point

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcpu.graph.edit import fresh_name
-from fastcpu.graph.ir import Graph, Node, Value
+from fastcpu.graph.ir import Graph, Node, Tensor, Value
 
 
 def insert_after(graph: Graph, additions: Mapping[str, Node]) -> None:
@@ -39,3 +42,19 @@ def split_activations(graph: Graph, names: Iterable[str]) -> dict[str, str]:
         before[output] = inner
     insert_after(graph, additions)
     return before
+
+
+def smooth_layernorm(
+    graph: Graph, producer: Node, factor: NDArray[np.float32], linears: Iterable[Node], scaled: set[str]
+) -> None:
+    """Divides the u8 output of a layernorm by a factor [channels], and multiplies the f32 weights of its linears.
+
+    ``scaled`` names the weights that have been multiplied: those that several layers share are once. A zero stays one.
+    """
+    tensor = Tensor(fresh_name(graph, f"{producer.name}.smooth"), factor)
+    producer.tensors["smooth"] = graph.add_tensor(tensor)
+    for node in linears:
+        name = node.tensors["weight"]
+        if name not in scaled:
+            scaled.add(name)
+            graph.tensors[name] = Tensor(name, graph.tensors[name].data * factor)

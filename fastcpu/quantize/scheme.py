@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcpu.graph.ir import Graph
 from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.layers import Record
@@ -16,11 +19,13 @@ class Wanted:
     """What calibration has to see.
 
     ``values`` are names of values. ``linears`` are names of linears whose value *before* the activation is wanted; its
-    statistics go under the name of the linear's output.
+    statistics go under the name of the linear's output. ``divisors`` [channels] of some of the values: what they are
+    divided by first.
     """
 
     values: list[str] = field(default_factory=list)
     linears: list[str] = field(default_factory=list)
+    divisors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Scheme(Protocol):

@@ -48,7 +48,7 @@ inline void layernorm_strip(const LayernormArgs& args, int first) {
 
   // Backwards, because the last rows are still in L1.
   const bool dynamic = args.dynamic_scale;
-  const V inv_scale = V::set1(args.inv_scale), zero_point = V::set1(args.zero_point);
+  const V zero_point = V::set1(args.zero_point);
   V maximum[N];
   for (V& m : maximum) m = V::zero();
   for (int c = args.channels - 1; c >= 0; --c) {
@@ -61,6 +61,7 @@ inline void layernorm_strip(const LayernormArgs& args, int first) {
       if (dynamic) maximum[i] = absolute_maximum(maximum[i], x[i]);
     }
     if (args.out_u8 && !dynamic) {
+      const V inv_scale = V::set1(args.inv_scale[c]);
       for (V& v : x) v = quantize(v, inv_scale, zero_point);
       store_strip_u8(x, args.out_u8 + row);
     }

@@ -94,6 +94,15 @@ def test_pruned_and_static(bert: Path, texts: Path, tmp_path: Path, capsys: pyte
     assert json.loads((out / "report.json").read_text(encoding="utf-8"))["layers"] == written["layers"]
 
 
+def test_smoothed(bert: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--quantize", "static", "--calibration", str(texts), "--smooth", "0.5"]
+    assert main(["compile", str(bert), "-o", str(tmp_path / "out"), *options]) == 0
+    assert "  smoothed with alpha 0.5" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["compile", str(bert), "-o", str(tmp_path / "other"), *options[:-1], "best"])
+    assert "--smooth: a number or auto, not 'best'" in capsys.readouterr().err
+
+
 def test_dynamic_and_only(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["compile", str(bert), "-o", str(out), "--quantize", "dynamic", "--only", "*intermediate*"]) == 0

@@ -112,6 +112,14 @@ RECIPES: list[tuple[str, str, str]] = [
     ("a student without training", 'description = ""\n[student]\nlayers = 3\n', r"needs \[distill\]"),
     ("an unknown observer", 'description = ""\n[quantize]\nobserver = "eye"\n', r"observer: no 'eye'"),
     ("an unknown scheme", 'description = ""\n[quantize]\nscheme = "int3"\n', r"scheme must be one of"),
+    ("an alpha above 1", 'description = ""\n[quantize]\nsmooth = 1.5\n', r"smooth must be from 0 to 1, not 1.5"),
+    ("an unknown smoothing", 'description = ""\n[quantize]\nsmooth = "best"\n', r"smooth must be one of auto, not"),
+    ("a true alpha", 'description = ""\n[quantize]\nsmooth = true\n', r"smooth must be a number, not True"),
+    (
+        "smoothing without scales",
+        'description = ""\n[quantize]\nscheme = "dynamic"\nsmooth = 0.5\n',
+        r'smooth needs the scheme "static"',
+    ),
     ("globs that are no list", 'description = ""\nonly = "*"\n', r"only must be a list of strings"),
 ]
 

@@ -21,7 +21,7 @@ from fastcpu.graph.ir import Graph, Quantization
 from fastcpu.graph.passes import merge_qkv
 from fastcpu.graph.trace import Trace
 from fastcpu.prune import prune_graph
-from fastcpu.quantize import SCHEMES, observe
+from fastcpu.quantize import SCHEMES, Static, observe, quantize_smoothed
 from fastcpu.quantize.table import make_table
 from tests.conformance.builder import feeds as conformance_feeds
 from tests.reference import executor, graphs
@@ -102,6 +102,14 @@ def test_int8_models_give_nearly_the_same_answers(head: graphs.Head, scheme: str
     graph = graphs.encoder(head=head)
     prune_graph(graph, 0.5)
     compare(quantized(graph, scheme), form, graphs.batch(12, 20), tmp_path)
+
+
+@pytest.mark.parametrize("form", ["fp32", "qdq", "matmulinteger"])
+def test_smoothed_models_give_nearly_the_same_answers(form: str, tmp_path: Path) -> None:
+    calibration = [graphs.batch(16, 20, seed=100 + i) for i in range(4)]
+    graph, _ = quantize_smoothed(graphs.encoder(head="embedding"), calibration, executor.taps, Static(), 0.5)
+    merge_qkv.run(graph, Trace())
+    compare(graph, form, graphs.batch(12, 20), tmp_path)
 
 
 @pytest.mark.parametrize(

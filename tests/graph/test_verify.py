@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import fastcpu
 from fastcpu import _core
@@ -198,6 +199,20 @@ def _wide(columns: int) -> Callable[[Graph], None]:
     return lambda graph: graph.tensors.update(wide=Tensor("wide", data, scale, "block"))
 
 
+def _smooth(factor: Any) -> Callable[[Graph], None]:
+    """Factors of the first layernorm, which has 16 channels."""
+
+    def spoil(graph: Graph) -> None:
+        graph.add_tensor(Tensor("smooth", np.asarray(factor)))
+        _node(graph, "layernorm").tensors["smooth"] = "smooth"
+
+    return spoil
+
+
+def _with(factor: float) -> NDArray[np.float32]:
+    return np.array([1] * 3 + [factor] + [1] * 12, np.float32)
+
+
 # A seed of tests/runtime/hostile.py, what makes it wrong, and what the verifier says. The runtime refuses it too.
 REFUSED: list[tuple[str, Callable[[Graph], Any], str]] = [
     ("f32", _one_input, "attention 'layer0.attention': 1 inputs; 3 expected"),
@@ -232,6 +247,17 @@ REFUSED: list[tuple[str, Callable[[Graph], Any], str]] = [
     ("static", _weight(scale=3e38), "overflow f32"),
     ("static", _u8_scale(1e-38), "a positive normal f32 and a u8 zero point expected"),
     ("static", _u8_scale(1e39), "a positive normal f32 and a u8 zero point expected"),
+    ("static", _smooth(_with(0)), "smooth of channel 3 times the scale is no positive normal f32"),
+    ("static", _smooth(_with(-1)), "smooth of channel 3 times the scale is no positive normal f32"),
+    ("static", _smooth(_with(-0.0)), "smooth of channel 3 times the scale is no positive normal f32"),
+    ("static", _smooth(_with(1e-37)), "smooth of channel 3 times the scale is no positive normal f32"),
+    ("static", _smooth(_with(np.nan)), "'smooth' contains NaN or infinite values"),
+    ("static", _smooth(_with(np.inf)), "'smooth' contains NaN or infinite values"),
+    ("static", _smooth(_with(1)[:15]), "tensor 'smooth' has shape [15]; [16] expected"),
+    ("static", _smooth(_with(1).reshape(16, 1)), "tensor 'smooth' has shape [16, 1]; [16] expected"),
+    ("static", _smooth(np.ones(16, np.uint8)), "tensor 'smooth' is u8; f32 expected"),
+    ("f32", _smooth(_with(1)), "smooth needs a static u8 output"),
+    ("dynamic", _smooth(_with(1)), "smooth needs a static u8 output"),
     ("dynamic", lambda g: _node(g, "layernorm").outputs.pop(), "disagree about a scale per token"),
     ("ops", _attr("attention_qdq", "kv_heads", 1), "'kv_heads' is 1; 2 to 2 expected"),
     ("ops", _attr("attention_qdq", "score_scale", 1e-39), "a positive scale whose inverse is a finite f32 expected"),

@@ -10,7 +10,7 @@ struct Case {
   int channels, width;
   Values values;
   bool residual, out, in_place;
-  enum { f32_only, u8, dynamic } quantized;
+  enum { f32_only, u8, smoothed, dynamic } quantized;  // smoothed: u8 with a scale of its own for each channel
 };
 
 struct Inputs {
@@ -42,6 +42,14 @@ struct Inputs {
 };
 
 constexpr float kEpsilon = 1e-5f, kScale = 0.031f, kZeroPoint = 117.0f;
+
+// Reciprocal scales [C]: the same for all channels, or of a scale times factors that span a million.
+void fill_inverse_scales(const Case& c, Guarded<float>& inv_scale) {
+  for (int i = 0; i < c.channels; ++i) {
+    const float factor = c.quantized == Case::smoothed ? std::pow(10.0f, static_cast<float>(i % 7 - 3)) : 1.0f;
+    inv_scale[i] = static_cast<float>(1 / (static_cast<double>(kScale) * static_cast<double>(factor)));
+  }
+}
 
 uint8_t quantize32(float x, float inv_scale) {
   const float t = std::isnan(x) ? 0.0f : x * inv_scale;
@@ -96,7 +104,8 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
   Guarded<float> out(in.a.size()), scratch(in.a.size()), scale(c.width);
   Guarded<uint8_t> q(channel_stride(c.channels) * c.width);
   Guarded<float>& y = !c.in_place ? out : c.residual ? in.b : in.a;
-  const float inv_scale = static_cast<float>(1 / static_cast<double>(kScale));
+  Guarded<float> inv_scale(c.channels);
+  fill_inverse_scales(c, inv_scale);
   LayernormArgs args = {};
   args.a = in.a.data();
   args.b = c.residual ? in.b.data() : nullptr;
@@ -107,7 +116,7 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
   args.epsilon = kEpsilon;
   args.out = c.out ? y.data() : nullptr;
   args.out_u8 = c.quantized != Case::f32_only ? q.data() : nullptr;
-  args.inv_scale = inv_scale;
+  args.inv_scale = inv_scale.data();
   args.zero_point = kZeroPoint;
   args.dynamic_scale = c.quantized == Case::dynamic ? scale.data() : nullptr;
   args.scratch = c.out ? nullptr : scratch.data();
@@ -119,9 +128,10 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
                 c.in_place ? " in place"
                 : c.out    ? ""
                            : " without f32 output",
-                c.quantized == Case::dynamic ? " dynamic"
-                : c.quantized == Case::u8    ? " u8"
-                                             : "");
+                c.quantized == Case::dynamic    ? " dynamic"
+                : c.quantized == Case::u8       ? " u8"
+                : c.quantized == Case::smoothed ? " smoothed"
+                                                : "");
   for (int t = 0; t < c.width; ++t) {
     float a = 0;
     for (int i = 0; i < c.channels; ++i) {
@@ -138,7 +148,7 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
       run.report.check(!c.out || same(y[at], x), "%s [%d, %d]: %a instead of %a", what, i, t,
                        static_cast<double>(y[at]), static_cast<double>(x));
       int byte = q[at];
-      if (c.quantized == Case::u8) byte = quantize32(x, inv_scale);
+      if (c.quantized == Case::u8 || c.quantized == Case::smoothed) byte = quantize32(x, inv_scale[i]);
       if (c.quantized == Case::dynamic) {
         const float scaled = x * inverse;
         byte = 128;
@@ -148,7 +158,7 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
       run.report.check(q[at] == byte, "%s [%d, %d]: byte %d instead of %d", what, i, t, q[at], byte);
     }
   }
-  for (Guarded<float>* buffer : {&in.a, &in.b, &out, &scratch, &scale}) {
+  for (Guarded<float>* buffer : {&in.a, &in.b, &out, &scratch, &scale, &inv_scale}) {
     run.report.check(buffer->intact(), "%s writes outside a buffer", what);
   }
   run.report.check(q.intact(), "%s writes outside the u8 output", what);
@@ -166,6 +176,8 @@ int run_test(uint64_t seed) {
             check(kernel, {channels, width, values, residual, true, false, Case::f32_only}, run);
             check(kernel, {channels, width, values, residual, true, true, Case::u8}, run);
             check(kernel, {channels, width, values, residual, false, false, Case::u8}, run);
+            check(kernel, {channels, width, values, residual, true, true, Case::smoothed}, run);
+            check(kernel, {channels, width, values, residual, false, false, Case::smoothed}, run);
             check(kernel, {channels, width, values, residual, true, true, Case::dynamic}, run);
             check(kernel, {channels, width, values, residual, false, false, Case::dynamic}, run);
           }

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import fastcpu
-from fastcpu import InputError, QuantizationError
+from fastcpu import InputError, QuantizationError, recipe
 from fastcpu.quantize import SCHEMES
+from fastcpu.quantize.smoothing import ALPHAS
 
 pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
@@ -118,6 +119,30 @@ def test_the_report_says_what_was_done(source: Path, texts: list[str], tmp_path:
     assert (compiled.directory / "tokenizer.json").is_file()
 
 
+@pytest.mark.parametrize("smooth", [0.5, "auto"])
+def test_the_report_says_how_it_was_smoothed(source: Path, texts: list[str], smooth: Any, tmp_path: Path) -> None:
+    report = fastcpu.compile(source, tmp_path / "m", quantize="static", calibration=texts, smooth=smooth).report
+    if smooth == "auto":
+        errors = {row["alpha"]: row["error"] for row in report["smooth"]["errors"]}
+        assert set(errors) == {None, *ALPHAS}
+        assert report["smooth"]["alpha"] == min(errors, key=errors.__getitem__)
+    else:
+        assert report["smooth"] == {"alpha": 0.5}
+    assert all(0 < row["weight_error"] < 1e-3 for row in report["layers"])
+    plain = fastcpu.compile(source, tmp_path / "plain", quantize="static", calibration=texts)
+    assert "smooth" not in plain.report
+    assert "smooth" not in (plain.directory / "graph.json").read_text(encoding="utf-8")
+
+
+def test_a_recipe_smooths(texts: list[str]) -> None:
+    made = []
+    for smooth in ({}, {"smooth": 1}, {"smooth": "auto"}):
+        content = {"description": "", "quantize": {"calibration": 9, **smooth}}
+        options = recipe.compile_options(recipe.parse(content, "mine", "mine.toml"), lambda count: texts[:count])
+        made.append(options.get("smooth", "off"))
+    assert made == ["off", 1.0, "auto"]
+
+
 def test_q_k_and_v_are_one_linear(source: Path, texts: list[str], tmp_path: Path) -> None:
     path = fastcpu.compile(source, tmp_path / "m", quantize="static", calibration=texts).directory
     nodes = json.loads((path / "graph.json").read_text(encoding="utf-8"))["nodes"]
@@ -144,6 +169,21 @@ def test_q_k_and_v_are_one_linear(source: Path, texts: list[str], tmp_path: Path
         ({"observer": "mse"}, InputError, "an observer is only used with quantize='static', not 'none'"),
         ({"quantize": "dynamic", "observer": "mse"}, InputError, "an observer is only used with quantize='static'"),
         ({"quantize": "dynamic", "max_length": 64}, InputError, "max_length is only used with quantize='static'"),
+        ({"smooth": 0.5}, InputError, "smooth is only used with quantize='static', not 'none'"),
+        ({"quantize": "dynamic", "smooth": "auto"}, InputError, "smooth is only used with quantize='static'"),
+        (
+            {"quantize": "static", "calibration": ["w1"], "smooth": 1.5},
+            InputError,
+            "smooth must be from 0 to 1, not 1.5",
+        ),
+        ({"quantize": "static", "calibration": ["w1"], "smooth": float("nan")}, InputError, "from 0 to 1, not nan"),
+        ({"quantize": "static", "calibration": ["w1"], "smooth": "best"}, InputError, "a number or 'auto', not 'best'"),
+        ({"quantize": "static", "calibration": ["w1"], "smooth": True}, InputError, "a number or 'auto', not True"),
+        (
+            {"quantize": "static", "calibration": ["w1"], "smooth": 0.5, "only": ["classifier"]},
+            QuantizationError,
+            "nothing to smooth",
+        ),
         ({"only": ["*"]}, InputError, "only and ignore choose what to prune or quantize, but neither"),
         ({"ignore": ["*"]}, InputError, "only and ignore choose what to prune or quantize, but neither"),
         ({"sparsity": 0.5, "ignore": "*pooler"}, InputError, "ignore must be a list of globs, not the string"),

@@ -97,6 +97,9 @@ def _layernorm(run: Run, node: Node) -> list[Array]:
     assert gamma is not None
     assert beta is not None
     y = n.layernorm(a, b, gamma, beta, node.attrs["epsilon"])
+    smooth = run.tensor(node, "smooth")
+    if smooth is not None:
+        return [y, n.quantize(y, *run.scale_and_zero_point(node.outputs[1]), smooth)]
     return [y, *run.quantized(y, node.outputs[1:])]
 
 

@@ -67,12 +67,14 @@ def to_u8(t: F32, zero_point: int) -> U8:
     return np.rint(clamped).astype(np.uint8)
 
 
-def inverse(scale: float) -> np.float32:
-    return np.float32(1.0 / float(np.float32(scale)))
+def inverse(scale: float, smooth: F32 | None = None) -> Any:
+    """f32, or [C, 1] with a factor for each of C channels."""
+    step = np.float64(np.float32(scale))
+    return f32(1.0 / (step if smooth is None else step * smooth.astype(np.float64)[:, None]))
 
 
-def quantize(x: F32, scale: float, zero_point: int) -> U8:
-    t = x * inverse(scale)
+def quantize(x: F32, scale: float, zero_point: int, smooth: F32 | None = None) -> U8:
+    t = x * inverse(scale, smooth)
     t = np.where(np.isnan(t), np.float32(0), t)
     t = np.minimum(np.maximum(t, -np.float32(zero_point)), np.float32(255 - zero_point))
     return (np.rint(t) + np.float32(zero_point)).astype(np.uint8)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastcpu.errors import QuantizationError
 from fastcpu.graph.edit import copy_graph, drop_unused_tensors, fresh_name
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
@@ -19,7 +22,7 @@ from fastcpu.quantize.layers import Record, Selection, quantizable_linears, quan
 from fastcpu.quantize.observers import Observer
 from fastcpu.quantize.observers.mse import Mse
 from fastcpu.quantize.ranges import quantization
-from fastcpu.quantize.rewrite import insert_after
+from fastcpu.quantize.rewrite import insert_after, smooth_layernorm
 from fastcpu.quantize.scheme import Wanted
 from fastcpu.quantize.table import fit_table
 
@@ -83,19 +86,24 @@ def tables_of(plan: Plan) -> dict[str, Node]:
 
 @dataclass(frozen=True)
 class Static:
-    """Static quantization and its options."""
+    """Static quantization and its options.
+
+    ``smooth`` [channels] of some values that layernorms write: what their u8 form is divided by and the weights that
+    read it multiplied with (`fastcpu.quantize.smoothing`).
+    """
 
     requires_calibration: ClassVar[bool] = True
 
     observer: Observer = field(default_factory=Mse)
     selection: Selection = field(default_factory=Selection)
+    smooth: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def wanted(self, graph: Graph) -> Wanted:
         plan = make_plan(graph, self.selection, Record())
         tables = tables_of(plan)
         values = [name for name in plan.edges if name not in tables]
         values += [name for node in plan.attentions for name in node.inputs]
-        return Wanted(list(dict.fromkeys(values)), [node.name for node in tables.values()])
+        return Wanted(list(dict.fromkeys(values)), [node.name for node in tables.values()], self.smooth)
 
     def apply(self, graph: Graph, observed: Mapping[str, Histogram], /) -> tuple[Graph, Record]:
         return quantize_static(graph, observed, self)
@@ -137,6 +145,7 @@ def quantize_static(graph: Graph, observed: Mapping[str, Histogram], config: Sta
         node.attrs["table_zero_point"] = fitted.input.zero_point
 
     renamed: dict[str, str] = {}
+    scaled: set[str] = set()
     additions: dict[str, Node] = {}
     for name, producer in plan.edges.items():
         if name in tables:
@@ -151,6 +160,9 @@ def quantize_static(graph: Graph, observed: Mapping[str, Histogram], config: Sta
         record.note(renamed[name], chosen)
         if producer.op == "layernorm" and len(producer.outputs) == 1:
             producer.outputs.append(renamed[name])
+            if name in config.smooth:
+                readers = [node for node in plan.linears.values() if node.inputs[0] == name]
+                smooth_layernorm(graph, producer, config.smooth[name], readers, scaled)
         else:
             additions[name] = Node("quantize", f"{renamed[name]}.quantize", [name], [renamed[name]])
     for node in plan.linears.values():
