@@ -1,4 +1,4 @@
-"""Exact sparsity of every pattern and score, and which linears of a graph are pruned."""
+"""What patterns and scores choose, how layers compete, and which linears of a graph are pruned."""
 
 from __future__ import annotations
 
@@ -7,50 +7,18 @@ import pytest
 
 from fastcpu import GraphError, InputError
 from fastcpu.prune import (
-    PATTERNS,
-    SCORES,
     encoder_linears,
     keep_mask,
     keep_masks,
     prune_graph,
     prune_weight,
-    sparsity_of,
 )
 from tests.reference import graphs
-
-
-def evidence_for(score: str, weight: np.ndarray) -> np.ndarray | None:
-    """What a score needs beside the weight."""
-    shape = {None: None, "gradient": weight.shape, "input": weight.shape[1:]}[SCORES[score].needs]
-    return None if shape is None else np.random.default_rng(1).random(shape).astype(np.float32) + 0.1
 
 
 @pytest.fixture
 def weight() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((24, 18)).astype(np.float32)
-
-
-@pytest.mark.parametrize("score", sorted(SCORES))
-@pytest.mark.parametrize("pattern", sorted(PATTERNS))
-@pytest.mark.parametrize("sparsity", [0.0, 0.123, 0.5, 0.8, 1.0])
-def test_sparsity_is_exact(weight: np.ndarray, pattern: str, score: str, sparsity: float) -> None:
-    keep = keep_mask(weight, sparsity, pattern, score, evidence_for(score, weight))
-    found = sparsity_of(np.where(keep, weight, 0), pattern)
-    assert found.zero_blocks == round(sparsity * found.blocks)
-    assert keep.shape == weight.shape
-
-
-@pytest.mark.parametrize("score", sorted(SCORES))
-def test_what_is_zero_goes_first(weight: np.ndarray, score: str) -> None:
-    once = np.where(keep_mask(weight, 0.4, "4x1", score, evidence_for(score, weight)), weight, 0)
-    twice = keep_mask(once, 0.6, "4x1", score, evidence_for(score, weight))
-    assert not (twice & (once == 0)).any()
-
-
-@pytest.mark.parametrize("score", [name for name, score in SCORES.items() if score.needs is not None])
-def test_a_score_without_its_evidence_is_a_typed_error(weight: np.ndarray, score: str) -> None:
-    with pytest.raises(InputError, match=f"the score {score} needs"):
-        keep_mask(weight, 0.5, "4x1", score)
 
 
 def test_evidence_decides() -> None:
@@ -81,22 +49,6 @@ def test_layers_compete_in_global_scope(weight: np.ndarray) -> None:
     assert blocks["flat"] == 0  # the scale of a layer does not matter, and none of its blocks is far below the mean
     by_layer = keep_masks(weights, 0.25, "4x1", scope="layer")
     assert [(~mask[::4]).sum() for mask in by_layer.values()] == [27, 4]
-
-
-@pytest.mark.parametrize("pattern", sorted(PATTERNS))
-def test_pruning_again_changes_nothing(weight: np.ndarray, pattern: str) -> None:
-    pruned = prune_weight(weight, 0.6, pattern)
-    assert np.array_equal(prune_weight(pruned, 0.6, pattern), pruned)
-    assert np.array_equal(prune_weight(pruned, 0.3, pattern), pruned)
-
-
-@pytest.mark.parametrize("pattern", sorted(PATTERNS))
-def test_the_weakest_blocks_go(weight: np.ndarray, pattern: str) -> None:
-    keep = keep_mask(weight, 0.5, pattern)
-    blocks = PATTERNS[pattern].view(np.abs(weight.astype(np.float64))).sum(axis=(1, 3))
-    kept = PATTERNS[pattern].view(keep).all(axis=(1, 3))
-    assert np.array_equal(kept, PATTERNS[pattern].view(keep).any(axis=(1, 3)))
-    assert blocks[kept].min() >= blocks[~kept].max()
 
 
 def test_ties_go_in_order() -> None:
