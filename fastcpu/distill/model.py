@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,12 @@ def outputs(
     module: torch.nn.Module, pooling: Pooling | None, ids: torch.Tensor, mask: torch.Tensor, parts: AbstractSet[Part]
 ) -> Outputs:
     """Runs a module of transformers on ids int64 [B, S] with mask bool [B, S]."""
-    result: Any = module(
-        input_ids=ids, attention_mask=mask.long(), output_hidden_states="hidden" in parts, return_dict=True
-    )
+    from fastcpu.distill.projections import last_projections
+
+    with last_projections(module) if "projections" in parts else nullcontext() as projected:
+        result: Any = module(
+            input_ids=ids, attention_mask=mask.long(), output_hidden_states="hidden" in parts, return_dict=True
+        )
     embedding = None
     if "embedding" in parts:
         if pooling is None:
@@ -37,7 +41,7 @@ def outputs(
         if not logits:
             raise InputError(f"a loss on logits needs a model with a head: {type(module).__name__} has none")
     hidden = tuple(state.float() for state in result.hidden_states) if "hidden" in parts else None
-    return Outputs(mask, embedding, logits, hidden)
+    return Outputs(mask, embedding, logits, hidden, projected() if projected else None)
 
 
 def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

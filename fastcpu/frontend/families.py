@@ -57,6 +57,7 @@ class Family:
         types: whether token types are an input: always, never, or where the configuration has more than one type.
         layers: where the list of encoder layers hangs in the model without head; empty where layers share weights.
         depth: what the configuration calls the number of layers.
+        projections: what an attention calls its linears for queries, keys and values.
         reads_pooler: class endings whose output depends on the pooler.
         counts_positions: positions are those among the tokens that are not padding, behind that of the padding token.
     """
@@ -66,6 +67,7 @@ class Family:
     types: Literal["always", "never", "several"] = "always"
     layers: str = "encoder.layer"
     depth: str = "num_hidden_layers"
+    projections: tuple[str, str, str] = ("query", "key", "value")
     reads_pooler: tuple[str, ...] = ()
     counts_positions: bool = False
 
@@ -96,9 +98,16 @@ FAMILIES = (
     Family("Albert", "albert", layers="", reads_pooler=("ForSequenceClassification",)),
     Family("Bert", "bert", reads_pooler=("ForSequenceClassification",)),
     Family("Camembert", "roberta", types="several", counts_positions=True),
-    Family("DistilBert", "distilbert", types="never", layers="transformer.layer", depth="n_layers"),
+    Family(
+        "DistilBert",
+        "distilbert",
+        types="never",
+        layers="transformer.layer",
+        depth="n_layers",
+        projections=("q_lin", "k_lin", "v_lin"),
+    ),
     Family("Electra", "electra"),
-    Family("MPNet", "mpnet", types="never", counts_positions=True),
+    Family("MPNet", "mpnet", types="never", projections=("q", "k", "v"), counts_positions=True),
     Family("Roberta", "roberta", types="several", counts_positions=True),
     Family("XLMRoberta", "roberta", types="several", counts_positions=True),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.distill.losses.loss import Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
             f"the loss embedding needs a teacher with {channels} channels, as the student has, not {theirs}; the loss "
             "similarity takes any number"
         )
+    check_same("embedding", student.embedding, teacher.embedding)
     return 1 - (student.embedding * teacher.embedding).sum(dim=-1).mean()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.distill.losses.loss import Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
     pairs = layer_map(len(student.hidden) - 1, len(teacher.hidden) - 1)
     total = torch.zeros(())
     for mine, index in zip(student.hidden[1:], pairs[1:], strict=True):
+        check_same("hidden", mine, teacher.hidden[index])
         s, t = mine[student.mask], teacher.hidden[index][student.mask]
         total = total + ((s - t).square().sum(dim=-1) / t.square().sum(dim=-1)).mean()
     return total / (len(pairs) - 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.distill.losses.loss import Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 TEMPERATURE = 2.0
+_SPANS = ("start_logits", "end_logits")
 _CLOSED = -1e4  # logit of padding where the tokens themselves are the classes
 
 
@@ -29,14 +30,10 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
         if name not in teacher.logits:
             raise InputError(f"the loss logits needs a teacher with {name}; it has {', '.join(teacher.logits)}")
         theirs = teacher.logits[name]
-        if mine.shape != theirs.shape:
-            raise InputError(
-                f"the loss logits needs a teacher whose {name} are {list(mine.shape)}, as the student's are, "
-                f"not {list(theirs.shape)}"
-            )
+        check_same("logits", mine, theirs)
         if mine.dim() == 3:
             mine, theirs = mine[student.mask], theirs[student.mask]
-        elif mine.shape == student.mask.shape:
+        elif name in _SPANS:
             mine, theirs = (each.masked_fill(~student.mask, _CLOSED) for each in (mine, theirs))
         log_p = torch.log_softmax(mine / TEMPERATURE, dim=-1)
         log_q = torch.log_softmax(theirs / TEMPERATURE, dim=-1)

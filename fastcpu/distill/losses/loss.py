@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-Part = Literal["embedding", "logits", "hidden"]
+Part = Literal["embedding", "logits", "hidden", "projections"]
+
+NO_LABEL = -100
+"""The label of a text that has none; what torch leaves out of a cross entropy by default."""
+
+
+@dataclass(frozen=True)
+class Projections:
+    """What the attention of the last layer computes from its input, f32 [B, S, D] each, heads side by side.
+
+    Attributes:
+        query, key, value: the projections.
+        heads: number of attention heads that D divides into.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -21,12 +41,16 @@ class Outputs:
         embedding: [B, D], unit length.
         logits: by name: [B, classes] of a sequence, [B, S] or [B, S, classes] of tokens.
         hidden: [B, S, D] behind the embeddings and behind each layer.
+        projections: of the last layer's attention.
+        labels: int64 [B], what the data itself says of each text; ``NO_LABEL`` where it says nothing. Targets only.
     """
 
     mask: torch.Tensor
     embedding: torch.Tensor | None = None
-    logits: dict[str, torch.Tensor] | None = None
+    logits: Mapping[str, torch.Tensor] | None = None
     hidden: tuple[torch.Tensor, ...] | None = None
+    projections: Projections | None = None
+    labels: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +60,20 @@ class Loss:
     Attributes:
         name: as recipes write it.
         part: the field of `Outputs` that it reads.
-        value: scalar of (student, teacher), a mean over examples or tokens.
+        value: scalar of (student, target), a mean over examples or tokens. InputError if their shapes do not fit.
+        labelled: whether the target is the labels of the data; otherwise it is the same part of the teacher.
     """
 
     name: str
     part: Part
     value: Callable[[Outputs, Outputs], torch.Tensor]
+    labelled: bool = False
+
+
+def check_same(name: str, student: torch.Tensor, teacher: torch.Tensor) -> None:
+    """InputError, which names the loss, if two tensors that it compares differ in shape."""
+    if student.shape != teacher.shape:
+        raise InputError(
+            f"loss {name}: the student gives {list(student.shape)} and the teacher {list(teacher.shape)}, which do not "
+            "compare; take another loss or another teacher"
+        )
