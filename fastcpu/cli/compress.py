@@ -38,7 +38,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--data", type=path_argument, nargs="+", default=[], metavar="D", help="texts to train and calibrate with"
     )
-    parser.add_argument("--columns", default="", metavar="C,...", help="columns of tables and objects that are texts")
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="C,...",
+        help="columns of tables and objects that are texts, or, to learn labels as well, sentence1=C,label=C",
+    )
     parser.add_argument(
         "--exclude",
         type=path_argument,
@@ -73,6 +78,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--peers", default="", metavar="LIST", help="other engines to time for the report: onnxruntime,openvino"
     )
     parser.add_argument("--json", type=path_argument, metavar="F", help="write the report to a file, too")
+    parser.add_argument(
+        "--keep-student", type=path_argument, metavar="DIR", help="keep the trained model before quantization here, too"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
@@ -112,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
         return 0
     if not args.overwrite and not is_free(args.out):
-        if is_complete(args.out, make_plan(args.model, **options)):
+        kept = args.keep_student is None or args.keep_student.is_dir()
+        if kept and is_complete(args.out, make_plan(args.model, **options)):
             print(f"{args.out}: complete already")
             if args.json is not None:
                 write_json(args.json, json.loads((args.out / "report.json").read_text(encoding="utf-8")))
@@ -127,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
             command=command,
             timing=not args.no_timing,
             peers=[name.strip() for name in args.peers.split(",") if name.strip()],
+            keep_student=args.keep_student,
             **options,
         )
     except AccuracyError as error:

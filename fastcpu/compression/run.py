@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.compression.checks import check_model, check_out, check_tokens
+from fastcpu.compression.examples import Example, labels_of, read_examples, reads_tables
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
-from fastcpu.errors import FileFormatError, GraphError, InputError
+from fastcpu.distill.losses import learns_labels, teacher_parts
+from fastcpu.distill.losses.loss import NO_LABEL
+from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError
 from fastcpu.recipe import Distill, Recipe, compile_options, load
 
 if TYPE_CHECKING:
@@ -99,8 +103,12 @@ def make_plan(
         raise InputError(f"device must be cpu or cuda, not {device!r}")
     if device != "cpu" and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not train: it takes no device")
-    if chosen.distill is not None and not chosen.distill.losses:
-        chosen = replace(chosen, distill=replace(chosen.distill, losses=_losses(Path(model))))
+    if chosen.distill is not None:
+        labelled = reads_tables([os.fspath(path) for path in data], columns, None if gate is None else gate.task)
+        losses = chosen.distill.losses or _losses(Path(model), labelled)
+        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses))
+        if teacher is not None and not teacher_parts(losses):
+            raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
     return Plan(
         model=os.fspath(model),
         teacher=os.fspath(model if teacher is None else teacher),
@@ -115,11 +123,12 @@ def make_plan(
     ).with_digests()
 
 
-def _losses(model: Path) -> dict[str, float]:
-    """What a recipe that names no losses distills: the outputs of a sentence encoder, else logits and hidden states."""
-    return (
-        {"embedding": 1.0, "similarity": 5.0} if (model / "modules.json").is_file() else {"logits": 1.0, "hidden": 1.0}
-    )
+def _losses(model: Path, labelled: bool) -> dict[str, float]:
+    """What a recipe that names no losses distills: the outputs of a sentence encoder, else logits and hidden states,
+    and beside these the labels that the data has."""
+    if (model / "modules.json").is_file():
+        return {"embedding": 1.0, "similarity": 5.0}
+    return {"logits": 1.0, "hidden": 1.0} | ({"labels": 1.0} if labelled else {})
 
 
 def compress(
@@ -130,6 +139,7 @@ def compress(
     command: str | None = None,
     timing: bool = True,
     peers: Sequence[str] = (),
+    keep_student: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Compiled:
     """Compress a model as a recipe says, and go on where an earlier start with the same arguments was interrupted.
@@ -144,6 +154,7 @@ def compress(
         command: the command line, if this is one, for the report.
         timing: whether to measure the latency of the model, and of its teacher, for the report.
         peers: other engines whose latency is measured too, names of `fastcpu.peers.PEERS`.
+        keep_student: where to put the trained model before quantization as well, as a directory of its own kind.
         options: what `make_plan` takes.
 
     Raises:
@@ -158,14 +169,20 @@ def compress(
     if plan.device == "cuda" and not (work_path(Path(out)) / "student").is_dir():
         _check_cuda()
     check_out(Path(out), plan)
+    if keep_student is not None and plan.recipe.distill is None:
+        raise InputError(f"recipe {plan.recipe.name} does not train: there is no student to keep")
     tell = report or _say_nothing
     with closing(WorkFolder(Path(out), plan)) as work:
+        if keep_student is not None:
+            _check_free(Path(keep_student), work)
         if plan.data:
             tell("texts", None)
             _take_texts(plan, work)
         source = Path(plan.model)
         if plan.recipe.distill is not None:
             source = _distill(plan, work, tell)
+        if keep_student is not None:
+            _keep(source, Path(keep_student), work)
         tell("export", None)
         compiled = _export(plan, work, source, Path(out), tell, circumstances)
         work.remove()
@@ -184,6 +201,24 @@ def is_complete(out: Path, plan: Plan) -> bool:
         with closing(WorkFolder(out, plan)) as work:
             work.remove()
     return True
+
+
+def _check_free(path: Path, work: WorkFolder) -> None:
+    """OutputError if something is where the student is to be kept, unless an earlier start has kept it there."""
+    if path.exists() and work.read("kept.json") != str(path):
+        raise OutputError(f"{path}: exists already; the student is kept where nothing is")
+
+
+def _keep(student: Path, path: Path, work: WorkFolder) -> None:
+    if work.read("kept.json") == str(path) and path.is_dir():
+        return
+    partial = path.with_name(path.name + ".partial")
+    try:
+        shutil.copytree(student, partial, dirs_exist_ok=True)
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from error
+    work.write("kept.json", str(path))
 
 
 def _check_cuda() -> None:
@@ -218,19 +253,33 @@ def _take_texts(plan: Plan, work: WorkFolder) -> None:
     if work.done("texts.json"):
         return
     counts = Contamination()
-    excluded = read_texts([Path(path) for path in plan.exclude], plan.columns)
+    excluded = (example.text for example in _examples(plan, plan.exclude, None))
     evaluation = chain(excluded, () if plan.gate is None else plan.gate.texts())
-    texts: Iterable[str] = read_texts([Path(path) for path in plan.data], plan.columns)
-    kept = sample(decontaminate(_single_lines(texts), evaluation, counts), SAMPLED_TEXTS, plan.seed)
+    examples = _examples(plan, plan.data, labels_of(Path(plan.model)) if _learns_labels(plan) else None)
+    clean = decontaminate(examples, evaluation, counts, attrgetter("text"))
+    kept = sample(clean, SAMPLED_TEXTS, plan.seed, attrgetter("text"))
     if not kept:
         raise InputError(f"{', '.join(plan.data)}: no text is left after {counts.seen} were looked at")
     with work.stage("texts.txt") as path, path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{text}\n" for text in kept)
-    work.write("texts.json", counts.to_json() | {"taken": len(kept)})
+        file.writelines(f"{example.text}\n" for example in kept)
+    labels = np.array([example.label for example in kept], np.int64)
+    if _learns_labels(plan):
+        with work.stage("labels.npy") as path, path.open("wb") as file:
+            np.save(file, labels)
+    work.write("texts.json", counts.to_json() | {"taken": len(kept), "labelled": int((labels != NO_LABEL).sum())})
 
 
-def _single_lines(texts: Iterable[str]) -> Iterable[str]:
-    return (" ".join(text.split()) for text in texts)
+def _learns_labels(plan: Plan) -> bool:
+    return plan.recipe.distill is not None and learns_labels(plan.recipe.distill.losses)
+
+
+def _examples(plan: Plan, data: Sequence[str], labels: Sequence[str] | None) -> Iterator[Example]:
+    """What files hold, one line per text, with labels if their names are given."""
+    paths = [Path(path) for path in data]
+    tables = reads_tables(plan.data, plan.columns, None if plan.gate is None else plan.gate.task)
+    if tables or _learns_labels(plan):
+        return read_examples(paths, plan.columns, labels)
+    return (Example(" ".join(text.split())) for text in read_texts(paths, plan.columns))
 
 
 def _texts(work: WorkFolder) -> list[str]:
@@ -261,7 +310,8 @@ def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     module, pooling = open_directory(Path(plan.model))
     if not work.done("corpus"):
         with work.stage("corpus") as folder:
-            write_corpus(_texts(work), Tokenizer(plan.model, config.max_length), folder)
+            labels = np.load(work.path / "labels.npy") if _learns_labels(plan) else None
+            write_corpus(_texts(work), Tokenizer(plan.model, config.max_length), folder, labels)
     corpus = Corpus(work.path / "corpus")
     tell("teacher", None)
     teacher = _teacher(plan, work, config, corpus)
@@ -289,10 +339,11 @@ def _steps_of(config: Distill, seconds: float) -> int:
 
 def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
     """Targets from a file, where one vector per text is all that the losses read; from the teacher itself otherwise."""
-    from fastcpu.distill.losses import LOSSES
-    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher
+    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher, NoTeacher
 
-    parts = {LOSSES[name].part for name in config.losses}
+    parts = teacher_parts(config.losses)
+    if not parts:
+        return NoTeacher()
     if parts != {"embedding"}:
         check_tokens(plan, _texts(work))
         return LiveTeacher(Path(plan.teacher), parts, plan.device)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 JACCARD = 0.8
 _WORD = re.compile(r"[^\W_]+")
@@ -74,22 +77,30 @@ def _least_shared(size: int) -> int:
     return max(1, -int(-JACCARD * size // 1))
 
 
+def itself(text: Any) -> str:
+    """The text of an item that is one."""
+    return str(text)
+
+
 def decontaminate(
-    texts: Iterable[str], evaluation: Iterable[str], counts: Contamination | None = None
-) -> Iterator[str]:
+    texts: Iterable[Item],
+    evaluation: Iterable[str],
+    counts: Contamination | None = None,
+    text_of: Callable[[Item], str] = itself,
+) -> Iterator[Item]:
     """The texts that are neither equal nor similar to an evaluation sentence.
 
     Equal: the lower-cased alphanumeric forms are. Similar: the Jaccard index of the sets of words is at least 0.8.
-    ``counts`` is brought up to date while texts are taken.
+    ``counts`` is brought up to date while texts are taken. ``text_of`` gives the text of an item that is none itself.
     """
     index = _Index(evaluation)
     counts = Contamination() if counts is None else counts
-    for text in texts:
+    for item in texts:
         counts.seen += 1
-        split = words(text)
+        split = words(text_of(item))
         if "".join(split) in index.forms:
             counts.equal += 1
         elif index.similar(frozenset(split)):
             counts.similar += 1
         else:
-            yield text
+            yield item

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from fastcpu.data.contamination import Item, itself
 from fastcpu.data.rows import Row, lines, opened, read_rows
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular
@@ -76,14 +78,15 @@ def _cell(row: Row, column: str) -> str:
     return cell
 
 
-def sample(texts: Iterable[str], count: int, seed: int) -> list[str]:
+def sample(texts: Iterable[Item], count: int, seed: int, text_of: Callable[[Item], str] = itself) -> list[Item]:
     """At most ``count`` of the texts, each with the same chance, in their order.
 
     Reservoir sampling (Vitter, 1985, algorithm R). Memory is bounded by ``count`` and `SAMPLED_CHARACTERS`: what would
-    be more leaves the sample again at random, and the sample stays as small as it is then.
+    be more leaves the sample again at random, and the sample stays as small as it is then. ``text_of`` gives the text
+    of an item that is none itself.
     """
     random = np.random.default_rng((seed, count))
-    kept: list[tuple[int, str]] = []
+    kept: list[tuple[int, Item]] = []
     characters = 0
     for index, text in enumerate(texts):
         if len(kept) < count:
@@ -92,13 +95,13 @@ def sample(texts: Iterable[str], count: int, seed: int) -> list[str]:
             place = int(random.integers(index + 1))
             if place >= count:
                 continue
-            characters -= len(kept[place][1])
+            characters -= len(text_of(kept[place][1]))
             kept[place] = (index, text)
-        characters += len(text)
+        characters += len(text_of(text))
         while characters > SAMPLED_CHARACTERS:
             place = int(random.integers(len(kept)))
             kept[place], kept[-1] = kept[-1], kept[place]
-            characters -= len(kept.pop()[1])
+            characters -= len(text_of(kept.pop()[1]))
             count = len(kept)
-    kept.sort()
+    kept.sort(key=itemgetter(0))
     return [text for _, text in kept]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BUCKET_BATCHES = 64
 """Texts of so many batches are sorted by length together: little padding, and still a random order."""
 _CHUNK = 4096
+_LABELS = "labels.npy"
 
 
 class Corpus:
@@ -28,11 +29,14 @@ class Corpus:
     Attributes:
         ids: int32 [total tokens].
         offsets: int64 [N + 1]; sequence i is ``ids[offsets[i]:offsets[i + 1]]``.
+        labels: int64 [N], ``NO_LABEL`` for a sequence that has none; None where the data is not labelled.
     """
 
     def __init__(self, folder: Path) -> None:
         self.ids: NDArray[np.int32] = np.load(folder / "ids.npy", mmap_mode="r")
         self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
+        path = folder / _LABELS
+        self.labels: NDArray[np.int64] | None = np.load(path) if path.is_file() else None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -59,8 +63,10 @@ class Corpus:
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def write_corpus(texts: Sequence[str], tokenizer: Tokenizer, folder: Path) -> None:
-    """Tokenizes texts into a folder that `Corpus` reads."""
+def write_corpus(
+    texts: Sequence[str], tokenizer: Tokenizer, folder: Path, labels: NDArray[np.int64] | None = None
+) -> None:
+    """Tokenizes texts, which may have labels [N], into a folder that `Corpus` reads."""
     parts: list[NDArray[np.int32]] = []
     lengths: list[int] = []
     for start in range(0, len(texts), _CHUNK):
@@ -72,6 +78,8 @@ def write_corpus(texts: Sequence[str], tokenizer: Tokenizer, folder: Path) -> No
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "ids.npy", np.concatenate(parts))
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    if labels is not None:
+        np.save(folder / _LABELS, labels)
 
 
 class Order:

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 
+class NoTeacher:
+    """For losses whose targets are in the data."""
+
+    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """Nothing but the mask."""
+        del indices, ids
+        return Outputs(mask)
+
+
 class CachedEmbeddings:
     """Embeddings [N, D], f32 and of unit length, from a .npy file that is mapped."""
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -120,6 +120,9 @@ class Trainer:
         indices = self.order(step)
         ids, mask = (each.to(self.device) for each in self.corpus.batch(indices))
         target = self.teacher(indices, ids, mask)
+        if self.corpus.labels is not None:
+            labels = torch.from_numpy(self.corpus.labels[indices]).to(self.device)
+            target = replace(target, labels=labels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             mine = outputs(self.student, self.pooling, ids, mask, self.parts)
         losses = {name: LOSSES[name].value(mine, target) for name in self.config.losses}

@@ -211,31 +211,45 @@ def read_table(files: Sequence[Path], roles: Mapping[str, Column], columns: Mapp
     Raises:
         InputError: a file cannot be read, a column is missing, or there is no row.
     """
+    header = check_columns(roles, columns)
+    rows = [row for file in files for row in read_rows(file, header)]
+    if not rows:
+        raise InputError(f"{files[0]}: holds no rows")
+    found = find_columns(rows[0], roles, columns)
+    return Table(rows, found, class_names_of(files, found))
+
+
+def check_columns(roles: Mapping[str, Column], columns: Mapping[str, str]) -> bool:
+    """Whether tables have a header: they have none where `columns` are numbers. InputError for an unknown role."""
     unknown = sorted(set(columns) - set(roles))
     if unknown:
         raise InputError(f"no column {unknown[0]!r} is read by this task; it reads {', '.join(roles)}")
-    numbered = {name.isdecimal() for name in columns.values()}
-    if len(numbered) > 1:
+    if len({name.isdecimal() for name in columns.values()}) > 1:
         raise InputError("columns are either all names or all numbers")
-    rows = [row for file in files for row in read_rows(file, header=numbered != {True})]
-    if not rows:
-        raise InputError(f"{files[0]}: holds no rows")
+    return not _numbered(columns)
+
+
+def _numbered(columns: Mapping[str, str]) -> bool:
+    return any(name.isdecimal() for name in columns.values())
+
+
+def find_columns(row: Row, roles: Mapping[str, Column], columns: Mapping[str, str]) -> dict[str, str]:
+    """The name of the column by role, from the first row of a table; InputError if a required one is missing."""
     found = {}
     for role, column in roles.items():
-        names = (columns[role],) if role in columns else () if numbered == {True} else column.names
-        name = next((name for name in names if name in rows[0].cells), None)
+        names = (columns[role],) if role in columns else () if _numbered(columns) else column.names
+        name = next((name for name in names if name in row.cells), None)
         if name is not None:
             found[role] = name
         elif column.required or role in columns:
             wanted = " or ".join(map(repr, names)) or repr(role)
-            there = ", ".join(rows[0].cells)
-            raise InputError(
-                f"{rows[0].place}: no column {wanted} for {role}; there are {there} (--columns {role}=NAME)"
-            )
-    return Table(rows, found, _classes(files, found))
+            there = ", ".join(row.cells)
+            raise InputError(f"{row.place}: no column {wanted} for {role}; there are {there} (--columns {role}=NAME)")
+    return found
 
 
-def _classes(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def class_names_of(files: Sequence[Path], columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """By role, what the numbers in its column stand for, where the files say so."""
     if files[0].suffix not in (".arrow", ".parquet"):
         return {}
     from fastcpu.data.arrow import class_names

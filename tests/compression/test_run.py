@@ -64,6 +64,17 @@ def test_training_brings_the_student_to_its_teacher(encoder_dir: Path, texts_fil
     assert many > 0.9
 
 
+def test_a_student_learns_how_its_teacher_attends(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    """From a last layer to another last layer: of another depth by relations and, with as many heads, by attention."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(steps=150) + "[distill.losses]\nrelations = 1\nattention = 1\n")
+    compiled = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1)
+    log = compiled.report["compression"]["log"]
+    for name in ("relations", "attention"):
+        first, last = (np.mean([line["losses"][name] for line in part]) for part in (log[:3], log[-3:]))
+        assert last < 0.7 * first, name
+
+
 def test_the_same_plan_gives_the_same_model(
     encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path
 ) -> None:

@@ -5,8 +5,10 @@ To add one: a file here with a ``LOSS``, and its line below.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastcpu.distill.losses import attention, embedding, hidden, labels, logits, relations, similarity
-from fastcpu.distill.losses.loss import Loss, Outputs
+from fastcpu.distill.losses.loss import Loss, Outputs, Part
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
@@ -21,4 +23,15 @@ LOSSES: dict[str, Loss] = {
     )
 }
 
-__all__ = ["LOSSES", "Loss", "Outputs"]
+
+def learns_labels(names: Iterable[str]) -> bool:
+    """True if one of the losses with these names has the labels of the data as its target."""
+    return any(LOSSES[name].labelled for name in names)
+
+
+def teacher_parts(names: Iterable[str]) -> set[Part]:
+    """What the losses with these names read of the teacher."""
+    return {LOSSES[name].part for name in names if not LOSSES[name].labelled}
+
+
+__all__ = ["LOSSES", "Loss", "Outputs", "learns_labels", "teacher_parts"]
