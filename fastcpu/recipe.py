@@ -66,7 +66,7 @@ class Distill:
 
     Attributes:
         losses: weight of each loss of ``fastcpu.distill.losses.LOSSES``. By default what the model offers: embeddings
-            and their similarities of a sentence encoder, else logits and hidden states.
+            and their similarities of a sentence encoder, else logits, hidden states and the labels that the data has.
         batch: sequences per step.
         learning_rate: peak of the schedule (linear warm-up, linear decay to zero) of AdamW.
         warmup: share of the steps that warm up.
