@@ -169,12 +169,10 @@ def compress(
     if plan.device == "cuda" and not (work_path(Path(out)) / "student").is_dir():
         _check_cuda()
     check_out(Path(out), plan)
-    if keep_student is not None and plan.recipe.distill is None:
-        raise InputError(f"recipe {plan.recipe.name} does not train: there is no student to keep")
+    if keep_student is not None:
+        _check_kept(Path(keep_student), plan, work_path(Path(out)))
     tell = report or _say_nothing
     with closing(WorkFolder(Path(out), plan)) as work:
-        if keep_student is not None:
-            _check_free(Path(keep_student), work)
         if plan.data:
             tell("texts", None)
             _take_texts(plan, work)
@@ -203,9 +201,11 @@ def is_complete(out: Path, plan: Plan) -> bool:
     return True
 
 
-def _check_free(path: Path, work: WorkFolder) -> None:
-    """OutputError if something is where the student is to be kept, unless an earlier start has kept it there."""
-    if path.exists() and work.read("kept.json") != str(path):
+def _check_kept(path: Path, plan: Plan, work: Path) -> None:
+    """Refuses what trains no student, and a path where something is that no earlier start has kept there."""
+    if plan.recipe.distill is None:
+        raise InputError(f"recipe {plan.recipe.name} does not train: there is no student to keep")
+    if path.exists() and not (work / "kept.json").is_file():
         raise OutputError(f"{path}: exists already; the student is kept where nothing is")
 
 
