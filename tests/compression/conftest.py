@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastcpu.compression import measure
+
 WORDS = [f"word{i}" for i in range(90)]
 
 
@@ -81,3 +83,10 @@ def recipe_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE.format(steps=40))
     return path
+
+
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a report says of the time is not looked at here."""
+    monkeypatch.setattr(measure, "_ROUND_SECONDS", 0.002)
+    monkeypatch.setattr(measure, "_PROFILE_SECONDS", 0.01)
