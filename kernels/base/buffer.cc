@@ -30,8 +30,8 @@ size_t round_to_huge(size_t bytes) {
 uint8_t* allocate(size_t& size) {
   const bool huge = !kExact && size >= kHugePage / 2 && size <= SIZE_MAX - kHugePage;
   const size_t rounded = huge ? round_to_huge(size) : size;
-  void* memory = std::aligned_alloc(huge ? kHugePage : kAlignment, rounded);
-  if (memory == nullptr) throw std::bad_alloc();
+  void* memory = nullptr;  // std::aligned_alloc takes multiples of the alignment only
+  if (posix_memalign(&memory, huge ? kHugePage : kAlignment, rounded) != 0) throw std::bad_alloc();
 #if defined(__linux__)
   if (huge) madvise(memory, rounded / kHugePage * kHugePage, MADV_HUGEPAGE);  // advice: a refusal changes nothing
 #endif
