@@ -66,7 +66,7 @@ def model_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_student_is_trained_pruned_and_exported(model_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
-    compiled = compress(model_dir, tmp_path / "out", recipe=recipe, data=[texts_file], threads=1)
+    compiled = compress(model_dir, tmp_path / "out", recipe=recipe, data=[texts_file], threads=1, timing=False)
     graph = read_graph(compiled.directory)
     assert sum(node.op == "attention" for node in graph.nodes) == 1
     blocks = [layer for layer in compiled.report["layers"] if layer["encoding"] == "block"]

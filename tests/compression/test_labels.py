@@ -75,7 +75,7 @@ def test_a_classifier_learns_its_labels_and_teaches_them(classifier_dir: Path, t
 
     second = tmp_path / "second.toml"
     second.write_text(RECIPE.format(steps=60) + "[prune]\nsparsity = 0.5\n[quantize]\ncalibration = 32\n")
-    compressed = compress(teacher, tmp_path / "int8", recipe=second, data=[train], gate=gate, threads=1)
+    compressed = compress(teacher, tmp_path / "int8", recipe=second, data=[train], gate=gate, threads=1, timing=False)
     report = compressed.report["compression"]
     assert report["plan"]["recipe"]["distill"]["losses"] == {"logits": 1.0, "hidden": 1.0, "labels": 1.0}
     assert report["accuracy"]["teacher"]["accuracy"]["value"] == accuracy["model"]["accuracy"]["value"]
@@ -90,7 +90,7 @@ def test_texts_without_labels_beside_labelled_ones(classifier_dir: Path, train: 
     plain.write_text("the red house lives in London\n\nPaul works\n")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(steps=3) + "[distill.losses]\nlabels = 1\nlogits = 1\n")
-    out = compress(classifier_dir, tmp_path / "out", recipe=recipe, data=[train, plain], threads=1)
+    out = compress(classifier_dir, tmp_path / "out", recipe=recipe, data=[train, plain], threads=1, timing=False)
     texts = out.report["compression"]["texts"]
     assert texts["taken"] == texts["labelled"] + 2 == 402
 
@@ -236,6 +236,8 @@ def test_a_student_is_kept_where_nothing_is(
     assert "there is no student to keep" in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
     assert main([*arguments, "--recipe", "finetune", "--data", str(train), "--steps", "2", "--threads", "1"]) == 0
-    again = compress(tmp_path / "hf", tmp_path / "again", recipe="finetune", data=[train], steps=1, threads=1)
+    again = compress(
+        tmp_path / "hf", tmp_path / "again", recipe="finetune", data=[train], steps=1, threads=1, timing=False
+    )
     assert labels_of(tmp_path / "hf") == LABELS
     assert Classifier(again)(["the car"])[0].label in LABELS

@@ -53,7 +53,7 @@ def test_training_brings_the_student_to_its_teacher(encoder_dir: Path, texts_fil
     def agreement(recipe: str) -> float:
         path = tmp_path / "recipe.toml"
         path.write_text(recipe)
-        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1).directory
+        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1, timing=False).directory
         mine, theirs = Embedder(out).embed(texts), Embedder(teacher).embed(texts)
         return float((mine * theirs).sum(axis=1).mean())
 
@@ -68,7 +68,7 @@ def test_a_student_learns_how_its_teacher_attends(encoder_dir: Path, texts_file:
     """From a last layer to another last layer: of another depth by relations and, with as many heads, by attention."""
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(steps=150) + "[distill.losses]\nrelations = 1\nattention = 1\n")
-    compiled = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1)
+    compiled = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1, timing=False)
     log = compiled.report["compression"]["log"]
     for name in ("relations", "attention"):
         first, last = (np.mean([line["losses"][name] for line in part]) for part in (log[:3], log[-3:]))
@@ -90,7 +90,7 @@ def test_frozen_parameters_stay(encoder_dir: Path, texts_file: Path, tmp_path: P
     def tables(recipe: str) -> NDArray[np.int8]:
         path = tmp_path / "recipe.toml"
         path.write_text(recipe)
-        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1).directory
+        out = compress(encoder_dir, tmp_path / "out", recipe=path, data=[texts_file], threads=1, timing=False).directory
         graph = read_graph(out)
         return next(t.data for t in graph.tensors.values() if t.data.shape == (100, 32))
 
@@ -115,13 +115,17 @@ def test_a_loss_that_is_not_finite_ends_training(
     monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0")
     kept = r"the checkpoint of step 29 is in .*out.work. Lower the learning rate"
     with pytest.raises(TrainingError, match=rf"step 30 of 40: the loss embedding is nan; {kept}"):
-        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1)
+        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1, timing=False)
     assert not (tmp_path / "out").exists()
     tensors, step = checkpoint.load(tmp_path / "out.work" / "checkpoint.safetensors")
     assert step == 29
     assert all(tensor.isfinite().all() for tensor in tensors.values())
-    expected = compress(encoder_dir, tmp_path / "whole", recipe=recipe_file, data=[texts_file], threads=1).directory
-    resumed = compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1).directory
+    expected = compress(
+        encoder_dir, tmp_path / "whole", recipe=recipe_file, data=[texts_file], threads=1, timing=False
+    ).directory
+    resumed = compress(
+        encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1, timing=False
+    ).directory
     assert files(resumed) == files(expected)
 
 
@@ -131,7 +135,7 @@ def test_another_plan_does_not_go_on(encoder_dir: Path, texts_file: Path, recipe
     plan = make_plan(encoder_dir, recipe=recipe_file, data=[texts_file], threads=1, seed=3)
     (work / "plan.json").write_text(json.dumps(plan.to_json()))
     with pytest.raises(InputError, match=r"other seed: repeat that command"):
-        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1)
+        compress(encoder_dir, tmp_path / "out", recipe=recipe_file, data=[texts_file], threads=1, timing=False)
 
 
 def test_evaluation_sentences_are_not_trained_on(

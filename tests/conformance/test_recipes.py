@@ -53,7 +53,7 @@ def test_it_makes_a_model_that_runs(name: str, encoder_dir: Path, texts_file: Pa
         data = tmp_path / "train.tsv"
         data.write_text("".join(f"{row}\n" for row in ("sentence\tlabel", "the red house\tgood", "a dog\tbad")))
     steps = None if chosen.distill is None else 2
-    compiled = compress(model, tmp_path / "out", recipe=name, data=[data], steps=steps, threads=1)
+    compiled = compress(model, tmp_path / "out", recipe=name, data=[data], steps=steps, threads=1, timing=False)
     report = compiled.report["compression"]
     assert report["steps"] == steps
     assert report["plan"]["recipe"]["name"] == name
