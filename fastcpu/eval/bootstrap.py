@@ -15,6 +15,10 @@ _BLOCK = 100  # resamples drawn at once; bounds memory
 FloatArray = npt.NDArray[np.float64]
 
 
+Statistic = Callable[[npt.NDArray[np.int64]], float]
+"""A statistic of the examples with the given indices."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate from the whole sample and the bounds of its interval."""
@@ -46,7 +50,7 @@ def mean_interval(values: FloatArray, resamples: int = RESAMPLES, seed: int = 0,
 
 
 def statistic_interval(
-    statistic: Callable[[npt.NDArray[np.int64]], float],
+    statistic: Statistic,
     size: int,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -59,3 +63,8 @@ def statistic_interval(
     replicates = [statistic(row) for draw in _draws(size, resamples, seed) for row in draw]
     value, defined = statistic(np.arange(size)), np.array(replicates)[~np.isnan(replicates)]
     return _interval(value, defined, level) if len(defined) else Interval(value, value, value)
+
+
+def difference_interval(a: Statistic, b: Statistic, size: int) -> Interval:
+    """Interval of the statistic `a` minus `b`, with the same examples drawn for both."""
+    return statistic_interval(lambda rows: a(rows) - b(rows), size)

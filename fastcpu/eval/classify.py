@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcpu.errors import InputError
 from fastcpu.eval import regression
-from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import Column, data_files, data_folder, read_table
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
@@ -110,22 +110,20 @@ def evaluate(model: ClassifyModel, data: ClassifyData) -> Evaluation:
 
 def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
     """The metrics of `a` minus those of `b`, with the same texts drawn for both."""
-
-    def difference(name: str) -> Callable[[IntArray], float]:
-        mine, theirs = _statistic(name, a.samples), _statistic(name, b.samples)
-        return lambda rows: mine(rows) - theirs(rows)
-
     if {"spearman"} <= a.values.keys() & b.values.keys():
         return regression.compare(a, b)
-    common = [name for name in a.values if name in b.values]
-    return {name: statistic_interval(difference(name), a.examples) for name in common}
+    return {
+        name: difference_interval(_statistic(name, a.samples), _statistic(name, b.samples), a.examples)
+        for name in a.values
+        if name in b.values
+    }
 
 
 def _names(labels: int) -> list[str]:
     return [name for name in _METRICS if name != "f1" or labels == 2]
 
 
-def _statistic(name: str, samples: Mapping[str, IntArray]) -> Callable[[IntArray], float]:
+def _statistic(name: str, samples: Mapping[str, IntArray]) -> Statistic:
     """A metric of the examples with the given indices."""
     gold, predicted, labels = samples["gold"], samples["predicted"], int(samples["labels"])
     return lambda rows: _METRICS[name](confusion(gold[rows], predicted[rows], labels))

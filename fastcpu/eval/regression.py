@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import shown
 from fastcpu.eval.engine import Evaluation
-from fastcpu.eval.metrics import FloatArray, IntArray, pearson, spearman
+from fastcpu.eval.metrics import FloatArray, pearson, spearman
 
 METRICS: dict[str, Callable[[FloatArray, FloatArray], float]] = {"spearman": spearman, "pearson": pearson}
 
@@ -49,13 +49,11 @@ def evaluation(predicted: FloatArray, gold: FloatArray) -> Evaluation:
 
 def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
     """The correlations of `a` minus those of `b`, with the same examples drawn for both."""
-
-    def difference(name: str) -> Callable[[IntArray], float]:
-        mine, theirs = _statistic(name, a.samples), _statistic(name, b.samples)
-        return lambda rows: mine(rows) - theirs(rows)
-
-    return {name: statistic_interval(difference(name), a.examples) for name in METRICS}
+    return {
+        name: difference_interval(_statistic(name, a.samples), _statistic(name, b.samples), a.examples)
+        for name in METRICS
+    }
 
 
-def _statistic(name: str, samples: Mapping[str, FloatArray]) -> Callable[[IntArray], float]:
+def _statistic(name: str, samples: Mapping[str, FloatArray]) -> Statistic:
     return lambda rows: METRICS[name](samples["predicted"][rows], samples["gold"][rows])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import Column, data_files, data_folder, read_lines, read_table
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation
 from fastcpu.eval.metrics import spearman
@@ -107,15 +107,14 @@ def evaluate(engine: EmbeddingEngine, data: StsData) -> Evaluation:
         raise InputError(
             f"the model gives all {len(gold)} pairs the cosine {cosine[0]:.6g}: a correlation is not defined"
         )
-    interval = statistic_interval(lambda rows: spearman(cosine[rows], gold[rows]), len(gold))
-    return Evaluation("spearman", len(gold), {"spearman": interval}, {"cosine": cosine, "gold": gold})
+    samples = {"cosine": cosine, "gold": gold}
+    return Evaluation("spearman", len(gold), {"spearman": statistic_interval(_statistic(samples), len(gold))}, samples)
 
 
 def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
     """The correlation of `a` minus that of `b`, with the same pairs drawn for both."""
-    gold = a.samples["gold"]
+    return {"spearman": difference_interval(_statistic(a.samples), _statistic(b.samples), a.examples)}
 
-    def difference(rows: npt.NDArray[np.int64]) -> float:
-        return spearman(a.samples["cosine"][rows], gold[rows]) - spearman(b.samples["cosine"][rows], gold[rows])
 
-    return {"spearman": statistic_interval(difference, len(gold))}
+def _statistic(samples: Mapping[str, npt.NDArray[np.float64]]) -> Statistic:
+    return lambda rows: spearman(samples["cosine"][rows], samples["gold"][rows])

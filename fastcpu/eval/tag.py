@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcpu.errors import InputError
-from fastcpu.eval.bootstrap import Interval, statistic_interval
+from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import Column, Table, data_files, data_folder, read_lines, read_table, shown
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
@@ -170,14 +170,12 @@ def evaluate(model: TagModel, data: TagData) -> Evaluation:
 
 def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
     """The metrics of `a` minus those of `b`, with the same sentences drawn for both."""
-
-    def difference(name: str) -> Callable[[IntArray], float]:
-        mine, theirs = _statistic(name, a.samples), _statistic(name, b.samples)
-        return lambda rows: mine(rows) - theirs(rows)
-
-    return {name: statistic_interval(difference(name), a.examples) for name in _METRICS}
+    return {
+        name: difference_interval(_statistic(name, a.samples), _statistic(name, b.samples), a.examples)
+        for name in _METRICS
+    }
 
 
-def _statistic(name: str, samples: Mapping[str, IntArray]) -> Callable[[IntArray], float]:
+def _statistic(name: str, samples: Mapping[str, IntArray]) -> Statistic:
     """A metric of the sentences with the given indices."""
     return lambda rows: _METRICS[name](samples["counts"][rows].sum(axis=0))
