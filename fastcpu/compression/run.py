@@ -175,7 +175,11 @@ def compress(
     with closing(WorkFolder(Path(out), plan)) as work:
         if plan.data:
             tell("texts", None)
-            _take_texts(plan, work)
+            try:
+                _take_texts(plan, work)
+            except InputError:  # other data, or other columns, make another plan
+                work.remove()
+                raise
         source = Path(plan.model)
         if plan.recipe.distill is not None:
             source = _distill(plan, work, tell)
