@@ -41,7 +41,7 @@ def train(name: str, model: Path, options: dict[str, Any], student: Path | None 
 
     out = MODELS / name
     if not (out / "graph.json").is_file() or (student is not None and not student.is_dir()):
-        compress(model, out, report=Printer(), keep_student=student, **options)
+        compress(model, out, report=Printer(), timing=False, keep_student=student, **options)
         write_json(MODELS / f"{name}.json", {"finished": now(), "device": options["device"], **git_state(ROOT)})
     entry: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))["compression"]
     return entry

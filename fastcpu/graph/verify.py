@@ -6,6 +6,7 @@ A graph that passes can be written and executed: the reader and the constructors
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastcpu.graph.ir import DType, Graph, GraphInput, GraphOutput, Node, Quanti
 from fastcpu.graph.limits import BLOCK_HEIGHT, MAX_BLOCK_COLUMNS, MAX_CHANNELS, MAX_COLUMNS, MAX_DIMENSIONS
 from fastcpu.graph.rules import RULES, Check, f32, storage
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ROLES = ("ids", "mask", "types")
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scales of values are normal f32, so that their inverse is finite."""
@@ -53,7 +55,7 @@ def _typed(where: str, field: str, value: Any, kind: type | tuple[type, ...], wh
 def _name(where: str, field: str, value: Any) -> None:
     """A string that graph.json can hold."""
     _typed(where, field, value, str, "a string")
-    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+    if _UNSTORABLE.search(value):
         raise GraphError(f"{where}: {field} is {value!r}; names hold neither NUL nor surrogates")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu import _core
 from fastcpu.graph.ir import Quantization
 from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.ranges import affine, to_u8
@@ -17,8 +18,7 @@ F64 = NDArray[np.float64]
 
 
 def _gelu(x: F64) -> F64:
-    erf = np.array([math.erf(value / math.sqrt(2)) for value in x.tolist()])
-    return np.asarray(0.5 * x * (1 + erf))
+    return np.asarray(0.5 * x * (1 + _core.erf(x / math.sqrt(2))))
 
 
 def _gelu_tanh(x: F64) -> F64:

@@ -21,6 +21,7 @@ inline std::string path_bytes(const pybind11::object& path) {
 }
 
 void register_checksum(pybind11::module_& module);
+void register_erf(pybind11::module_& module);
 void register_errors(pybind11::module_& module);
 void register_isa(pybind11::module_& module);
 void register_model(pybind11::module_& module);

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace fastcpu::bindings;
   register_errors(module);  // first, so that a later group that throws is translated
   register_checksum(module);
+  register_erf(module);
   register_isa(module);
   register_model(module);
   register_peak(module);
