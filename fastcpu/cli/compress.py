@@ -12,14 +12,19 @@ from fastcpu.eval import TASKS
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
+    from fastcpu.compression.target import Target
     from fastcpu.distill.trainer import Progress
 
 EXIT_ACCURACY = 3
 """Exit status if the model has lost more accuracy than --max-drop allows."""
 
+_RECIPE, _SEARCHED_RECIPE = "int8-dynamic", "sparse80-int8"
+
 _DESCRIPTION = """
 Compresses a model as a recipe says (`fastcpu recipes` lists them) and writes a directory that fastcpu runs. What was
 done so far lies in OUT.work until the model is complete; the same command goes on from there after an interruption.
+With --target-speedup or --target-latency, layers and sparsity are searched for: the most accurate model that is fast
+enough is written. With --max-drop and --data, but neither recipe nor target, it is the fastest that has not lost more.
 Exit status: 0, 2 for an error, 3 if the model has lost more accuracy than --max-drop allows (nothing is written then),
 130 after Ctrl-C.
 """
@@ -34,7 +39,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("-o", "--out", type=path_argument, required=True, metavar="OUT", help="directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
-    parser.add_argument("--recipe", default="int8-dynamic", metavar="R", help="name or file (default: %(default)s)")
+    parser.add_argument(
+        "--recipe", metavar="R", help="name or file (default: int8-dynamic; of a search: sparse80-int8)"
+    )
     parser.add_argument(
         "--data", type=path_argument, nargs="+", default=[], metavar="D", help="texts to train and calibrate with"
     )
@@ -63,6 +70,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
     )
+    parser.add_argument(
+        "--target-speedup", type=float, metavar="X", help="search: X times as fast as this model in dense int8"
+    )
+    parser.add_argument("--target-latency", type=float, metavar="MS", help="search: at most MS milliseconds per run")
+    parser.add_argument("--batch", type=int, metavar="N", help="sequences per run that a search times (default: 8)")
+    parser.add_argument("--seq", type=int, metavar="N", help="tokens per sequence of it (default: 128)")
     parser.add_argument("--teacher", type=path_argument, metavar="MODEL", help="model to learn from (default: MODEL)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps")
     parser.add_argument("--budget", type=float, metavar="MIN", help="minutes of training, turned into steps once")
@@ -81,7 +94,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--keep-student", type=path_argument, metavar="DIR", help="keep the trained model before quantization here, too"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and how long it will take, about; write nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,17 +105,19 @@ def run(args: argparse.Namespace) -> int:
 
     from fastcpu.compression.gate import Gate
     from fastcpu.compression.run import compress, is_complete, make_plan
+    from fastcpu.compression.search import table
     from fastcpu.errors import AccuracyError, InputError, OutputError
     from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
 
     if args.task is None and (args.eval_data or args.eval_columns or args.max_drop):
         raise InputError("--eval-data, --eval-columns and --max-drop need a --task")
+    target = _target(args)
     if args.json is not None:
         _check_json(args)
 
     options = {
-        "recipe": args.recipe,
+        "recipe": args.recipe or (_RECIPE if target is None else _SEARCHED_RECIPE),
         "data": args.data,
         "columns": tuple(filter(None, args.columns.split(","))),
         "exclude": args.exclude,
@@ -115,9 +132,13 @@ def run(args: argparse.Namespace) -> int:
         "gate": None
         if args.task is None
         else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop, args.eval_columns),
+        "target": target,
     }
     if args.dry_run:
-        print(json.dumps(make_plan(args.model, **options).to_json(), indent=1))
+        from fastcpu.compression.estimate import estimate
+
+        plan = make_plan(args.model, **options)
+        print(json.dumps(plan.to_json() | {"estimate": estimate(plan)}, indent=1))
         return 0
     if not args.overwrite and not is_free(args.out):
         kept = args.keep_student is None or args.keep_student.is_dir()
@@ -142,6 +163,9 @@ def run(args: argparse.Namespace) -> int:
     except AccuracyError as error:
         print(f"fastcpu: {error}", file=sys.stderr)
         return EXIT_ACCURACY
+    found = compiled.report["compression"].get("search")
+    if found is not None:
+        print(f"{table(found['candidates'])}\nscore: {found['score']}")
     accuracy = compiled.report["compression"].get("accuracy")
     if accuracy is not None:
         for name, value in accuracy["model"].items():
@@ -164,6 +188,20 @@ def _check_json(args: argparse.Namespace) -> None:
         raise InputError(f"--json {args.json}: that is within the model, which has its own report.json")
     if not args.json.parent.is_dir():
         raise OutputError(f"{args.json}: there is no folder {args.json.parent}")
+
+
+def _target(args: argparse.Namespace) -> Target | None:
+    """What is searched for: a target, or the highest speed where there is a drop, texts to train with and no recipe."""
+    from fastcpu.compression.target import Target
+    from fastcpu.errors import InputError
+
+    speed = args.target_speedup is not None or args.target_latency is not None
+    if not speed and not (args.max_drop and args.data and args.recipe is None):
+        if args.batch is not None or args.seq is not None:
+            raise InputError("--batch and --seq are for a search: give it --target-speedup or --target-latency")
+        return None
+    batch = Target.batch if args.batch is None else args.batch
+    return Target(args.target_speedup, args.target_latency, batch, args.seq)
 
 
 class Printer:

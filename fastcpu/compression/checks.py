@@ -1,4 +1,5 @@
-"""What a compression refuses before it has cost anything: paths that are in each other's way, and unlike teachers."""
+"""What a compression refuses before it has cost anything: paths that are in each other's way, unlike teachers, and
+training that cannot be."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcpu.compression.candidate import Candidate, recipe_for
 from fastcpu.compression.plan import Plan
 from fastcpu.errors import InputError
 from fastcpu.export.writer import check_replaceable
@@ -57,3 +59,33 @@ def check_tokens(plan: Plan, texts: Sequence[str]) -> None:
         raise InputError(
             f"teacher {plan.teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
         )
+
+
+def check_training(plan: Plan) -> None:
+    """Makes the student, and runs it on two tokens.
+
+    Raises:
+        InputError: a glob that freezes nothing, more layers than there are, nothing to prune, or losses on what the
+            model does not give.
+    """
+    import torch
+
+    from fastcpu.distill.losses import LOSSES
+    from fastcpu.distill.masks import Masks
+    from fastcpu.distill.model import make_student, open_directory, outputs
+    from fastcpu.distill.trainer import freeze
+    from fastcpu.frontend.torch_export import class_of
+
+    module, pooling = open_directory(Path(plan.model))
+    recipe, config = plan.recipe, plan.recipe.distill
+    assert config is not None
+    if plan.target is not None:
+        depth = int(getattr(module.config, class_of(module)[0].depth))
+        recipe = recipe_for(recipe, Candidate(depth, 0.5), depth)
+    student = make_student(module, recipe.student)
+    freeze(student, config.freeze)
+    if recipe.prune is not None:
+        Masks(student, recipe.prune, recipe.only, recipe.ignore)
+    ids = torch.zeros((1, 2), dtype=torch.int64)
+    with torch.no_grad():
+        outputs(student, pooling, ids, ids == 0, {LOSSES[name].part for name in config.losses})

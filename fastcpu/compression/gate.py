@@ -10,6 +10,7 @@ from fastcpu.compression.report import add_to_report
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.data import parse_columns
 from fastcpu.eval.task import find_task, open_model
+from fastcpu.recipe import Distill, Recipe
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class Gate:
 
     # ---- measurement ----
 
+    def score(self, directory: Path, threads: int, max_length: int | None) -> float:
+        """The headline metric of a compiled model, for the arguments that `accept` takes."""
+        task = find_task(self.task)
+        result = task.evaluate(open_model(task, directory, threads, max_length), self.load())
+        return result.values[result.metric].value
+
     def accept(self, directory: Path, teacher: Path, threads: int, max_length: int | None) -> None:
         """Measures a finished directory beside its teacher, both in the runtime, and notes the result in report.json.
 
@@ -97,3 +104,9 @@ class Gate:
                 f"{metric} on {self.task} {self.split} is {after:.4f} and must be at least {self.floor(before):.4f} "
                 f"(the teacher has {before:.4f}, and the drop allowed is {self.max_drop}); nothing was written"
             )
+
+
+def gate_length(recipe: Recipe) -> int | None:
+    """The longest sequence of the gate, if the recipe trains with another than the usual one; None: the task's own."""
+    config = recipe.distill
+    return None if config is None or config.max_length == Distill.max_length else config.max_length

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcpu.compression.gate import Gate
+from fastcpu.compression.target import Target
 from fastcpu.data.texts import text_files
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular, sha256
@@ -29,6 +30,7 @@ class Plan:
         threads: of training; the bits of its sums depend on them.
         device: of training, ``cpu`` or ``cuda``.
         gate: what is measured before the model is published, and how much may be lost.
+        target: what layers and sparsity are searched for; None leaves both as the recipe has them.
         digests: SHA-256 of the files of ``model``, ``teacher``, ``data``, ``exclude`` and the gate's data, by path.
     """
 
@@ -42,6 +44,7 @@ class Plan:
     threads: int
     device: str = "cpu"
     gate: Gate | None = None
+    target: Target | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
     def with_digests(self) -> Plan:

@@ -5,45 +5,37 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastcpu.compression.checks import check_model, check_out, check_tokens
+from fastcpu.compression.checks import check_model, check_out, check_training
 from fastcpu.compression.examples import Example, labels_of, read_examples, reads_tables
-from fastcpu.compression.gate import Gate
+from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
+from fastcpu.compression.target import Target
+from fastcpu.compression.training import Report, compiled_teacher, distill, taken_texts
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError
-from fastcpu.recipe import Distill, Recipe, compile_options, load
+from fastcpu.recipe import Recipe, compile_options, load
 
 if TYPE_CHECKING:
-    import torch
-
-    from fastcpu.distill.corpus import Corpus
-    from fastcpu.distill.trainer import Progress, Teacher
+    from fastcpu.distill.trainer import Progress
     from fastcpu.pipeline import Compiled
-
-Report = Callable[[str, "Progress | None"], None]
-"""Called with the stage, and while training with its progress."""
 
 SAMPLED_TEXTS = 1_000_000
 """At most so many training texts are taken, at random, from data of any size."""
-_TIMED_STEPS = 8
 _MOST_STEPS, _MOST_MINUTES, _MOST_THREADS = 1_000_000_000, 100_000, 1024
-_WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
-_EMBED_ROWS = 512
 
 
 def make_plan(
@@ -62,6 +54,7 @@ def make_plan(
     threads: int = 0,
     device: str = "cpu",
     gate: Gate | None = None,
+    target: Target | None = None,
 ) -> Plan:
     """Everything that a compression depends on, checked.
 
@@ -103,6 +96,8 @@ def make_plan(
         raise InputError(f"device must be cpu or cuda, not {device!r}")
     if device != "cpu" and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not train: it takes no device")
+    if target is not None:
+        _check_target(target.checked(), chosen, gate)
     if chosen.distill is not None:
         labelled = reads_tables([os.fspath(path) for path in data], columns, None if gate is None else gate.task)
         losses = chosen.distill.losses or _losses(Path(model), labelled)
@@ -121,6 +116,16 @@ def make_plan(
         device=device,
         gate=None if gate is None else gate.checked(),
     ).with_digests()
+
+
+def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:
+    """InputError if there is nothing to search with, or to decide by."""
+    if recipe.distill is None or recipe.quantize is None:
+        raise InputError(f"recipe {recipe.name} must distill and quantize for a search of layers and sparsity")
+    if not target.has_speed and (gate is None or gate.max_drop is None):
+        raise InputError("a search needs a target speed-up, a target latency or a drop that is allowed")
+    if gate is not None and gate.split == "test":
+        raise InputError("a search chooses by what it measures: give it another split than test")
 
 
 def _losses(model: Path, labelled: bool) -> dict[str, float]:
@@ -158,7 +163,8 @@ def compress(
         options: what `make_plan` takes.
 
     Raises:
-        fastcpu.errors.InputError: what `make_plan` finds, unusable data, or a work folder of another plan.
+        fastcpu.errors.InputError: what `make_plan` finds, unusable data, a work folder of another plan, or a target
+            speed that no candidate reaches.
         fastcpu.errors.TrainingError: the loss is not finite.
         fastcpu.errors.AccuracyError: the exported model has lost more than the gate allows; it is not published, and
             the work folder stays.
@@ -171,18 +177,24 @@ def compress(
     check_out(Path(out), plan)
     if keep_student is not None:
         _check_kept(Path(keep_student), plan, work_path(Path(out)))
+    if plan.recipe.distill is not None and not work_path(Path(out)).is_dir():
+        check_training(plan)
     tell = report or _say_nothing
     with closing(WorkFolder(Path(out), plan)) as work:
         if plan.data:
             tell("texts", None)
             try:
-                _take_texts(plan, work)
+                take_texts(plan, work)
             except InputError:  # other data, or other columns, make another plan
                 work.remove()
                 raise
+        if plan.target is not None:
+            from fastcpu.compression.trials import search
+
+            plan = search(plan, work, tell)
         source = Path(plan.model)
         if plan.recipe.distill is not None:
-            source = _distill(plan, work, tell)
+            source = distill(plan, work, tell)
         if keep_student is not None:
             _keep(source, Path(keep_student), work)
         tell("export", None)
@@ -194,8 +206,8 @@ def compress(
 def is_complete(out: Path, plan: Plan) -> bool:
     """Whether ``out`` holds the model of this plan already; what a kill has left of its work folder is removed then."""
     try:
-        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-        if report["compression"]["plan"] != plan.to_json():
+        compression = json.loads((out / "report.json").read_text(encoding="utf-8"))["compression"]
+        if (compression.get("search") or compression)["plan"] != plan.to_json():
             return False
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -252,8 +264,12 @@ def _say_nothing(stage: str, progress: Progress | None) -> None:
 # ---- texts ----
 
 
-def _take_texts(plan: Plan, work: WorkFolder) -> None:
-    """texts.txt: a sample of the data without evaluation sentences; texts.json: how many were dropped."""
+def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None:
+    """texts.txt: a sample of the data without evaluation sentences; texts.json: how many were dropped.
+
+    Raises:
+        InputError: a file is not of its format, or no text is left.
+    """
     if work.done("texts.json"):
         return
     counts = Contamination()
@@ -261,7 +277,7 @@ def _take_texts(plan: Plan, work: WorkFolder) -> None:
     evaluation = chain(excluded, () if plan.gate is None else plan.gate.texts())
     examples = _examples(plan, plan.data, labels_of(Path(plan.model)) if _learns_labels(plan) else None)
     clean = decontaminate(examples, evaluation, counts, attrgetter("text"))
-    kept = sample(clean, SAMPLED_TEXTS, plan.seed, attrgetter("text"))
+    kept = sample(clean, limit, plan.seed, attrgetter("text"))
     if not kept:
         raise InputError(f"{', '.join(plan.data)}: no text is left after {counts.seen} were looked at")
     with work.stage("texts.txt") as path, path.open("w", encoding="utf-8") as file:
@@ -286,114 +302,6 @@ def _examples(plan: Plan, data: Sequence[str], labels: Sequence[str] | None) -> 
     return (Example(" ".join(text.split())) for text in read_texts(paths, plan.columns))
 
 
-def _texts(work: WorkFolder) -> list[str]:
-    with (work.path / "texts.txt").open(encoding="utf-8") as file:
-        return [line.rstrip("\n") for line in file]
-
-
-# ---- distillation ----
-
-
-def _distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
-    """The directory of the trained student, beside which nothing of the teacher is needed."""
-    if work.done("student"):
-        return work.path / "student"
-    import torch
-
-    from fastcpu.distill.corpus import Corpus, write_corpus
-    from fastcpu.distill.model import make_student, open_directory
-    from fastcpu.distill.trainer import Trainer
-    from fastcpu.tasks.tokenizer import Tokenizer
-
-    config = plan.recipe.distill
-    assert config is not None
-    torch.set_num_threads(plan.threads)
-    torch.use_deterministic_algorithms(True)
-    if plan.device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
-    module, pooling = open_directory(Path(plan.model))
-    if not work.done("corpus"):
-        with work.stage("corpus") as folder:
-            labels = np.load(work.path / "labels.npy") if _learns_labels(plan) else None
-            write_corpus(_texts(work), Tokenizer(plan.model, config.max_length), folder, labels)
-    corpus = Corpus(work.path / "corpus")
-    tell("teacher", None)
-    teacher = _teacher(plan, work, config, corpus)
-
-    def trainer(steps: int) -> Trainer:
-        student = make_student(module, plan.recipe.student)
-        return Trainer(student, pooling, corpus, teacher, plan.recipe, steps, plan.seed, work.path, plan.device)
-
-    if not work.done("steps.json"):
-        steps = config.steps or _steps_of(config, trainer(1_000_000).seconds_per_step(_TIMED_STEPS))
-        work.write("steps.json", steps)
-    training = trainer(int(work.read("steps.json")))
-    training.run(lambda progress: tell("training", progress))
-    with work.stage("student") as folder:
-        _save_student(Path(plan.model), training.student, folder)
-    return work.path / "student"
-
-
-def _steps_of(config: Distill, seconds: float) -> int:
-    steps = int(config.budget * 60 / seconds)
-    if steps < 1:
-        raise InputError(f"a budget of {config.budget:g} minutes is less than one step, which takes {seconds:.1f} s")
-    return steps
-
-
-def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
-    """Targets from a file, where one vector per text is all that the losses read; from the teacher itself otherwise."""
-    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher, NoTeacher
-
-    parts = teacher_parts(config.losses)
-    if not parts:
-        return NoTeacher()
-    if parts != {"embedding"}:
-        check_tokens(plan, _texts(work))
-        return LiveTeacher(Path(plan.teacher), parts, plan.device)
-    if not work.done("teacher.npy"):
-        vectors = _embeddings(plan, work, config, corpus)
-        with work.stage("teacher.npy") as path, path.open("wb") as file:
-            np.save(file, vectors)
-    return CachedEmbeddings(work.path / "teacher.npy")
-
-
-def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
-    """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
-    from fastcpu.tasks.embed import Embedder
-
-    embedder = Embedder(_compiled_teacher(plan, work), threads=plan.threads, max_length=config.max_length)
-    texts = _texts(work)
-    order = np.argsort(corpus.lengths, kind="stable")
-    first = embedder.embed(texts[:1])
-    vectors = np.empty((len(texts), first.shape[1]), np.float32)
-    for start in range(0, len(order), _EMBED_ROWS):
-        rows = order[start : start + _EMBED_ROWS]
-        vectors[rows] = embedder.embed([texts[i] for i in rows])
-    return vectors
-
-
-def _compiled_teacher(plan: Plan, work: WorkFolder) -> Path:
-    """The teacher in f32, for the runtime."""
-    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
-
-    directory = work.path / "teacher"
-    return directory if directory.is_dir() else compile(plan.teacher, directory).directory
-
-
-def _save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
-    """A copy of the model's directory with the student's configuration and weights."""
-    from fastcpu.distill.model import transformer_folder
-    from fastcpu.frontend.torch_export import quiet
-
-    def skipped(where: str, names: list[str]) -> set[str]:
-        return {name for name in names if name.endswith(_WEIGHTS) or (Path(where) / name / "model.onnx").is_file()}
-
-    shutil.copytree(source, folder, ignore=skipped)
-    with quiet():
-        cast("Any", student).save_pretrained(transformer_folder(folder))
-
-
 # ---- export ----
 
 
@@ -404,13 +312,14 @@ def _export(
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
     recipe = plan.recipe
-    options = compile_options(recipe, lambda count: sample(_texts(work), count, plan.seed))
+    options = compile_options(recipe, lambda count: sample(taken_texts(work), count, plan.seed))
     notes = {
         "compression": {
             "plan": plan.to_json(),
             "texts": work.read("texts.json"),
             "steps": work.read("steps.json"),
             "log": thinned(list(read_log(work.path))),
+            "search": work.read("search.json"),
         }
     }
     circumstances = _with_teacher(circumstances, plan, work)
@@ -418,7 +327,7 @@ def _export(
     def accept(directory: Path) -> None:
         if plan.gate is not None:
             assert circumstances.teacher is not None
-            plan.gate.accept(directory, circumstances.teacher, plan.threads, _gate_length(recipe))
+            plan.gate.accept(directory, circumstances.teacher, plan.threads, gate_length(recipe))
         tell("report", None)
         write_report(directory, plan, circumstances)
 
@@ -430,14 +339,8 @@ def _with_teacher(circumstances: Circumstances, plan: Plan, work: WorkFolder) ->
     if plan.gate is None and not circumstances.timing and not work.done("teacher"):
         return circumstances
     try:
-        return replace(circumstances, teacher=_compiled_teacher(plan, work))
+        return replace(circumstances, teacher=compiled_teacher(plan, work))
     except (FileFormatError, GraphError) as error:
         if plan.gate is not None:
             raise
         return replace(circumstances, problem=f"the teacher does not run in fastcpu: {error}")
-
-
-def _gate_length(recipe: Recipe) -> int | None:
-    """The longest sequence of the gate, if the recipe trains with another than the usual one; None: the task's own."""
-    config = recipe.distill
-    return None if config is None or config.max_length == Distill.max_length else config.max_length

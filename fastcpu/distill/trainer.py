@@ -71,6 +71,7 @@ class Trainer:
         student: module in training mode; trained in place.
         folder: where ``checkpoint.safetensors`` and ``log.jsonl`` go; training goes on from what is there.
         device: where to train, a torch device; the teacher must give its outputs there.
+        rows: the sequences of the corpus that are trained with; all by default.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Trainer:
         seed: int,
         folder: Path,
         device: str = "cpu",
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         import torch
 
@@ -93,7 +95,8 @@ class Trainer:
         self.device = torch.device(device)
         self.student, self.pooling, self.corpus, self.teacher = student.to(self.device), pooling, corpus, teacher
         self.steps, self.folder = steps, folder
-        self.order = Order(corpus.lengths, self.config.batch, seed)
+        self.rows = np.arange(len(corpus)) if rows is None else rows
+        self.order = Order(corpus.lengths[self.rows], self.config.batch, seed)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
@@ -113,11 +116,10 @@ class Trainer:
 
     # ---- one step ----
 
-    def step(self, step: int) -> dict[str, float]:
-        """Makes one step and returns its losses by name."""
+    def losses(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """The losses, by name and unweighted, on some sequences of the corpus."""
         import torch
 
-        indices = self.order(step)
         ids, mask = (each.to(self.device) for each in self.corpus.batch(indices))
         target = self.teacher(indices, ids, mask)
         if self.corpus.labels is not None:
@@ -125,7 +127,13 @@ class Trainer:
             target = replace(target, labels=labels)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             mine = outputs(self.student, self.pooling, ids, mask, self.parts)
-        losses = {name: LOSSES[name].value(mine, target) for name in self.config.losses}
+        return {name: LOSSES[name].value(mine, target) for name in self.config.losses}
+
+    def step(self, step: int) -> dict[str, float]:
+        """Makes one step and returns its losses by name."""
+        import torch
+
+        losses = self.losses(self.rows[self.order(step)])
         total = torch.stack([weight * losses[name] for name, weight in self.config.losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]

@@ -61,6 +61,28 @@ def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def sts_dir(encoder_dir: Path, tmp_path: Path) -> Path:
+    """Pairs of random texts with words in common; the gold score is the cosine that the encoder itself gives in f32."""
+    import fastcpu
+    from fastcpu.tasks import Embedder
+
+    random = np.random.default_rng(1)
+    pairs = []
+    for _ in range(60):
+        first = list(random.choice(WORDS, 8))
+        shared = int(random.integers(0, 9))
+        pairs.append((" ".join(first), " ".join(first[:shared] + list(random.choice(WORDS, 8 - shared)))))
+    embedder = Embedder(fastcpu.compile(encoder_dir, tmp_path / "f32").directory)
+    first, second = (embedder.embed([pair[side] for pair in pairs]) for side in (0, 1))
+    gold = (first.astype(np.float64) * second).sum(axis=1)
+    folder = tmp_path / "sts"
+    folder.mkdir()
+    rows = ("\t".join(("g", "f", "2026", "0", f"{score:.12f}", *pair)) for score, pair in zip(gold, pairs, strict=True))
+    (folder / "sts-dev.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
 RECIPE = """
 description = "for tests"
 [student]

@@ -6,41 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import fastcpu
 from fastcpu.cli.main import main
-from fastcpu.compression import compress, run
-from fastcpu.compression.gate import Gate
+from fastcpu.compression import compress
+from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.engine import open_engine
 from fastcpu.recipe import Distill, Quantize, Recipe
-from fastcpu.tasks import Classifier, Embedder
-from tests.compression.conftest import WORDS
+from fastcpu.tasks import Classifier
 from tests.report.pages import check
 from tests.tasks import models
 
 pytest.importorskip("torch")
-
-
-@pytest.fixture
-def sts_dir(encoder_dir: Path, tmp_path: Path) -> Path:
-    """Pairs of random texts with words in common; the gold score is the cosine that the encoder itself gives in f32."""
-    random = np.random.default_rng(1)
-    pairs = []
-    for _ in range(60):
-        first = list(random.choice(WORDS, 8))
-        shared = int(random.integers(0, 9))
-        pairs.append((" ".join(first), " ".join(first[:shared] + list(random.choice(WORDS, 8 - shared)))))
-    embedder = Embedder(fastcpu.compile(encoder_dir, tmp_path / "f32").directory)
-    first, second = (embedder.embed([pair[side] for pair in pairs]) for side in (0, 1))
-    gold = (first.astype(np.float64) * second).sum(axis=1)
-    folder = tmp_path / "sts"
-    folder.mkdir()
-    rows = ("\t".join(("g", "f", "2026", "0", f"{score:.12f}", *pair)) for score, pair in zip(gold, pairs, strict=True))
-    (folder / "sts-dev.csv").write_text("\n".join(rows) + "\n")
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -85,7 +63,7 @@ def test_the_result_is_in_the_report(encoder_dir: Path, sts_dir: Path, tmp_path:
 def test_the_task_says_how_long_texts_are_unless_the_recipe_does(trained: int | None, expected: int | None) -> None:
     recipe = Recipe("r", "", quantize=Quantize("dynamic"))
     plan_recipe = recipe if trained is None else replace(recipe, distill=Distill(max_length=trained))
-    assert run._gate_length(plan_recipe) == expected
+    assert gate_length(plan_recipe) == expected
 
 
 def test_the_gate_is_given_no_length_of_its_own(

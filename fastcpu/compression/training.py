@@ -1,0 +1,186 @@
+"""The distillation of a student: what is prepared once for every training of a compression, and the one in full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.compression.checks import check_tokens
+from fastcpu.compression.plan import Plan
+from fastcpu.compression.work import WorkFolder
+from fastcpu.distill.losses import learns_labels, teacher_parts
+from fastcpu.errors import InputError
+from fastcpu.recipe import Distill
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastcpu.distill.corpus import Corpus
+    from fastcpu.distill.trainer import Progress, Teacher, Trainer
+    from fastcpu.frontend.sentence_transformers import Pooling
+
+Report = Callable[[str, "Progress | None"], None]
+"""Called with the stage, and while training with its progress."""
+
+TIMED_STEPS = 8
+_WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
+_EMBED_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What all trainings of a compression share.
+
+    Attributes:
+        module, pooling: the model whose layers a student starts with, and what follows them.
+        corpus: the texts, tokenized.
+        teacher: what gives their targets.
+    """
+
+    module: torch.nn.Module
+    pooling: Pooling | None
+    corpus: Corpus
+    teacher: Teacher
+
+
+def prepare(plan: Plan, work: WorkFolder, tell: Report) -> Materials:
+    """Tokenizes the texts, runs the teacher where its answers are stored, and makes torch deterministic."""
+    import torch
+
+    from fastcpu.distill.corpus import Corpus, write_corpus
+    from fastcpu.distill.model import open_directory
+    from fastcpu.tasks.tokenizer import Tokenizer
+
+    config = distillation(plan)
+    torch.set_num_threads(plan.threads)
+    torch.use_deterministic_algorithms(True)
+    if plan.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
+    module, pooling = open_directory(Path(plan.model))
+    if not work.done("corpus"):
+        with work.stage("corpus") as folder:
+            labels = np.load(work.path / "labels.npy") if learns_labels(config.losses) else None
+            write_corpus(taken_texts(work), Tokenizer(plan.model, config.max_length), folder, labels)
+    corpus = Corpus(work.path / "corpus")
+    tell("teacher", None)
+    return Materials(module, pooling, corpus, _teacher(plan, work, config, corpus))
+
+
+def distillation(plan: Plan) -> Distill:
+    """The table of a recipe that trains."""
+    assert plan.recipe.distill is not None
+    return plan.recipe.distill
+
+
+def make_trainer(
+    plan: Plan, materials: Materials, steps: int, folder: Path, rows: NDArray[np.int64] | None = None
+) -> Trainer:
+    """A training of the plan's recipe from its start or from the checkpoint in `folder`; `rows` as in `Trainer`."""
+    from fastcpu.distill.model import make_student
+    from fastcpu.distill.trainer import Trainer
+
+    student = make_student(materials.module, plan.recipe.student)
+    return Trainer(
+        student,
+        materials.pooling,
+        materials.corpus,
+        materials.teacher,
+        plan.recipe,
+        steps,
+        plan.seed,
+        folder,
+        plan.device,
+        rows,
+    )
+
+
+def number_of_steps(plan: Plan, materials: Materials, folder: Path) -> int:
+    """The steps of a whole training: those of the recipe, or as many as fit into its budget, by the clock."""
+    config = distillation(plan)
+    if config.steps:
+        return config.steps
+    seconds = make_trainer(plan, materials, 1_000_000, folder).seconds_per_step(TIMED_STEPS)
+    steps = int(config.budget * 60 / seconds)
+    if steps < 1:
+        raise InputError(f"a budget of {config.budget:g} minutes is less than one step, which takes {seconds:.1f} s")
+    return steps
+
+
+def distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
+    """The directory of the trained student, beside which nothing of the teacher is needed."""
+    if work.done("student"):
+        return work.path / "student"
+    materials = prepare(plan, work, tell)
+    if not work.done("steps.json"):
+        work.write("steps.json", number_of_steps(plan, materials, work.path))
+    training = make_trainer(plan, materials, int(work.read("steps.json")), work.path)
+    training.run(lambda progress: tell("training", progress))
+    with work.stage("student") as folder:
+        save_student(Path(plan.model), training.student, folder)
+    return work.path / "student"
+
+
+def taken_texts(work: WorkFolder) -> list[str]:
+    """What a compression trains and calibrates with, one per line of texts.txt."""
+    with (work.path / "texts.txt").open(encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file]
+
+
+def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
+    """Targets from a file, where one vector per text is all that the losses read; from the teacher itself otherwise."""
+    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher, NoTeacher
+
+    parts = teacher_parts(config.losses)
+    if not parts:
+        return NoTeacher()
+    if parts != {"embedding"}:
+        check_tokens(plan, taken_texts(work))
+        return LiveTeacher(Path(plan.teacher), parts, plan.device)
+    if not work.done("teacher.npy"):
+        vectors = _embeddings(plan, work, config, corpus)
+        with work.stage("teacher.npy") as path, path.open("wb") as file:
+            np.save(file, vectors)
+    return CachedEmbeddings(work.path / "teacher.npy")
+
+
+def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
+    """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
+    from fastcpu.tasks.embed import Embedder
+
+    embedder = Embedder(compiled_teacher(plan, work), threads=plan.threads, max_length=config.max_length)
+    texts = taken_texts(work)
+    order = np.argsort(corpus.lengths, kind="stable")
+    first = embedder.embed(texts[:1])
+    vectors = np.empty((len(texts), first.shape[1]), np.float32)
+    for start in range(0, len(order), _EMBED_ROWS):
+        rows = order[start : start + _EMBED_ROWS]
+        vectors[rows] = embedder.embed([texts[i] for i in rows])
+    return vectors
+
+
+def compiled_teacher(plan: Plan, work: WorkFolder) -> Path:
+    """The teacher in f32, for the runtime."""
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    directory = work.path / "teacher"
+    return directory if directory.is_dir() else compile(plan.teacher, directory).directory
+
+
+def save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
+    """A copy of the model's directory with the student's configuration and weights."""
+    from fastcpu.distill.model import transformer_folder
+    from fastcpu.frontend.torch_export import quiet
+
+    def skipped(where: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.endswith(_WEIGHTS) or (Path(where) / name / "model.onnx").is_file()}
+
+    shutil.copytree(source, folder, ignore=skipped)
+    with quiet():
+        cast("Any", student).save_pretrained(transformer_folder(folder))
