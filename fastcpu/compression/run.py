@@ -115,6 +115,7 @@ def make_plan(
         threads=threads or _core.available_cpus(),
         device=device,
         gate=None if gate is None else gate.checked(),
+        target=target,
     ).with_digests()
 
 
