@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcpu.compression.candidate import Candidate, recipe_for
+from fastcpu.compression.examples import labels_of
 from fastcpu.compression.plan import Plan
 from fastcpu.errors import InputError
 from fastcpu.export.writer import check_replaceable
@@ -70,7 +71,7 @@ def check_training(plan: Plan) -> None:
     """
     import torch
 
-    from fastcpu.distill.losses import LOSSES
+    from fastcpu.distill.losses import LOSSES, learns_labels
     from fastcpu.distill.masks import Masks
     from fastcpu.distill.model import make_student, open_directory, outputs
     from fastcpu.distill.trainer import freeze
@@ -79,6 +80,8 @@ def check_training(plan: Plan) -> None:
     module, pooling = open_directory(Path(plan.model))
     recipe, config = plan.recipe, plan.recipe.distill
     assert config is not None
+    if learns_labels(config.losses):
+        labels_of(Path(plan.model))
     if plan.target is not None:
         depth = int(getattr(module.config, class_of(module)[0].depth))
         recipe = recipe_for(recipe, Candidate(depth, 0.5), depth)

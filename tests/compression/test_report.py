@@ -143,7 +143,7 @@ def test_a_teacher_that_only_training_can_run(
     def refuse(*_: object) -> Path:
         raise GraphError("operator <Foo> is not supported")
 
-    monkeypatch.setattr(run, "_compiled_teacher", refuse)
+    monkeypatch.setattr(run, "compiled_teacher", refuse)
     compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic")
     (first, *_) = compiled.report["compression"]["latency"]
     assert set(first) == {"sequence", "model"}
