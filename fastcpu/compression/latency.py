@@ -13,6 +13,7 @@ from fastcpu.runtime import Session
 
 _ROUNDS = 15
 _SECONDS = 2.0
+"""Rounds go on until there are so many and so much time has passed."""
 _TURN_SECONDS = 0.02
 """A turn takes at least so long, so that the clock and the switch between models do not show in it."""
 
@@ -32,9 +33,7 @@ class Latency:
     speedup: float
 
 
-def measure_beside(
-    dense: Path, model: Path, feeds: Mapping[str, Any], threads: int, seconds: float = _SECONDS
-) -> Latency:
+def measure_beside(dense: Path, model: Path, feeds: Mapping[str, Any], threads: int) -> Latency:
     """Times two model directories in turns on the same inputs.
 
     Args:
@@ -42,12 +41,11 @@ def measure_beside(
         model: the candidate.
         feeds: a batch, as `fastcpu.Session.run` takes it.
         threads: threads per run.
-        seconds: that the rounds take at least; there are at least 15.
     """
     sessions = (Session(dense, threads=threads, execution="dense"), Session(model, threads=threads))
     turns = [_repeats(session, feeds) for session in sessions]
     rounds: list[tuple[float, ...]] = []
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + _SECONDS
     while len(rounds) < _ROUNDS or time.perf_counter() < end:
         rounds.append(tuple(_time(session, feeds, count) for session, count in zip(sessions, turns, strict=True)))
     return Latency(

@@ -149,7 +149,7 @@ class Trials:
 
         recipe = self.recipe(candidate)
         save_student(Path(self._plan.model), make_student(self._module, recipe.student), folder / "student")
-        options = compile_options(replace(recipe, distill=None), lambda _: self._texts(_TIMED_TEXTS))
+        options = compile_options(_without_quality(recipe), lambda _: self._texts(_TIMED_TEXTS))
         return compile(folder / "student", folder / "model", threads=self._plan.threads, **options).directory
 
     def _texts(self, count: int) -> list[str]:
@@ -240,6 +240,14 @@ class Trials:
         held_out = _held_out(count)
         order = np.random.default_rng((self._plan.seed, count)).permutation(count)
         return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def _without_quality(recipe: Recipe) -> Recipe:
+    """A recipe as fast in execution that neither trains nor tries strengths of smoothing."""
+    quantize = recipe.quantize
+    if quantize is not None and quantize.smooth == "auto":
+        quantize = replace(quantize, smooth=0.5)
+    return replace(recipe, distill=None, quantize=quantize)
 
 
 def _held_out(count: int) -> int:

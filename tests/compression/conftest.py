@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fastcpu.compression import measure
+from tests.compression.start import shorten
 
 WORDS = [f"word{i}" for i in range(90)]
 
@@ -107,8 +109,16 @@ def recipe_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def processes() -> Any:
+    """Starts processes that have the libraries loaded, so that a kill finds them at work and not at importing them."""
+    context = multiprocessing.get_context("forkserver")
+    modules = ("torch", "transformers", "tokenizers", "onnx_ir", "onnxscript", "transformers.models.bert.modeling_bert")
+    context.set_forkserver_preload([*modules, "fastcpu.compression.run", "fastcpu.distill.trainer", "fastcpu.frontend"])
+    return context
+
+
 @pytest.fixture(autouse=True)
 def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a report says of the time is not looked at here."""
-    monkeypatch.setattr(measure, "_ROUND_SECONDS", 0.002)
-    monkeypatch.setattr(measure, "_PROFILE_SECONDS", 0.01)
+    """Nobody looks at times here."""
+    shorten(monkeypatch.setattr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,15 +33,6 @@ STAGES = (
 """A start is killed at a random moment after it has written this: the export is the last."""
 LATEST = 0.1
 """Seconds from there to a kill, at most."""
-
-
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    """Starts processes that have the libraries loaded, so that a kill finds them at work and not at importing them."""
-    context = multiprocessing.get_context("forkserver")
-    modules = ("torch", "transformers", "tokenizers", "onnx_ir", "onnxscript", "transformers.models.bert.modeling_bert")
-    context.set_forkserver_preload([*modules, "fastcpu.compression.run", "fastcpu.distill.trainer", "fastcpu.frontend"])
-    return context
 
 
 def version(path: Path) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,14 @@ import numpy as np
 import pytest
 
 from fastcpu.cli.main import main
-from fastcpu.compression import compress
+from fastcpu.compression import candidate, compress, trials
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.latency import Latency
 from fastcpu.compression.run import make_plan
 from fastcpu.compression.target import Target
 from fastcpu.errors import AccuracyError, InputError
+from tests.compression.made_up import by_weights, encoder_layers, make_up
+from tests.compression.start import start
 
 pytest.importorskip("torch")
 
@@ -32,7 +32,7 @@ batch = 16
 steps = {steps}
 learning_rate = 1e-3
 [quantize]
-calibration = 32
+scheme = "dynamic"
 """
 
 
@@ -45,26 +45,16 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Few candidates, and latencies by their weights that are not zero; returns the models that were measured."""
+    """Few candidates, whose latencies are made up; returns the models that were measured."""
     measured: list[Path] = []
 
     def measure(dense: Path, model: Path, feeds: Any, threads: int) -> Latency:
-        del feeds, threads
         measured.append(model)
-        weights = [
-            sum(row["shape"][0] * row["shape"][1] * (1 - row["zero_blocks"]) for row in _encoder(json.loads(text)))
-            for text in ((each / "report.json").read_text() for each in (dense, model))
-        ]
-        return Latency(weights[1], weights[0], weights[0] / weights[1])
+        return by_weights(dense, model, feeds, threads)
 
-    monkeypatch.setattr("fastcpu.compression.trials.measure_beside", measure)
-    monkeypatch.setattr("fastcpu.compression.candidate.SPARSITIES", (0.0, 0.5, 0.8))
-    monkeypatch.setattr("fastcpu.compression.candidate._DEPTHS", (6, 3, 2))
+    make_up(monkeypatch.setattr)
+    monkeypatch.setattr(trials, "measure_beside", measure)
     return measured
-
-
-def _encoder(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row for row in report["layers"] if row["name"].startswith("encoder.layer")]
 
 
 def test_a_speed_up_is_found_and_measured(encoder_dir: Path, texts_file: Path, recipe: Path, tmp_path: Path) -> None:
@@ -78,7 +68,7 @@ def test_a_speed_up_is_found_and_measured(encoder_dir: Path, texts_file: Path, r
     assert chosen[0]["speedup"] >= 1.3
     assert found["chosen"] == {name: chosen[0][name] for name in ("layers", "sparsity")}
     assert found["measured_on"] == {"speedup": 1.3, "milliseconds": None, "batch": 4, "sequence": 32, "threads": 1}
-    rows = _encoder(compiled.report)
+    rows = encoder_layers(compiled.report)
     assert len(rows) == 6 * chosen[0]["layers"]
     assert all(row["zero_blocks"] == pytest.approx(chosen[0]["sparsity"], abs=0.01) for row in rows)
     assert all(row["storage"] == "s8" for row in rows)
@@ -126,8 +116,14 @@ def test_the_fastest_that_holds_a_drop_is_the_one_trained(
 
 @pytest.mark.usefixtures("made_up")
 def test_a_drop_that_cannot_be_held(
-    encoder_dir: Path, texts_file: Path, sts_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoder_dir: Path,
+    texts_file: Path,
+    sts_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(candidate, "SPARSITIES", (0.0, 0.8))
     recipe = tmp_path / "few.toml"
     recipe.write_text(RECIPE.format(steps=2).replace("1e-3", "0.5"))
     options: dict[str, Any] = {"recipe": recipe, "data": [texts_file], "threads": 1}
@@ -188,33 +184,39 @@ def test_a_killed_search_goes_on(
     tmp_path: Path,
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
+    processes: Any,
 ) -> None:
     """Killed after the first latency, the first trial and the last decision, it keeps to what it had found."""
     monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0.1")
     recipe, log, out = tmp_path / "searched.toml", tmp_path / "stderr.txt", tmp_path / "out"
     recipe.write_text(RECIPE.format(steps=300))
-    run = [sys.executable, "-m", "fastcpu", "compress", str(encoder_dir), "-o", str(out), "--recipe", str(recipe)]
-    run += ["--data", str(texts_file), "--threads", "1", "--target-speedup", "1.2", "--batch", "2", "--seq", "32"]
+    run = ["compress", str(encoder_dir), "-o", str(out), "--recipe", str(recipe)]
+    run += ["--data", str(texts_file), "--threads", "1", "--target-speedup", "2.2"]
     run += ["--task", "sts", "--eval-data", str(sts_dir)]
     work = tmp_path / "out.work"
     seen: dict[str, bytes] = {}
     for stage in ("latency-*.json", "trial-*", "search.json"):
-        with log.open("w") as errors, subprocess.Popen(run, stderr=errors, stdout=errors) as process:
-            while process.poll() is None and not list(work.glob(stage)):
-                time.sleep(0.005)
-            assert process.poll() is None, f"{stage}: {log.read_text()}"
-            time.sleep(float(rng.uniform(0, 0.2)))
-            process.kill()
+        process = processes.Process(target=start, args=(run, str(log), make_up))
+        process.start()
+        while process.is_alive() and not list(work.glob(stage)):
+            time.sleep(0.002)
+        assert process.is_alive(), f"{stage}: {log.read_text()}"
+        time.sleep(float(rng.uniform(0, 0.1)))
+        process.kill()
+        process.join()
         for path, content in seen.items():
             assert (work / path).read_bytes() == content
         for path in work.glob("*.json"):
             seen[path.name] = path.read_bytes()
-    subprocess.run(run, check=True, capture_output=True)
+    for expected in ("chosen", f"{out}: complete already\n"):
+        process = processes.Process(target=start, args=(run, str(log), make_up))
+        process.start()
+        process.join()
+        assert process.exitcode == 0, log.read_text()
+        assert expected in log.read_text()
     report = json.loads((out / "report.json").read_text())["compression"]
     assert report["search"] == json.loads(seen["search.json"])
     assert not work.exists()
-    again = subprocess.run(run, check=True, capture_output=True, text=True)
-    assert again.stdout == f"{out}: complete already\n"
 
 
 # ---- what is said before anything is done ----
