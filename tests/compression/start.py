@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
+
+from fastcpu import _core
+
+_peak = cache(_core.measure_peak)
+"""Measured once per process."""
 
 
 def shorten(set_: Callable[[Any, str, Any], None] = setattr) -> None:
     """Makes measurements of time short: no test looks at their results."""
     from fastcpu.compression import latency, measure
 
+    set_(_core, "measure_peak", _peak)
     set_(measure, "_ROUND_SECONDS", 0.002)
     set_(measure, "_PROFILE_SECONDS", 0.01)
     set_(latency, "_SECONDS", 0.02)
