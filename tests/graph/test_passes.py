@@ -17,30 +17,8 @@ from tests.reference import executor, graphs
 from tests.reference.graphs import Builder
 
 
-def _written_out() -> Builder:
-    """One block with nothing fused: linear, gelu, add, layernorm, quantize and a linear that reads the u8 value."""
-    b = Builder("written-out")
-    ids, positions, _ = b.unpad()
-    h = b.layernorm("norm0", b.embedding([ids, positions], [50, 24], 16))
-    inside = b.unary("pointwise", "gelu", b.linear("fc1", h, 32), function="gelu")
-    outside = b.linear("fc2", inside, 16)
-    b.node("add", "sum", [outside, h], [b.value("sum.out", 16)])
-    normed = b.layernorm("norm1", "sum.out")
-    b.graph.add_value(Value("x", "u8", "tokens", 16, Quantization(0.03, 120)))
-    b.node("quantize", "quantize", [normed], ["x"])
-    b.graph.values["fake.out"] = Value("fake.out", "f32", "tokens", 16)
-    b.node("fake_quant", "fake", [normed], ["fake.out"], scale=0.03, zero_point=120)
-    b.output("hidden", "fake.out")
-    b.linear("unread", normed, 4)
-    logits = b.linear("head", "x", 4)
-    weight = b.graph.tensors["head.weight"]
-    weight.data, weight.scale = (weight.data * 40).astype(np.int8), np.full(4, 0.02, np.float32)
-    b.output("logits", logits)
-    return b
-
-
 def test_all_passes_keep_the_bits() -> None:
-    graph = _written_out().graph
+    graph = graphs.written_out().graph
     verify.check(graph)
     feeds = graphs.batch()
     expected = executor.run(copy.deepcopy(graph), feeds)
@@ -75,7 +53,7 @@ def test_all_passes_keep_the_bits() -> None:
     ],
 )
 def test_a_second_reader_prevents_fusion(rewrite: passes.Pass, reader: str, reason: str) -> None:
-    builder = _written_out()
+    builder = graphs.written_out()
     builder.output("second", reader)
     trace = Trace()
     assert rewrite(builder.graph, trace) == 0
@@ -84,7 +62,7 @@ def test_a_second_reader_prevents_fusion(rewrite: passes.Pass, reader: str, reas
 
 
 def test_reasons() -> None:
-    graph = _written_out().graph
+    graph = graphs.written_out().graph
     linear = next(node for node in graph.nodes if node.name == "fc1")
     linear.attrs["activation"] = "tanh"
     graph.add_value(Value("x2", "u8", "tokens", 16, Quantization(0.05, 1)))
@@ -111,7 +89,7 @@ def test_remove_dead_keeps_unpad_whole() -> None:
 
 
 def test_removals_are_logged_but_no_misses(caplog: pytest.LogCaptureFixture) -> None:
-    graph, trace = _written_out().graph, Trace()
+    graph, trace = graphs.written_out().graph, Trace()
     with caplog.at_level(logging.DEBUG, "fastcpu.graph"):
         assert remove_dead.run(graph, trace) == 1
     assert trace.misses == []

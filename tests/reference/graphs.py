@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcpu.graph.ir import Graph, GraphInput, GraphOutput, Node, Tensor, Value
+from fastcpu.graph.ir import Graph, GraphInput, GraphOutput, Node, Quantization, Tensor, Value
 
 Head = Literal["hidden", "qa", "classifier", "tagger", "embedding"]
 
@@ -151,3 +151,25 @@ def batch(rows: int = 3, length: int = 9, vocab: int = 50, seed: int = 0) -> dic
         "attention_mask": mask,
         "token_type_ids": rng.integers(0, 2, (rows, length)) * mask,
     }
+
+
+def written_out() -> Builder:
+    """One block with nothing fused: linear, gelu, add, layernorm, quantize and a linear that reads the u8 value."""
+    b = Builder("written-out")
+    ids, positions, _ = b.unpad()
+    h = b.layernorm("norm0", b.embedding([ids, positions], [50, 24], 16))
+    inside = b.unary("pointwise", "gelu", b.linear("fc1", h, 32), function="gelu")
+    outside = b.linear("fc2", inside, 16)
+    b.node("add", "sum", [outside, h], [b.value("sum.out", 16)])
+    normed = b.layernorm("norm1", "sum.out")
+    b.graph.add_value(Value("x", "u8", "tokens", 16, Quantization(0.03, 120)))
+    b.node("quantize", "quantize", [normed], ["x"])
+    b.graph.values["fake.out"] = Value("fake.out", "f32", "tokens", 16)
+    b.node("fake_quant", "fake", [normed], ["fake.out"], scale=0.03, zero_point=120)
+    b.output("hidden", "fake.out")
+    b.linear("unread", normed, 4)
+    logits = b.linear("head", "x", 4)
+    weight = b.graph.tensors["head.weight"]
+    weight.data, weight.scale = (weight.data * 40).astype(np.int8), np.full(4, 0.02, np.float32)
+    b.output("logits", logits)
+    return b
