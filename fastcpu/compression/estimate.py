@@ -50,7 +50,7 @@ def estimate(plan: Plan) -> dict[str, Any]:
             found |= _training(plan, materials, work.path)
             minutes["training"] = found["steps"] * found["seconds_per_step"] / 60
         else:
-            _search(plan, Trials(plan, work, lambda *_: None), materials, found, minutes)
+            _search(plan, Trials(plan, work, lambda *_: None), materials, work.path, found, minutes)
     return found | {
         "minutes": {name: round(value, 2) for name, value in minutes.items()}
         | {"total": round(sum(minutes.values()), 1)},
@@ -64,7 +64,9 @@ def _training(plan: Plan, materials: Materials, folder: Path) -> dict[str, Any]:
     return {"seconds_per_step": round(seconds, 4), "steps": config.steps or int(config.budget * 60 / seconds)}
 
 
-def _search(plan: Plan, trials: Trials, materials: Materials, found: dict[str, Any], minutes: dict[str, float]) -> None:
+def _search(
+    plan: Plan, trials: Trials, materials: Materials, folder: Path, found: dict[str, Any], minutes: dict[str, float]
+) -> None:
     """Adds the parts of a search: its measurements and trainings, at most, and the training in full of all layers."""
     target = plan.target
     assert target is not None
@@ -75,7 +77,7 @@ def _search(plan: Plan, trials: Trials, materials: Materials, found: dict[str, A
     each = (time.monotonic() - began) / 2  # the dense model was compiled as well
     check_reachable(target, smallest, latency)
     deepest = replace(plan, recipe=trials.recipe(Candidate(trials.depth, depths[0][-1].sparsity)))
-    found |= _training(deepest, materials, Path(tempfile.gettempdir()))
+    found |= _training(deepest, materials, folder)
     count = sum(len(depth) for depth in depths)
     if target.has_speed:
         rungs = (len(depths) - 1).bit_length()
