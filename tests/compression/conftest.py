@@ -85,10 +85,8 @@ def sts_dir(encoder_dir: Path, tmp_path: Path) -> Path:
     return folder
 
 
-RECIPE = """
+TRAINING = """
 description = "for tests"
-[student]
-layers = 2
 [prune]
 sparsity = 0.5
 interval = 2
@@ -96,9 +94,8 @@ interval = 2
 batch = 16
 steps = {steps}
 learning_rate = 1e-3
-[quantize]
-calibration = 32
 """
+RECIPE = TRAINING + "[student]\nlayers = 2\n[quantize]\ncalibration = 32\n"
 
 
 @pytest.fixture

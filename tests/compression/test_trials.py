@@ -17,23 +17,13 @@ from fastcpu.compression.latency import Latency
 from fastcpu.compression.run import make_plan
 from fastcpu.compression.target import Target
 from fastcpu.errors import AccuracyError, InputError
+from tests.compression.conftest import TRAINING
 from tests.compression.made_up import by_weights, encoder_layers, make_up
 from tests.compression.start import start
 
 pytest.importorskip("torch")
 
-RECIPE = """
-description = "for tests"
-[prune]
-sparsity = 0.5
-interval = 2
-[distill]
-batch = 16
-steps = {steps}
-learning_rate = 1e-3
-[quantize]
-scheme = "dynamic"
-"""
+RECIPE = TRAINING + '[quantize]\nscheme = "dynamic"\n'
 
 
 @pytest.fixture
