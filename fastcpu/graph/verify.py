@@ -1,16 +1,20 @@
 """Checks a graph against docs/format.md: types, names, order, spaces and shapes here, what each op asks in ``rules``.
 
-A graph that passes can be written and executed: the reader and the constructors of the runtime refuse nothing more.
+A graph that passes can be written and executed: the reader and the constructors of the runtime refuse nothing more. Of
+an op without a rule only its constructor knows what it asks; `fastcpu.export.writer` lets it judge before a model
+takes its place.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any, get_args
 
 import numpy as np
 
+from fastcpu import _core
 from fastcpu.errors import GraphError
 from fastcpu.graph.ir import DType, Graph, GraphInput, GraphOutput, Node, Quantization, Space, Tensor, Value
 from fastcpu.graph.limits import BLOCK_HEIGHT, MAX_BLOCK_COLUMNS, MAX_CHANNELS, MAX_COLUMNS, MAX_DIMENSIONS
@@ -18,6 +22,7 @@ from fastcpu.graph.rules import RULES, Check, f32, storage
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ROLES = ("ids", "mask", "types")
+_OPS = {row["name"]: row for row in _core.op_table()}
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Scales of values are normal f32, so that their inverse is finite."""
 
@@ -182,7 +187,9 @@ def _check_outputs(graph: Graph) -> None:
 def _check_dims(graph: Graph, output: GraphOutput) -> None:
     """What a run gives: batch and perhaps sequence, which have names, and the number of channels."""
     repad = graph.producer(output.value)
-    assert repad is not None, output.value  # every value is written, those in space output by a repad
+    assert repad is not None, output.value  # every value is written
+    if repad.op not in RULES:
+        return
     sizes: list[int | None] = [None, None] if graph.values[repad.inputs[0]].space == "tokens" else [None]
     if not repad.attrs.get("squeeze", False):
         sizes.append(graph.values[output.value].channels)
@@ -261,9 +268,9 @@ def _check_tensor(tensor: Tensor) -> None:
 
 def _check_node(graph: Graph, node: Node, written: set[str], scales: set[str]) -> None:
     where = f"{node.op} '{node.name}'"
-    if node.op not in RULES:
+    if node.op not in _OPS:
         raise GraphError(f"{where}: no such op")
-    if node.op != "unpad":
+    if not _OPS[node.op]["graph_inputs"]:
         for name in node.inputs:
             if name not in graph.values:
                 raise GraphError(f"{where}: reads '{name}', which does not exist")
@@ -281,4 +288,16 @@ def _check_node(graph: Graph, node: Node, written: set[str], scales: set[str]) -
         shape = graph.tensors[name].data.shape
         if len(shape) == 2 and shape[1] > MAX_COLUMNS:
             raise GraphError(f"{where}: tensor '{role}' has {shape[1]} columns; at most {MAX_COLUMNS}")
-    RULES[node.op](Check(graph, node, scales))
+    if node.op in RULES:
+        RULES[node.op](Check(graph, node, scales))
+    else:
+        _check_attributes(where, node)
+
+
+def _check_attributes(where: str, node: Node) -> None:
+    """What graph.json can hold; their names and meanings are known to the op alone."""
+    for name, value in node.attrs.items():
+        if isinstance(value, str):
+            _name(where, f"attribute '{name}'", value)
+        elif not isinstance(value, (bool, int, float)) or not abs(value) <= sys.float_info.max:  # NaN too
+            raise GraphError(f"{where}: attribute '{name}' is {value!r}; a string, a flag or a finite number expected")

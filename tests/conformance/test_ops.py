@@ -1,6 +1,7 @@
 """Every op of the runtime's table, on every instruction set, bit for bit against the NumPy reference.
 
-The cases of an op are the graphs of tests/conformance/cases/<op>.py; an op without that file fails here.
+The cases of an op are the graphs of tests/conformance/cases/<op>.py; an op without that file fails here. What Python
+knows of an op, a rule of the verifier and an exported form, it can do without.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 import fastcpu
-from fastcpu import _core
+from fastcpu import GraphError, _core
+from fastcpu.export import onnx_ops
+from fastcpu.export.onnx import to_onnx
 from fastcpu.export.writer import write_model
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph
+from fastcpu.graph.rules import RULES
 from tests.conformance.builder import feeds
 from tests.reference import executor
 
@@ -95,3 +99,29 @@ def test_a_sequence_alone_gives_the_same_bits(op: str, tmp_path: Path, seed: int
                     array[0],
                     err_msg=f"case {number}, row {b}: {name}",
                 )
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_that_python_does_not_know(op: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written and run all the same, its constructor refuses what is wrong, and nobody exports it."""
+    monkeypatch.delitem(RULES, op, raising=False)
+    monkeypatch.delitem(onnx_ops.OPS, op, raising=False)
+    for number, graph in enumerate(cases(op)):
+        verify.check(graph)
+        batch, directory = feeds(seed + number), tmp_path / str(number)
+        outputs = fastcpu.Session(write_model(graph, directory), threads=2).run(batch)
+        for name, array in executor.run(graph, batch).items():
+            np.testing.assert_array_equal(outputs[name], array, err_msg=f"case {number}: output {name}")
+        with pytest.raises(GraphError, match=f"op {op} has no ONNX form"):
+            to_onnx(graph)
+
+        node = next(node for node in graph.nodes if node.op == op)
+        node.attrs["unknown"] = 1
+        kept = (directory / "graph.json").read_bytes()
+        with pytest.raises(GraphError, match=f"'{node.name}'.*unknown attribute"):
+            write_model(graph, directory)
+        assert (directory / "graph.json").read_bytes() == kept
+        for bad in (float("nan"), float("inf"), 10**400, None, [1], "\0", np.float32(1)):
+            node.attrs["unknown"] = bad
+            with pytest.raises(GraphError, match=f"{op} '{node.name}': attribute 'unknown' is "):
+                verify.check(graph)

@@ -1,6 +1,7 @@
 """Every op with every value, tensor and attribute wrong in turn.
 
-The verifier of graphs and the runtime must refuse the same; what both accept must have the bits of the reference.
+The verifier of graphs and the runtime must refuse the same, for ops that have a rule; what both accept must have the
+bits of the reference. Of an op without a rule the verifier refuses nothing that the runtime accepts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import fastcpu
 from fastcpu import FileFormatError, GraphError, InputError, _core
 from fastcpu.graph import verify
 from fastcpu.graph.ir import Graph, Node, Quantization, Tensor, Value
+from fastcpu.graph.rules import RULES
 from tests.conformance.builder import feeds
 from tests.reference import executor
 from tests.runtime.hostile import Model, outcome, same
@@ -148,7 +150,9 @@ def test_the_runtime_and_the_verifier_refuse_the_same(op: str, tmp_path: Path) -
             where = f"{graph.name}: {what}"
             directory = Model.of(mutant).write(tmp_path / "m")
             error, reason = refusal(directory), complaint(mutant)
-            assert error is None or reason is not None, f"{where}: accepted by the verifier: {error!r}"
+            assert error is None or reason is not None or op not in RULES, (
+                f"{where}: accepted by the verifier: {error!r}"
+            )
             assert error is not None or reason is None, f"{where}: accepted by the runtime: {reason!r}"
             if error is not None:
                 refused += 1

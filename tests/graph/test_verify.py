@@ -28,8 +28,10 @@ def test_valid_graphs(head: Any) -> None:
     verify.check(graphs.encoder(head=head))
 
 
-def test_rules_and_exported_forms_are_those_of_the_runtime() -> None:
-    assert {row["name"] for row in _core.op_table()} == set(RULES) == set(onnx_ops.OPS)
+def test_rules_and_exported_forms_are_of_ops_that_the_runtime_has() -> None:
+    ops = {row["name"] for row in _core.op_table()}
+    assert set(RULES) <= ops
+    assert set(onnx_ops.OPS) <= ops
 
 
 def _node(graph: Graph, op: str) -> Node:
