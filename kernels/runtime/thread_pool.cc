@@ -1,13 +1,14 @@
 #include "runtime/thread_pool.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <limits>
 #include <new>
 #include <string>
@@ -30,17 +31,25 @@ void pause_cpu() {
 #endif
 }
 
+// A file of the system; empty if it is not there. Streams of libstdc++ are no choice: where another library of the
+// process brings its own copy, as CUDA builds of torch do, reading a number from one may crash.
+std::string read_text(const std::string& path) {
+  std::string text;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return text;
+  char buffer[4096];
+  for (ssize_t bytes = 0; (bytes = ::read(fd, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<size_t>(bytes));
+  ::close(fd);
+  return text;
+}
+
 // CPUs per period that one group may use; infinity when it has no limit of its own.
 double group_quota(const std::string& folder, bool v2) {
-  std::string quota;
-  double period = 0;
-  if (v2) {
-    std::ifstream(folder + "/cpu.max") >> quota >> period;
-  } else {
-    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
-    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
-  }
-  const double microseconds = std::atof(quota.c_str());  // 0 for "max" and for a file that is not there; v1: -1
+  const std::string quota = read_text(folder + (v2 ? "/cpu.max" : "/cpu.cfs_quota_us"));  // v2: "<quota> <period>"
+  char* rest = nullptr;
+  const double microseconds = std::strtod(quota.c_str(), &rest);  // 0 for "max" and for no file; v1: -1
+  const double period = v2 ? std::atof(rest) : std::atof(read_text(folder + "/cpu.cfs_period_us").c_str());
   return microseconds > 0 && period > 0 ? microseconds / period : std::numeric_limits<double>::infinity();
 }
 
@@ -58,8 +67,10 @@ void forget_pool() {
 
 int cgroup_cpus(const std::string& root) {
   double least = std::numeric_limits<double>::infinity();
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path, without controllers in v2
+  const std::string groups = read_text(root + "/proc/self/cgroup");
+  for (size_t begin = 0, end = 0; begin < groups.size(); begin = end + 1) {
+    end = std::min(groups.find('\n', begin), groups.size());
+    const std::string line = groups.substr(begin, end - begin);  // hierarchy:controllers:path, no controllers in v2
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
