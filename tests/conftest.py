@@ -15,6 +15,9 @@ from fastcpu import _core
 
 # Tests use the models and data that are on this machine; a test must never wait for a download.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# With a worker of pytest-xdist on every core, more threads of torch and NumPy would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_report_header() -> str:

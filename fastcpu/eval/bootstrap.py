@@ -15,8 +15,8 @@ _BLOCK = 100  # resamples drawn at once; bounds memory
 FloatArray = npt.NDArray[np.float64]
 
 
-Statistic = Callable[[npt.NDArray[np.int64]], float]
-"""A statistic of the examples with the given indices."""
+Statistic = Callable[[npt.NDArray[np.int64]], FloatArray]
+"""A statistic of samples of the examples: their indices [..., size] -> [...]."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def statistic_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Interval of any statistic, which is given the indices of the examples of one resample.
+    """Interval of any statistic, which is given the indices of the examples of many resamples, [block, size].
 
     A resample of which the statistic is NaN, undefined, is left out.
     """
-    replicates = [statistic(row) for draw in _draws(size, resamples, seed) for row in draw]
-    value, defined = statistic(np.arange(size)), np.array(replicates)[~np.isnan(replicates)]
+    replicates = np.concatenate([statistic(draw) for draw in _draws(size, resamples, seed)])
+    value, defined = float(statistic(np.arange(size))), replicates[~np.isnan(replicates)]
     return _interval(value, defined, level) if len(defined) else Interval(value, value, value)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastcpu.errors import InputError
 from fastcpu.eval import regression
-from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
+from fastcpu.eval.bootstrap import FloatArray, Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import Column, data_files, data_folder, read_table
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
@@ -28,9 +28,9 @@ COLUMNS = {
     "label": Column(("label",)),
 }
 
-_METRICS: dict[str, Callable[[IntArray], float]] = {
+_METRICS: dict[str, Callable[[IntArray], FloatArray]] = {
     "accuracy": accuracy,
-    "f1": lambda counts: float(np.nan_to_num(f1_scores(counts)[1])),
+    "f1": lambda counts: np.nan_to_num(f1_scores(counts)[..., 1]),
     "macro_f1": macro_f1,
     "matthews": matthews,
 }
@@ -124,6 +124,6 @@ def _names(labels: int) -> list[str]:
 
 
 def _statistic(name: str, samples: Mapping[str, IntArray]) -> Statistic:
-    """A metric of the examples with the given indices."""
+    """A metric of samples of the examples."""
     gold, predicted, labels = samples["gold"], samples["predicted"], int(samples["labels"])
     return lambda rows: _METRICS[name](confusion(gold[rows], predicted[rows], labels))

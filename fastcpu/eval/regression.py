@@ -13,9 +13,9 @@ from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import shown
 from fastcpu.eval.engine import Evaluation
-from fastcpu.eval.metrics import FloatArray, pearson, spearman
+from fastcpu.eval.metrics import Doubles, FloatArray, pearson, spearman
 
-METRICS: dict[str, Callable[[FloatArray, FloatArray], float]] = {"spearman": spearman, "pearson": pearson}
+METRICS: dict[str, Callable[[FloatArray, FloatArray], Doubles]] = {"spearman": spearman, "pearson": pearson}
 
 
 def gold_numbers(gold: Sequence[Any], places: Sequence[str]) -> npt.NDArray[np.float64]:

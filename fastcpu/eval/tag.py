@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcpu.errors import InputError
-from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
+from fastcpu.eval.bootstrap import FloatArray, Interval, Statistic, difference_interval, statistic_interval
 from fastcpu.eval.data import Column, Table, data_files, data_folder, read_lines, read_table, shown
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
@@ -134,17 +134,18 @@ def texts(data: TagData) -> list[str]:
 
 # ---- metrics ----
 
-_METRICS: dict[str, Callable[[IntArray], float]] = {
+_METRICS: dict[str, Callable[[IntArray], FloatArray]] = {
     "f1": lambda sums: _ratio(2 * sums[0], sums[1] + sums[2]),
     "precision": lambda sums: _ratio(sums[0], sums[1]),
     "recall": lambda sums: _ratio(sums[0], sums[2]),
     "accuracy": lambda sums: _ratio(sums[3], sums[4]),
 }
-"""Of the sums of `_counts`, by name. Entities of all types count alike; accuracy is that of words."""
+"""Of the sums of `_counts`, [5, ...], by name. Entities of all types count alike; accuracy is that of words."""
 
 
-def _ratio(part: int, whole: int) -> float:
-    return float(part / whole) if whole else 0.0
+def _ratio(part: IntArray, whole: IntArray) -> FloatArray:
+    """0 where there is nothing to divide by."""
+    return part / np.maximum(whole, 1)
 
 
 def _counts(gold: Sequence[str], predicted: Sequence[str]) -> list[int]:
@@ -177,5 +178,5 @@ def compare(a: Evaluation, b: Evaluation) -> Mapping[str, Interval]:
 
 
 def _statistic(name: str, samples: Mapping[str, IntArray]) -> Statistic:
-    """A metric of the sentences with the given indices."""
-    return lambda rows: _METRICS[name](samples["counts"][rows].sum(axis=0))
+    """A metric of samples of the sentences."""
+    return lambda rows: _METRICS[name](np.moveaxis(samples["counts"][rows].sum(axis=-2), -1, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import onnx_ir as ir
 
 from fastcpu.errors import GraphError
 from fastcpu.frontend.symbols import Array
+
+_SMALL = 4096
+"""Bytes of a node without a tensor to speak of."""
 
 
 def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> list[Array]:
@@ -23,6 +27,26 @@ def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> list[Arra
     return [np.take_along_axis(data[tuple(parts)], indices, axis)]
 
 
+@lru_cache(maxsize=1024)
+def _reference(content: bytes, opset: int) -> Any:
+    """The reference implementation of a node; nodes that differ in names alone, as those of layers do, share it."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    node = onnx.NodeProto.FromString(content)
+    # Types are irrelevant to the reference implementation, which takes them from the arrays.
+    inputs, outputs = (
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
+            for name in dict.fromkeys(names)
+            if name
+        ]
+        for names in (node.input, node.output)
+    )
+    graph = onnx.helper.make_graph([node], "node", inputs, outputs)
+    return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
+
+
 class Evaluator:
     """One node, run by ONNX's own reference implementation of its operator.
 
@@ -30,28 +54,17 @@ class Evaluator:
     """
 
     def __init__(self, node: ir.Node, opset: int) -> None:
-        import onnx
-        from onnx.reference import ReferenceEvaluator
-
         self._node = node
         proto = ir.serde.serialize_node(node)
+        names = {name: str(number) for number, name in enumerate(dict.fromkeys((*proto.input, *proto.output))) if name}
+        for values in (proto.input, proto.output):
+            values[:] = [names.get(name, "") for name in values]
+        proto.name = proto.doc_string = ""
+        del proto.metadata_props[:]
         self._inputs = [name for name in proto.input if name]
-        # Types are irrelevant to the reference implementation, which takes them from the arrays.
-        graph = onnx.helper.make_graph(
-            [proto],
-            "node",
-            [
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
-                for name in dict.fromkeys(self._inputs)
-            ],
-            [
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
-                for name in proto.output
-                if name
-            ],
-        )
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-        self._evaluator: Any = ReferenceEvaluator(model)
+        content = proto.SerializeToString(deterministic=True)
+        make = _reference if len(content) <= _SMALL else _reference.__wrapped__
+        self._evaluator = make(content, opset)
 
     def __call__(self, inputs: Sequence[Array | None]) -> list[Array]:
         """The outputs for ``inputs``, in order."""

@@ -100,14 +100,14 @@ def test_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
     assert interval.value == pytest.approx(values.mean())
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert interval == mean_interval(values), "the same seed gives the same interval"
-    assert interval == pytest.approx(statistic_interval(lambda rows: values[rows].mean(), len(values)))
+    assert interval == pytest.approx(statistic_interval(lambda rows: values[rows].mean(axis=-1), len(values)))
 
 
 def test_resamples_without_a_statistic_are_left_out() -> None:
     a, b = np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 1.0])
     interval = statistic_interval(lambda rows: spearman(a[rows], b[rows]), 3)
     assert (interval.value, interval.low, interval.high) == pytest.approx((0.5, -1.0, 1.0))
-    point = statistic_interval(lambda rows: 0.5 if len(set(rows)) == 2 and rows[0] == 0 else float("nan"), 1)
+    point = statistic_interval(lambda rows: np.where(rows.shape[-1] == 2, 0.5, np.full(rows.shape[:-1], np.nan)), 1)
     assert np.isnan([point.value, point.low, point.high]).all()
 
 
