@@ -43,7 +43,17 @@ def train(name: str, model: Path, options: dict[str, Any], student: Path | None 
     if not (out / "graph.json").is_file() or (student is not None and not student.is_dir()):
         compress(model, out, report=Printer(), timing=False, keep_student=student, **options)
         write_json(MODELS / f"{name}.json", {"finished": now(), "device": options["device"], **git_state(ROOT)})
-    entry: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))["compression"]
+    entry = trained(name)
+    assert entry is not None
+    return entry
+
+
+def trained(name: str) -> dict[str, Any] | None:
+    """The compression entry of the report of ``MODELS / name``; None if it is not there."""
+    report = MODELS / name / "report.json"
+    if not report.is_file():
+        return None
+    entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["compression"]
     return entry
 
 
