@@ -72,6 +72,7 @@ class Distill:
         warmup: share of the steps that warm up.
         weight_decay: of AdamW, on weight matrices.
         clip: largest norm of a step's gradient.
+        dropout: probability of the student's dropout layers. A teacher's outputs do not vary, labels overfit without.
         max_length: texts are cut to this many tokens.
         steps: training steps; 0 means that a budget of minutes decides.
         freeze: globs of parameters that stay as they are.
@@ -84,6 +85,7 @@ class Distill:
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0
+    dropout: float = 0.0
     max_length: int = 128
     freeze: tuple[str, ...] = ()
     steps: int = 0
@@ -258,6 +260,7 @@ def _check(recipe: Recipe, where: str) -> None:
         within("distill: warmup", recipe.distill.warmup, 0, 1)
         within("distill: weight_decay", recipe.distill.weight_decay, 0, 1)
         within("distill: clip", recipe.distill.clip, 1e-6, 1e6)
+        within("distill: dropout", recipe.distill.dropout, 0, 0.9)
         within("distill: max_length", recipe.distill.max_length, 3, 1 << 20)
         within("distill: steps", recipe.distill.steps, 0, 1e9)
         within("distill: budget", recipe.distill.budget, 0.01, 1e5)

@@ -86,7 +86,7 @@ def make_trainer(
     from fastcpu.distill.model import make_student
     from fastcpu.distill.trainer import Trainer
 
-    student = make_student(materials.module, plan.recipe.student)
+    student = make_student(materials.module, plan.recipe.student, distillation(plan).dropout)
     return Trainer(
         student,
         materials.pooling,

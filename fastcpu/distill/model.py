@@ -69,8 +69,8 @@ def chosen_layers(config: Student, layers: int) -> list[int]:
     return [round((i + 1) * layers / config.layers) - 1 for i in range(config.layers)]
 
 
-def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.Module:
-    """A copy of the teacher that can be trained, with some of its layers."""
+def make_student(teacher: torch.nn.Module, config: Student | None, dropout: float = 0.0) -> torch.nn.Module:
+    """A copy of the teacher that can be trained, with some of its layers and this probability of dropout."""
     import torch
 
     from fastcpu.frontend.torch_export import class_of, set_attention
@@ -78,7 +78,7 @@ def make_student(teacher: torch.nn.Module, config: Student | None) -> torch.nn.M
     student = copy.deepcopy(teacher).train()
     for part in student.modules():
         if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0  # the teacher's outputs, which do not vary, are the targets
+            part.p = dropout
     set_attention(student, "sdpa")
     if config is not None:
         family, ending = class_of(student)

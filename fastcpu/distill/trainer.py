@@ -65,7 +65,7 @@ class Trainer:
     """Distills a student.
 
     The state after step k is a function of student, corpus, teacher, recipe, steps and seed (on one machine with one
-    number of threads): nothing random happens but the order of the corpus, which is a function of seed and step.
+    number of threads): all that is random, the order of the corpus and dropout, is a function of seed and step.
 
     Args:
         student: module in training mode; trained in place.
@@ -94,7 +94,7 @@ class Trainer:
         self.prune = recipe.prune
         self.device = torch.device(device)
         self.student, self.pooling, self.corpus, self.teacher = student.to(self.device), pooling, corpus, teacher
-        self.steps, self.folder = steps, folder
+        self.steps, self.seed, self.folder = steps, seed, folder
         self.rows = np.arange(len(corpus)) if rows is None else rows
         self.order = Order(corpus.lengths[self.rows], self.config.batch, seed)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
@@ -133,6 +133,8 @@ class Trainer:
         """Makes one step and returns its losses by name."""
         import torch
 
+        if self.config.dropout:
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)[0]))
         losses = self.losses(self.rows[self.order(step)])
         total = torch.stack([weight * losses[name] for name, weight in self.config.losses.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)

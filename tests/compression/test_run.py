@@ -97,13 +97,20 @@ def test_frozen_parameters_stay(encoder_dir: Path, texts_file: Path, tmp_path: P
     frozen = RECIPE.format(steps=20).replace("batch = 16", 'batch = 16\nfreeze = ["*word_embeddings*"]')
     untrained = 'description = ""\n[quantize]\nscheme = "dynamic"\n'
     assert np.array_equal(tables(frozen), tables(untrained))
-    assert not np.array_equal(tables(RECIPE.format(steps=20)), tables(untrained))
+    trained = tables(RECIPE.format(steps=20))
+    assert not np.array_equal(trained, tables(untrained))
+    dropped = tables(RECIPE.format(steps=20).replace("batch = 16", "batch = 16\ndropout = 0.5"))
+    assert not np.array_equal(trained, dropped)
 
 
 def test_a_loss_that_is_not_finite_ends_training(
-    encoder_dir: Path, texts_file: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder_dir: Path, texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And training goes on from the last good step as if nothing had been, dropout included."""
     from fastcpu.distill.losses import LOSSES, Loss, Outputs
+
+    recipe_file = tmp_path / "dropout.toml"
+    recipe_file.write_text(RECIPE.format(steps=40).replace("batch = 16", "batch = 16\ndropout = 0.1"))
 
     embedding, calls = LOSSES["embedding"], [0]
 
