@@ -116,7 +116,9 @@ def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, dev
         values = ", ".join(f"{part} {100 * each['accuracy']['value']:.2f}" for part, each in metrics.items())
         print(f"{name:32} {values}", flush=True)
 
-    measure(tuned, runs.train(tuned, teacher, options))
+    entry = runs.trained(tuned)
+    assert entry is not None
+    measure(tuned, entry)
     for recipe in recipes:
         name = f"sst2-{Path(recipe).stem}-seed{SEED}"
         used = options | {"recipe": recipe, "data": [phrases]}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_BLOCK = 100  # resamples drawn at once; bounds memory
+_BLOCK, _DRAWN = 100, 1 << 20  # resamples, and examples of theirs, drawn at once; bounds memory
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,9 +33,9 @@ class Interval:
 
 def _draws(size: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
     """Blocks [block, size] of indices, `resamples` rows together. The same for every sample of this size and seed."""
-    generator = np.random.default_rng(seed)
-    for start in range(0, resamples, _BLOCK):
-        yield generator.integers(0, size, (min(_BLOCK, resamples - start), size))
+    generator, block = np.random.default_rng(seed), max(1, min(_BLOCK, _DRAWN // size))
+    for start in range(0, resamples, block):
+        yield generator.integers(0, size, (min(block, resamples - start), size))
 
 
 def _interval(value: float, replicates: FloatArray, level: float) -> Interval:

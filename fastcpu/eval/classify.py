@@ -28,6 +28,8 @@ COLUMNS = {
     "label": Column(("label",)),
 }
 
+_CELLS = 1 << 20  # of confusion counts at once; bounds memory where there are many labels
+
 _METRICS: dict[str, Callable[[IntArray], FloatArray]] = {
     "accuracy": accuracy,
     "f1": lambda counts: np.nan_to_num(f1_scores(counts)[..., 1]),
@@ -126,4 +128,11 @@ def _names(labels: int) -> list[str]:
 def _statistic(name: str, samples: Mapping[str, IntArray]) -> Statistic:
     """A metric of samples of the examples."""
     gold, predicted, labels = samples["gold"], samples["predicted"], int(samples["labels"])
-    return lambda rows: _METRICS[name](confusion(gold[rows], predicted[rows], labels))
+    step = max(1, _CELLS // labels**2)
+
+    def statistic(rows: IntArray) -> FloatArray:
+        parts = [rows[i : i + step] for i in range(0, len(rows), step)] if rows.ndim > 1 else [rows]
+        counted = [_METRICS[name](confusion(gold[part], predicted[part], labels)) for part in parts]
+        return np.concatenate(counted) if rows.ndim > 1 else counted[0]
+
+    return statistic

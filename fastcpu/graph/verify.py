@@ -188,7 +188,7 @@ def _check_dims(graph: Graph, output: GraphOutput) -> None:
     """What a run gives: batch and perhaps sequence, which have names, and the number of channels."""
     repad = graph.producer(output.value)
     assert repad is not None, output.value  # every value is written
-    if repad.op not in RULES:
+    if repad.op not in RULES:  # another op that writes outputs: it knows their shape, and the runtime compares
         return
     sizes: list[int | None] = [None, None] if graph.values[repad.inputs[0]].space == "tokens" else [None]
     if not repad.attrs.get("squeeze", False):

@@ -68,6 +68,17 @@ def test_matthews_of_two_labels() -> None:
 SST = "sentence\tlabel\na good film\t1\na bad film\t0\ngood and bad\t1\na good one\t0\n"
 
 
+def test_intervals_do_not_depend_on_how_many_counts_are_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test.tsv").write_text(SST)
+    data, model = classify.load(tmp_path, "test"), WordClassifier(["bad", "good"])
+    whole = classify.evaluate(model, data).values
+    for cells in (1, 12):
+        monkeypatch.setattr(classify, "_CELLS", cells)
+        assert classify.evaluate(model, data).values == whole
+
+
 def test_single_sentences(tmp_path: Path) -> None:
     (tmp_path / "test.tsv").write_text(SST)
     data = classify.load(tmp_path, "test")
