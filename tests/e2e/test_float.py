@@ -14,6 +14,7 @@ from fastcpu.frontend import torch_export
 from tests.e2e.conftest import padded
 
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 BATCHES = 20
@@ -38,17 +39,21 @@ def assert_close(session: fastcpu.Session, peer: Any, rows: list[NDArray[np.int6
             assert np.abs(ours - theirs).max() <= 1e-4, name
 
 
-def peer_of(module: Any) -> Any:
-    model = torch_export.to_onnx(module)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+def exported(module: Any, path: Path) -> Path:
+    onnx.save(torch_export.to_onnx(module), path)
+    return path
+
+
+def peer_of(path: Path) -> Any:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def test_minilm(
-    minilm_dir: Path, minilm_f32: Path, minilm_rows: list[NDArray[np.int64]], rng: np.random.Generator
+    minilm_dir: Path, minilm_f32: Path, minilm_rows: list[NDArray[np.int64]], rng: np.random.Generator, tmp_path: Path
 ) -> None:
     from transformers import AutoModel
 
-    peer = peer_of(AutoModel.from_pretrained(minilm_dir).eval())
+    peer = peer_of(exported(AutoModel.from_pretrained(minilm_dir).eval(), tmp_path / "minilm.onnx"))
     assert_close(fastcpu.Session(minilm_f32), peer, minilm_rows, rng)
 
 
@@ -57,5 +62,6 @@ def test_distilbert(minilm_rows: list[NDArray[np.int64]], rng: np.random.Generat
 
     torch.manual_seed(0)
     model = DistilBertForQuestionAnswering(DistilBertConfig(n_layers=6)).eval()
-    directory = fastcpu.compile(model, tmp_path / "distilbert").directory
-    assert_close(fastcpu.Session(directory), peer_of(model), minilm_rows, rng)
+    path = exported(model, tmp_path / "distilbert.onnx")
+    directory = fastcpu.compile(path, tmp_path / "distilbert").directory
+    assert_close(fastcpu.Session(directory), peer_of(path), minilm_rows, rng)
