@@ -142,7 +142,7 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
         return NoTeacher()
     if parts != {"embedding"}:
         check_tokens(plan, taken_texts(work))
-        return LiveTeacher(Path(plan.teacher), parts, plan.device)
+        return LiveTeacher(Path(plan.teacher), parts, plan.device, config.max_length)
     if not work.done("teacher.npy"):
         vectors = _embeddings(plan, work, config, corpus)
         with work.stage("teacher.npy") as path, path.open("wb") as file:

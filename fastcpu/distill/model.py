@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastcpu.frontend.sentence_transformers import Pooling
 
+_PLAIN_LENGTH = 192
 _LOGITS = ("logits", "start_logits", "end_logits")
 
 
@@ -73,13 +74,12 @@ def make_student(teacher: torch.nn.Module, config: Student | None, dropout: floa
     """A copy of the teacher that can be trained, with some of its layers and this probability of dropout."""
     import torch
 
-    from fastcpu.frontend.torch_export import class_of, set_attention
+    from fastcpu.frontend.torch_export import class_of
 
     student = copy.deepcopy(teacher).train()
     for part in student.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = dropout
-    set_attention(student, "sdpa")
     if config is not None:
         family, ending = class_of(student)
         if not family.layers:
@@ -91,6 +91,17 @@ def make_student(teacher: torch.nn.Module, config: Student | None, dropout: floa
         setattr(encoder, name, torch.nn.ModuleList(layers[i] for i in keep))
         setattr(student.config, family.depth, len(keep))
     return student
+
+
+def choose_attention(module: torch.nn.Module, device: str, max_length: int) -> None:
+    """How a module computes attention where it trains or teaches; on CPUs, torch's fused form pays for long texts only.
+
+    Measured for a step of training on Zen 4: at 14 tokens it takes 1.6 times, at 28 to 128 tokens 1.3 times as long as
+    the plain form, and at 384 tokens 0.85 times.
+    """
+    from fastcpu.frontend.torch_export import set_attention
+
+    set_attention(module, "eager" if device == "cpu" and max_length <= _PLAIN_LENGTH else "sdpa")
 
 
 def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:

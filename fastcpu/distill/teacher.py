@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.distill.losses.loss import Outputs, Part
-from fastcpu.distill.model import open_directory, outputs
+from fastcpu.distill.model import choose_attention, open_directory, outputs
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +40,12 @@ class CachedEmbeddings:
 
 
 class LiveTeacher:
-    """A model that runs on every batch, on a torch device."""
+    """A model that runs on every batch of sequences of up to ``max_length`` tokens, on a torch device."""
 
-    def __init__(self, path: Path, parts: AbstractSet[Part], device: str = "cpu") -> None:
+    def __init__(self, path: Path, parts: AbstractSet[Part], device: str, max_length: int) -> None:
         module, self._pooling = open_directory(path)
         self._module = module.to(device)
-        cast("Any", self._module).set_attn_implementation("sdpa")
+        choose_attention(self._module, device, max_length)
         self._parts = parts
 
     def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:

@@ -21,7 +21,7 @@ from fastcpu.distill.corpus import Corpus, Order
 from fastcpu.distill.losses import LOSSES
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.masks import Masks
-from fastcpu.distill.model import outputs
+from fastcpu.distill.model import choose_attention, outputs
 from fastcpu.errors import InputError, TrainingError
 from fastcpu.recipe import Distill, Recipe
 
@@ -98,6 +98,7 @@ class Trainer:
         self.rows = np.arange(len(corpus)) if rows is None else rows
         self.order = Order(corpus.lengths[self.rows], self.config.batch, seed)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
+        choose_attention(student, self.device.type, self.config.max_length)
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
