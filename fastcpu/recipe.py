@@ -2,7 +2,7 @@
 
 A recipe has up to four tables, each one step: ``[student]`` (fewer layers), ``[prune]``, ``[distill]`` and
 ``[quantize]``. With ``[distill]``, pruning is gradual and happens while the student learns; without it, pruning happens
-once and is not repaired.
+once. ``reconstruct`` prunes at once in both cases, and solves for the weights that are left.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Prune:
         begin, end: shares of the training steps between which sparsity rises, by the cubic schedule of Zhu and Gupta,
             2017 (equation 1). Masks are final after ``end``.
         interval: steps between two updates of the masks.
+        reconstruct: number of texts with which the model is pruned layer by layer before training, or without any, so
+            that every linear keeps its outputs in the least squares sense; masks are final then. 0 leaves it out.
     """
 
     sparsity: float
@@ -58,6 +60,7 @@ class Prune:
     begin: float = 0.0
     end: float = 0.5
     interval: int = 20
+    reconstruct: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ class Recipe:
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = field(default=())
 
+    @property
+    def reconstructs(self) -> bool:
+        """True if layers are pruned one by one with texts."""
+        return self.prune is not None and self.prune.reconstruct > 0
+
 
 def names() -> list[str]:
     """The recipes that come with fastcpu."""
@@ -169,7 +177,7 @@ def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[str]])
             options["observer"] = recipe.quantize.observer
             if recipe.quantize.smooth is not None:
                 options["smooth"] = recipe.quantize.smooth
-    if recipe.prune is not None and recipe.distill is None:
+    if recipe.prune is not None and recipe.distill is None and not recipe.reconstructs:
         options |= {"sparsity": recipe.prune.sparsity, "pattern": recipe.prune.pattern}
     return options | {"only": recipe.only, "ignore": recipe.ignore} if options else {}
 
@@ -247,6 +255,9 @@ def _check(recipe: Recipe, where: str) -> None:
         within("prune: interval", recipe.prune.interval, 1, 1_000_000)
         known("prune: pattern", recipe.prune.pattern, PATTERNS)
         known("prune: score", recipe.prune.score, SCORES)
+        within("prune: reconstruct", recipe.prune.reconstruct, 0, 1_000_000)
+        if recipe.reconstructs and (recipe.prune.score, recipe.prune.scope) != (Prune.score, Prune.scope):
+            raise InputError(f"{where}: prune: reconstruct chooses blocks by itself: it takes neither score nor scope")
         if recipe.distill is None and SCORES[recipe.prune.score].needs is not None:
             raise InputError(f"{where}: the score {recipe.prune.score} is observed in training: it needs [distill]")
         if recipe.distill is None and recipe.prune.scope == "global":

@@ -63,23 +63,29 @@ def check_tokens(plan: Plan, texts: Sequence[str]) -> None:
 
 
 def check_training(plan: Plan) -> None:
-    """Makes the student, and runs it on two tokens.
+    """Makes the student, and runs it on two tokens if it is to be trained.
 
     Raises:
-        InputError: a glob that freezes nothing, more layers than there are, nothing to prune, or losses on what the
-            model does not give.
+        InputError: a glob that freezes nothing, more layers than there are, nothing to prune, layers that cannot be
+            pruned one by one, or losses on what the model does not give.
     """
     import torch
 
     from fastcpu.distill.losses import LOSSES, learns_labels
     from fastcpu.distill.masks import Masks
     from fastcpu.distill.model import make_student, open_directory, outputs
+    from fastcpu.distill.reconstruct import separate_layers
     from fastcpu.distill.trainer import freeze
     from fastcpu.frontend.torch_export import class_of
 
     module, pooling = open_directory(Path(plan.model))
     recipe, config = plan.recipe, plan.recipe.distill
-    assert config is not None
+    if recipe.reconstructs:
+        separate_layers(module)
+    if config is None:
+        if recipe.prune is not None:
+            Masks(module, recipe.prune, recipe.only, recipe.ignore)
+        return
     if learns_labels(config.losses):
         labels_of(Path(plan.model))
     if plan.target is not None:

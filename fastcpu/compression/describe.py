@@ -79,9 +79,11 @@ def steps(report: Json) -> dict[str, str]:
     if student is not None:
         found["layers"] = f"{student['layers']} of the teacher's ({student['select']})"
     if prune is not None:
+        how = f"by {prune['score']}, {'in training' if distill else 'without training'}"
+        if prune["reconstruct"]:
+            how = f"layer by layer with {prune['reconstruct']} texts, so that outputs stay (least squares)"
         found["pruning"] = (
-            f"{prune['sparsity']:.0%} of the weights of every encoder linear, pattern {prune['pattern']}, by "
-            f"{prune['score']}, {'in training' if distill else 'without training'}"
+            f"{prune['sparsity']:.0%} of the weights of every encoder linear, pattern {prune['pattern']}, {how}"
         )
     if distill is not None:
         losses = ", ".join(f"{name} x {weight:g}" for name, weight in distill["losses"].items())

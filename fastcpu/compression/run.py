@@ -21,7 +21,7 @@ from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
 from fastcpu.compression.target import Target
-from fastcpu.compression.training import Report, compiled_teacher, distill, taken_texts
+from fastcpu.compression.training import Report, compiled_teacher, distill, prune_alone, taken_texts
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.distill.losses import learns_labels, teacher_parts
@@ -81,8 +81,8 @@ def make_plan(
             chosen, distill=replace(chosen.distill, steps=steps or 0, budget=budget or chosen.distill.budget)
         )
     static = chosen.quantize is not None and chosen.quantize.scheme == "static"
-    if (chosen.distill is not None or static) and not data:
-        purpose = "train" if chosen.distill is not None else "calibrate"
+    if (chosen.distill is not None or chosen.reconstructs or static) and not data:
+        purpose = "train" if chosen.distill is not None else "prune" if chosen.reconstructs else "calibrate"
         raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
     if teacher is not None and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
@@ -178,7 +178,7 @@ def compress(
     check_out(Path(out), plan)
     if keep_student is not None:
         _check_kept(Path(keep_student), plan, work_path(Path(out)))
-    if plan.recipe.distill is not None and not work_path(Path(out)).is_dir():
+    if (plan.recipe.distill is not None or plan.recipe.reconstructs) and not work_path(Path(out)).is_dir():
         check_training(plan)
     tell = report or _say_nothing
     with closing(WorkFolder(Path(out), plan)) as work:
@@ -196,6 +196,8 @@ def compress(
         source = Path(plan.model)
         if plan.recipe.distill is not None:
             source = distill(plan, work, tell)
+        elif plan.recipe.reconstructs:
+            source = prune_alone(plan, work, tell)
         if keep_student is not None:
             _keep(source, Path(keep_student), work)
         tell("export", None)

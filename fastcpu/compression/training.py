@@ -42,21 +42,21 @@ class Materials:
         module, pooling: the model whose layers a student starts with, and what follows them.
         corpus: the texts, tokenized.
         teacher: what gives their targets.
+        folder: where students lie that were pruned before training.
     """
 
     module: torch.nn.Module
     pooling: Pooling | None
     corpus: Corpus
     teacher: Teacher
+    folder: Path
 
 
 def prepare(plan: Plan, work: WorkFolder, tell: Report) -> Materials:
     """Tokenizes the texts, runs the teacher where its answers are stored, and makes torch deterministic."""
     import torch
 
-    from fastcpu.distill.corpus import Corpus, write_corpus
     from fastcpu.distill.model import open_directory
-    from fastcpu.tasks.tokenizer import Tokenizer
 
     config = distillation(plan)
     torch.set_num_threads(plan.threads)
@@ -64,13 +64,20 @@ def prepare(plan: Plan, work: WorkFolder, tell: Report) -> Materials:
     if plan.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS is not deterministic
     module, pooling = open_directory(Path(plan.model))
+    labels = np.load(work.path / "labels.npy") if learns_labels(config.losses) else None
+    corpus = _corpus(plan, work, config.max_length, labels)
+    tell("teacher", None)
+    return Materials(module, pooling, corpus, _teacher(plan, work, config, corpus), work.path)
+
+
+def _corpus(plan: Plan, work: WorkFolder, max_length: int, labels: NDArray[np.int64] | None = None) -> Corpus:
+    from fastcpu.distill.corpus import Corpus, write_corpus
+    from fastcpu.tasks.tokenizer import Tokenizer
+
     if not work.done("corpus"):
         with work.stage("corpus") as folder:
-            labels = np.load(work.path / "labels.npy") if learns_labels(config.losses) else None
-            write_corpus(taken_texts(work), Tokenizer(plan.model, config.max_length), folder, labels)
-    corpus = Corpus(work.path / "corpus")
-    tell("teacher", None)
-    return Materials(module, pooling, corpus, _teacher(plan, work, config, corpus))
+            write_corpus(taken_texts(work), Tokenizer(plan.model, max_length), folder, labels)
+    return Corpus(work.path / "corpus")
 
 
 def distillation(plan: Plan) -> Distill:
@@ -87,6 +94,8 @@ def make_trainer(
     from fastcpu.distill.trainer import Trainer
 
     student = make_student(materials.module, plan.recipe.student, distillation(plan).dropout)
+    if plan.recipe.reconstructs:
+        _prune(plan, student, materials.corpus, materials.folder)
     return Trainer(
         student,
         materials.pooling,
@@ -99,6 +108,43 @@ def make_trainer(
         plan.device,
         rows,
     )
+
+
+def prune_alone(plan: Plan, work: WorkFolder, tell: Report) -> Path:
+    """The directory of a model that was pruned layer by layer and not trained."""
+    import torch
+
+    from fastcpu.distill.model import make_student, open_directory
+
+    if not work.done("student"):
+        torch.set_num_threads(plan.threads)
+        tell("pruning", None)
+        student = make_student(open_directory(Path(plan.model))[0], None)
+        _prune(plan, student, _corpus(plan, work, Distill.max_length), work.path)
+        with work.stage("student") as folder:
+            save_student(Path(plan.model), student, folder)
+    return work.path / "student"
+
+
+def _prune(plan: Plan, student: torch.nn.Module, corpus: Corpus, folder: Path) -> None:
+    """Prunes a student layer by layer, or as an earlier start has done it."""
+    from fastcpu.distill import checkpoint
+    from fastcpu.distill.masks import encoder_linears
+    from fastcpu.distill.reconstruct import reconstruct
+
+    recipe = plan.recipe
+    assert recipe.prune is not None
+    layers = "all" if recipe.student is None else str(recipe.student.layers)
+    path = folder / f"pruned-{layers}-{recipe.prune.sparsity:g}.safetensors"
+    linears = encoder_linears(student, recipe.only, recipe.ignore)
+    parameters = {f"{name}.{key}": each for name, part in linears.items() for key, each in part.named_parameters()}
+    if not path.is_file():
+        order = np.random.default_rng(plan.seed).permutation(len(corpus))
+        rows = np.sort(order[: recipe.prune.reconstruct])
+        reconstruct(student, recipe.prune, corpus, rows, recipe.only, recipe.ignore)
+        checkpoint.save(path, {name: each.detach() for name, each in parameters.items()}, 0)
+    for name, tensor in checkpoint.load(path)[0].items():
+        parameters[name].data.copy_(tensor)
 
 
 def number_of_steps(plan: Plan, materials: Materials, folder: Path) -> int:

@@ -247,7 +247,8 @@ def _without_quality(recipe: Recipe) -> Recipe:
     quantize = recipe.quantize
     if quantize is not None and quantize.smooth == "auto":
         quantize = replace(quantize, smooth=0.5)
-    return replace(recipe, distill=None, quantize=quantize)
+    prune = None if recipe.prune is None else replace(recipe.prune, reconstruct=0)
+    return replace(recipe, prune=prune, distill=None, quantize=quantize)
 
 
 def _held_out(count: int) -> int:

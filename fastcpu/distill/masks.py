@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.errors import InputError
-from fastcpu.prune import SCORES, keep_masks
+from fastcpu.prune import PATTERNS, SCORES, keep_masks
 from fastcpu.prune.graph import selected
 from fastcpu.recipe import Prune
 
@@ -63,6 +63,19 @@ class Masks:
         if self.needs == "input":
             for name, layer in self.layers.items():
                 layer.register_forward_pre_hook(self._observer(name))
+        if config.reconstruct:
+            self._keep_zeros()
+
+    def _keep_zeros(self) -> None:
+        """Takes the blocks that are zero now as those that stay so."""
+        import torch
+
+        pattern = PATTERNS[self.config.pattern]
+        for name, layer in self.layers.items():
+            weight = _array(layer.weight)
+            if pattern.fits(weight.shape):
+                kept = pattern.expand(~pattern.zero_blocks(weight))
+                self.keep[name].copy_(torch.from_numpy(kept))
 
     def _observer(self, name: str):  # type: ignore[no-untyped-def]
         def observe(_: object, inputs: tuple[torch.Tensor, ...]) -> None:

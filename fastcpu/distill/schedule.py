@@ -16,8 +16,10 @@ def learning_rate(config: Distill, step: int, steps: int) -> float:
 def sparsity(config: Prune, step: int, steps: int) -> float:
     """After step 0 .. steps - 1: s (1 - (1 - t)^3), t rising from 0 to 1 between begin and end.
 
-    Zhu and Gupta, 2017, equation 1, with an initial sparsity of zero.
+    Zhu and Gupta, 2017, equation 1, with an initial sparsity of zero. All of it from the start after a reconstruction.
     """
+    if config.reconstruct:
+        return config.sparsity
     begin, end = config.begin * steps, config.end * steps
     done = 1.0 if end <= begin else min(1.0, max(0.0, (step + 1 - begin) / (end - begin)))
     return config.sparsity * (1 - (1 - done) ** 3)
@@ -25,5 +27,7 @@ def sparsity(config: Prune, step: int, steps: int) -> float:
 
 def updates_masks(config: Prune, step: int, steps: int) -> bool:
     """True if masks are chosen anew after this step; the last time is the first step of full sparsity."""
+    if config.reconstruct:
+        return False
     last = max(0, min(steps, -(-config.end * steps // 1)) - 1)
     return step == last or (step < last and step >= config.begin * steps and (step + 1) % config.interval == 0)

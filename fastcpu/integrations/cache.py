@@ -91,10 +91,11 @@ def _compile(source: Path, prepare: Prepare, entry: Path, threads: int, options:
 
 def _post_training(recipe: str | os.PathLike[str] | Recipe, source: Path) -> Recipe:
     chosen = recipe if isinstance(recipe, Recipe) else load(Path(recipe))
-    if chosen.distill is not None:
+    if chosen.distill is not None or chosen.reconstructs:
         named = chosen.name if isinstance(recipe, Recipe) else os.fspath(recipe)
+        does = "trains" if chosen.distill is not None else "prunes with texts"
         raise InputError(
-            f"recipe {named} trains: run `fastcpu compress {source} -o OUT --recipe {named} --data TEXTS` and open OUT"
+            f"recipe {named} {does}: run `fastcpu compress {source} -o OUT --recipe {named} --data TEXTS` and open OUT"
         )
     return chosen
 

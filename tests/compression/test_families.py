@@ -30,7 +30,7 @@ description = "for tests"
 layers = 1
 [prune]
 sparsity = 0.5
-interval = 1
+{how}
 [distill]
 batch = 8
 steps = 4
@@ -63,9 +63,10 @@ def model_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_student_is_trained_pruned_and_exported(model_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["interval = 1", "reconstruct = 20"])
+def test_a_student_is_trained_pruned_and_exported(how: str, model_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(RECIPE.format(how=how))
     compiled = compress(model_dir, tmp_path / "out", recipe=recipe, data=[texts_file], threads=1, timing=False)
     graph = read_graph(compiled.directory)
     assert sum(node.op == "attention" for node in graph.nodes) == 1
