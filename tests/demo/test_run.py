@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,9 @@ def specs(folder: Path) -> list[EngineSpec]:
     model.mkdir()
     for name in ("graph.json", "weights.safetensors", "tokenizer.json"):
         (model / name).write_bytes(bytes(100))
+    (model / "report.json").write_text('{"compression": {"steps": 300}}')
     peers = [EngineSpec(key, f"engine {key}", "onnxruntime", path, folder) for key, path in files.items()]
-    return [*peers, EngineSpec("fastcpu-int8", "fastcpu <int8>", "fastcpu", model, folder)]
+    return [*peers, EngineSpec(run.SPARSE, "fastcpu <int8>", "fastcpu", model, folder)]
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def outcome(tmp_path: Path) -> run.Outcome:
         [f"query {index}" for index in range(QUERIES)],
         [{index: 1.0} for index in range(QUERIES)],
     )
-    task = DemoTask(data, ["a", "b"], 900, 600, [Source("numpy", "1.0", 230)], "f" * 64)
+    task = DemoTask(data, data, ["a", "b"], 2, 900, 600, [Source("numpy", "1.0", 230)], "f" * 64)
     noises, seconds = (0.0, 0.1, 2.0), (0.004, 0.002, 0.001)
     chosen = specs(tmp_path)
     engines = [FakeEngine(*each) for each in zip(chosen, noises, seconds, strict=True)]
@@ -69,7 +71,9 @@ def outcome(tmp_path: Path) -> run.Outcome:
     evaluations = [retrieval.evaluate_vectors(each.documents, each.queries, data) for each in measurements]
     options = run.Options(tmp_path, tmp_path, "the model", 2, "fastcpu demo -o 'x y'", run.Sizes())
     tokens = {"documents": 60.0, "queries": 12.0}
-    return run.Outcome(options, task, chosen, measurements, evaluations, evaluations[2], tokens, {"measurements": 1.5})
+    return run.Outcome(
+        options, task, chosen, measurements, evaluations, evaluations, evaluations[2], tokens, {"measurements": 1.5}
+    )
 
 
 def test_report_data(outcome: run.Outcome) -> None:
@@ -84,6 +88,16 @@ def test_report_data(outcome: run.Outcome) -> None:
     assert ours["speedup"][run.PEER]["queries"]["median"] == pytest.approx(2.0)
     assert teacher["cosine_to_teacher"] == pytest.approx(1.0)
     assert "bytes" not in bm25
+    assert teacher["share_of_teacher"] == teacher["terms"]["share_of_teacher"] == 1.0
+    share = ours["quality"]["ndcg@10"]["value"] / teacher["quality"]["ndcg@10"]["value"]
+    assert ours["share_of_teacher"] == pytest.approx(share)
+    assert share < run.KEPT[run.SPARSE]
+    assert report["broken"] == [f"fastcpu <int8> keeps {share:.1%} of the teacher's nDCG@10; it must keep 93%"]
+
+
+def test_a_model_that_keeps_enough(outcome: run.Outcome) -> None:
+    outcome.evaluations = [outcome.evaluations[0]] * 3
+    assert outcome.broken() == []
 
 
 def test_page_and_table_say_what_matters(outcome: run.Outcome) -> None:
@@ -94,7 +108,9 @@ def test_page_and_table_say_what_matters(outcome: run.Outcome) -> None:
     assert html.count("<svg") == html.count("<thead>") == 2
     assert "fastcpu demo -o &#x27;x y&#x27;" in html
     assert "fastcpu &lt;int8&gt;" in html
-    for text in ("Nothing was trained", "This is a quick run"):
+    assert escape(report["broken"][0]) in html
+    assert report["broken"][0] in terminal
+    for text in ("in 300 steps on 2 other docstrings", "This is a quick run", "medical terms"):
         assert text in html
         assert text in terminal
     assert "fastcpu <int8>" in terminal
@@ -147,7 +163,7 @@ def test_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = retrieval.RetrievalData(["a"], ["b"], [{0: 1.0}])
-    monkeypatch.setattr(run, "build_task", lambda *_: DemoTask(data, [], 1, 1, [], "f" * 64))
+    monkeypatch.setattr(run, "build_task", lambda *_: DemoTask(data, data, [], 0, 1, 1, [], "f" * 64))
     (tmp_path / "config.json").write_text("{}")
     out = tmp_path / "config.json" / "out"
     assert main(["demo", "--model", str(tmp_path), "-o", str(out)]) == 2

@@ -63,7 +63,7 @@ def test_pairs_need_a_distinct_query_and_document() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """A package with 40 distinct docstrings, and 10 that are copies."""
+    """A package with 40 distinct docstrings, and 10 that are copies; and three medical terms."""
     generator = np.random.default_rng(0)
     words = ["".join(generator.choice(list("abcdefghijklmnopqrstuvwxyz"), 7)) for _ in range(900)]
     sources = []
@@ -78,19 +78,27 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     (folder / "__init__.py").write_text("\n".join(sources))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("fastcpu.demo.task.package_version", lambda _package: "1.0")
+    terms = [Pair(f"t{i}", f"other name {i} {words[-i]}", f"title {i} {words[-9 - i]}") for i in (1, 2, 3)]
+    monkeypatch.setattr("fastcpu.demo.task.terms_file", lambda: tmp_path)
+    monkeypatch.setattr("fastcpu.demo.task.terms_version", lambda: "2.0")
+    monkeypatch.setattr("fastcpu.demo.task.read_terms", lambda _path: iter(terms))
     return Package("taskpackage", "taskpackage")
 
 
 def test_split(package: Package) -> None:
-    task = build_task([package], Sizes(calibration=8, documents=30, queries=12))
+    task = build_task([package], Sizes(calibration=8, documents=30, queries=12, terms=2))
     assert (task.pairs, task.distinct) == (50, 40)
-    assert (len(task.data.documents), len(task.data.queries), len(task.calibration)) == (30, 12, 16)
+    assert (len(task.data.documents), len(task.data.queries), len(task.texts), task.calibration) == (30, 12, 20, 16)
+    assert (len(task.terms.documents), len(task.terms.queries)) == (2, 2)
     assert task.data.relevant == [{index: 1.0} for index in range(12)]
-    assert [(each.package, each.version, each.documents) for each in task.sources] == [("taskpackage", "1.0", 30)]
-    texts = [*task.data.documents, *task.data.queries, *task.calibration]
+    assert [(each.package, each.version, each.documents) for each in task.sources] == [
+        ("taskpackage", "1.0", 30),
+        ("simple-icd-10-cm", "2.0", 2),
+    ]
+    texts = [*task.data.documents, *task.data.queries, *task.texts]
     for a, b in combinations(texts, 2):
         assert not shingles(a, 1) & shingles(b, 1)
-    assert build_task([package], Sizes(8, 30, 12)) == task
+    assert build_task([package], Sizes(8, 30, 12, 2)) == task
 
 
 def test_too_few_docstrings(package: Package) -> None:
