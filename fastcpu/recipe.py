@@ -75,7 +75,11 @@ class Distill:
         warmup: share of the steps that warm up.
         weight_decay: of AdamW, on weight matrices.
         clip: largest norm of a step's gradient.
+        layer_decay: factor of the learning rate from each layer to the one below it; embeddings are below the first.
+        average: decay of a running mean of the weights, which is what remains at the end; 0 leaves it out.
         dropout: probability of the student's dropout layers. A teacher's outputs do not vary, labels overfit without.
+        sampling: how texts are drawn: each once per epoch, or at random with a probability proportional to their
+            length, where short ones are mere parts of others.
         max_length: texts are cut to this many tokens.
         steps: training steps; 0 means that a budget of minutes decides.
         freeze: globs of parameters that stay as they are.
@@ -88,7 +92,10 @@ class Distill:
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0
+    layer_decay: float = 1.0
+    average: float = 0.0
     dropout: float = 0.0
+    sampling: Literal["once", "by length"] = "once"
     max_length: int = 128
     freeze: tuple[str, ...] = ()
     steps: int = 0
@@ -232,7 +239,7 @@ def _is_number(value: Any) -> bool:
 
 def _check(recipe: Recipe, where: str) -> None:
     """Ranges, and names of things that are registered elsewhere."""
-    from fastcpu.distill.losses import LOSSES
+    from fastcpu.distill.losses import LOSSES, runs_twice
     from fastcpu.prune import PATTERNS, SCORES
     from fastcpu.quantize import OBSERVERS
 
@@ -271,6 +278,12 @@ def _check(recipe: Recipe, where: str) -> None:
         within("distill: warmup", recipe.distill.warmup, 0, 1)
         within("distill: weight_decay", recipe.distill.weight_decay, 0, 1)
         within("distill: clip", recipe.distill.clip, 1e-6, 1e6)
+        within("distill: layer_decay", recipe.distill.layer_decay, 0.01, 1)
+        within("distill: average", recipe.distill.average, 0, 0.999999)
+        if runs_twice(recipe.distill.losses) and not recipe.distill.dropout:
+            raise InputError(
+                f"{where}: distill: losses: consistency compares two runs with dropout: set dropout as well"
+            )
         within("distill: dropout", recipe.distill.dropout, 0, 0.9)
         within("distill: max_length", recipe.distill.max_length, 3, 1 << 20)
         within("distill: steps", recipe.distill.steps, 0, 1e9)

@@ -3,9 +3,9 @@
     python -m bench.accuracy [--parts stsb,sst2] [--recipes NAME,...] [--seeds 0,1,2] [--steps N]
 
 stsb distills on unlabelled sentences and is evaluated on STS-B; sst2 fine-tunes a classifier on SST-2, compresses it
-and is evaluated on GLUE dev. Models and unfinished work lie in build/accuracy and are taken up again; results, one JSON
-per model, in bench/results/accuracy. A model that is there is not trained again, but always evaluated again, in a
-process where importing torch is an error.
+and is evaluated on GLUE dev. Models and unfinished work lie in $FASTCPU_ACCURACY, by default ~/.cache/fastcpu/accuracy,
+and are taken up again; results, one JSON per model, in bench/results/accuracy. A model that is there is not trained
+again, but always evaluated again, in a process where importing torch is an error.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,10 @@ from bench.machine import describe_machine, git_state, now
 from fastcpu.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = ROOT / "build" / "accuracy"
+MODELS = Path(
+    os.environ.get("FASTCPU_ACCURACY") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fastcpu" / "accuracy"
+).expanduser()
+"""Where models and unfinished work lie: not in the repository, so that a new clone takes them up, too."""
 RESULTS = ROOT / "bench" / "results" / "accuracy"
 _WITHOUT_TORCH = (
     "import sys; sys.modules['torch'] = None; from fastcpu.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -43,17 +47,8 @@ def train(name: str, model: Path, options: dict[str, Any], student: Path | None 
     if not (out / "graph.json").is_file() or (student is not None and not student.is_dir()):
         compress(model, out, report=Printer(), timing=False, keep_student=student, **options)
         write_json(MODELS / f"{name}.json", {"finished": now(), "device": options["device"], **git_state(ROOT)})
-    entry = trained(name)
-    assert entry is not None
-    return entry
-
-
-def trained(name: str) -> dict[str, Any] | None:
-    """The compression entry of the report of ``MODELS / name``; None if it is not there."""
-    report = MODELS / name / "report.json"
-    if not report.is_file():
-        return None
-    entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["compression"]
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    entry: dict[str, Any] = report["compression"]
     return entry
 
 

@@ -1,8 +1,10 @@
 """SST-2: all-MiniLM-L6-v2 with a head, fine-tuned on the labels, and what the recipes make of it.
 
 Train and dev of the data folder are GLUE's train; its test is GLUE's dev, which chooses nothing and is read once per
-model at the end. The learning rate is chosen on full sentences that are held out of train, and so is what students are
-distilled on: the phrases without their labels, which the teacher knows by heart, and the sentences of the other part.
+model at the end. How models are trained was chosen on full sentences that are held out of train
+(docs/decisions/0004-compression.md). Fine-tuning draws long phrases more often, since most are mere parts of others;
+students are distilled on the phrases without their labels, which the teacher knows by heart, and on sentences of the
+other part.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ from fastcpu.recipe import load
 SEED = 0
 HELD_OUT = 700
 """Full sentences that models are chosen by."""
-LEARNING_RATES = (5e-5, 1e-4, 2e-4)
-STEPS = {"finetune": 6000, "int8-static": None, "sparse80-int8": 3600}
-"""Training steps of each recipe; fine-tuning sees every phrase three times."""
+STEPS = {"finetune": 4500, "int8-static": None, "sparse80-int8": 3600}
+"""Training steps of each recipe."""
 LABELS = {0: "negative", 1: "positive"}
 
 _LEAST_WORDS = 8
@@ -86,7 +87,7 @@ def with_head(source: Path, out: Path, seed: int) -> Path:
 
 
 def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, device: str) -> None:
-    """Fine-tunes and chooses the teacher, compresses it by the recipes, evaluates on GLUE dev, prints a table."""
+    """Fine-tunes the teacher, compresses it by the recipes, evaluates on GLUE dev, prints a table."""
     test = data / "sst2" / "test.tsv"
     train, held = split([*read(data / "sst2" / "train.tsv"), *read(data / "sst2" / "dev.tsv")], HELD_OUT, SEED)
     held_out = write(runs.MODELS / "sst2-held-out.tsv", held)
@@ -101,7 +102,13 @@ def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, dev
         "data": [write(runs.MODELS / "sst2-train.tsv", train)],
         "columns": ["sentence1=sentence", "label=label"],
     }
-    tuned, teacher, candidates = fine_tuned(options | labelled, steps)
+    recipe = load("finetune")
+    assert recipe.distill is not None
+    by_length = replace(recipe, distill=replace(recipe.distill, sampling="by length"))
+    tuned, teacher = f"sst2-finetune-seed{SEED}", runs.MODELS / f"sst2-finetune-seed{SEED}-torch"
+    base = with_head(runs.minilm(), runs.MODELS / "sst2-base", SEED)
+    training = options | labelled | {"recipe": by_length, "steps": steps or STEPS["finetune"]}
+    entry = runs.train(tuned, base, training, teacher)
     phrases, others = _lines(runs.MODELS / "sst2-train.txt", train), runs.MODELS / "sentences.txt"
     others.write_text("\n".join(sentences(data)) + "\n", encoding="utf-8")
 
@@ -112,40 +119,17 @@ def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, dev
             arguments = ["--task", "classify", "--data", str(path), *against]
             found = runs.evaluate(runs.MODELS / name, arguments, threads, final=path == test)
             metrics[part], difference[part] = found["models"][0]["metrics"], found.get("difference")
-        runs.record(name, SEED, entry, metrics=metrics, difference_to_teacher=difference, candidates=candidates)
+        runs.record(name, SEED, entry, metrics=metrics, difference_to_teacher=difference)
         values = ", ".join(f"{part} {100 * each['accuracy']['value']:.2f}" for part, each in metrics.items())
         print(f"{name:32} {values}", flush=True)
 
-    entry = runs.trained(tuned)
-    assert entry is not None
     measure(tuned, entry)
-    for recipe in recipes:
-        name = f"sst2-{Path(recipe).stem}-seed{SEED}"
-        used = options | {"recipe": recipe, "data": [phrases]}
-        if load(Path(recipe)).distill is None:
+    for given in recipes:
+        name = f"sst2-{Path(given).stem}-seed{SEED}"
+        used = options | {"recipe": given, "data": [phrases]}
+        if load(Path(given)).distill is None:
             used["device"] = "cpu"
         else:
             used["data"] = [phrases, others]
-            used["steps"] = steps or STEPS.get(Path(recipe).stem)
+            used["steps"] = steps or STEPS.get(Path(given).stem)
         measure(name, runs.train(name, teacher, used))
-
-
-def fine_tuned(options: dict[str, Any], steps: int | None) -> tuple[str, Path, dict[str, float]]:
-    """The name of the best fine-tuned model, its directory for torch, and the accuracy of all on the held-out part.
-
-    Of the others the reports are enough.
-    """
-    base, recipe = with_head(runs.minilm(), runs.MODELS / "sst2-base", SEED), load("finetune")
-    assert recipe.distill is not None
-    accuracy: dict[str, float] = {}
-    used: dict[str, dict[str, Any]] = {}
-    for rate in LEARNING_RATES:
-        name = f"sst2-finetune-{rate:g}-seed{SEED}"
-        chosen = replace(recipe, distill=replace(recipe.distill, learning_rate=rate))
-        used[name] = options | {"recipe": chosen, "steps": steps or STEPS["finetune"]}
-        entry = runs.trained(name) or runs.train(name, base, used[name], runs.MODELS / f"{name}-torch")
-        accuracy[name] = entry["accuracy"]["model"]["accuracy"]["value"]
-        print(f"{name:32} held out {100 * accuracy[name]:.2f}", flush=True)
-    best = max(accuracy, key=accuracy.__getitem__)
-    runs.train(best, base, used[best], runs.MODELS / f"{best}-torch")
-    return best, runs.MODELS / f"{best}-torch", accuracy

@@ -85,11 +85,13 @@ def write_corpus(
 class Order:
     """Which sequences each step takes: a function of seed and step alone, so that training can go on anywhere.
 
-    Every epoch takes each sequence at most once, in a new random order, in batches of similar length.
+    Every epoch takes each sequence at most once, or draws as many with a probability proportional to their length, in a
+    new random order, in batches of similar length.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], batch: int, seed: int) -> None:
+    def __init__(self, lengths: NDArray[np.int64], batch: int, seed: int, by_length: bool = False) -> None:
         self._lengths = lengths
+        self._chances = lengths / lengths.sum() if by_length else None
         self._batch = min(batch, len(lengths))
         self._seed = seed
         self._epoch = lru_cache(maxsize=1)(self._batches)
@@ -101,7 +103,8 @@ class Order:
 
     def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
         random = np.random.default_rng((self._seed, epoch))
-        order = random.permutation(len(self._lengths))
+        count = len(self._lengths)
+        order = random.permutation(count) if self._chances is None else random.choice(count, count, p=self._chances)
         bucket = self._batch * _BUCKET_BATCHES
         batches: list[NDArray[np.int64]] = []
         for start in range(0, len(order), bucket):

@@ -93,6 +93,22 @@ def make_student(teacher: torch.nn.Module, config: Student | None, dropout: floa
     return student
 
 
+def depths(module: torch.nn.Module) -> dict[str, int]:
+    """By name of a parameter, how many layers are above it: 0 for heads, one more than there are for embeddings.
+
+    Layers that share their weights count as one.
+    """
+    from fastcpu.frontend.torch_export import class_of
+
+    family, ending = class_of(module)
+    base = family.base(module, ending)
+    layers = list(base.get_submodule(family.layers)) if family.layers else [base.encoder]
+    count = len(layers)
+    above = {id(p): count - i for i, layer in enumerate(layers) for p in layer.parameters()}
+    above |= {id(p): count + 1 for p in base.embeddings.parameters()}
+    return {name: above.get(id(parameter), 0) for name, parameter in module.named_parameters()}
+
+
 def choose_attention(module: torch.nn.Module, device: str, max_length: int) -> None:
     """How a module computes attention where it trains or teaches; on CPUs, torch's fused form pays for long texts only.
 

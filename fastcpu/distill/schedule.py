@@ -13,6 +13,11 @@ def learning_rate(config: Distill, step: int, steps: int) -> float:
     return config.learning_rate * (steps - step) / max(1, steps - warmup)
 
 
+def average(config: Distill, step: int) -> float:
+    """How much of the running mean of the weights remains in step 0 .. steps - 1; the first ones are soon forgotten."""
+    return min(config.average, (step + 1) / (step + 10))
+
+
 def sparsity(config: Prune, step: int, steps: int) -> float:
     """After step 0 .. steps - 1: s (1 - (1 - t)^3), t rising from 0 to 1 between begin and end.
 

@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.distill import checkpoint, schedule
 from fastcpu.distill.corpus import Corpus, Order
-from fastcpu.distill.losses import LOSSES
+from fastcpu.distill.losses import LOSSES, Loss, runs_twice
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.masks import Masks
-from fastcpu.distill.model import choose_attention, outputs
+from fastcpu.distill.model import choose_attention, depths, outputs
 from fastcpu.errors import InputError, TrainingError
 from fastcpu.recipe import Distill, Recipe
 
@@ -96,24 +96,32 @@ class Trainer:
         self.student, self.pooling, self.corpus, self.teacher = student.to(self.device), pooling, corpus, teacher
         self.steps, self.seed, self.folder = steps, seed, folder
         self.rows = np.arange(len(corpus)) if rows is None else rows
-        self.order = Order(corpus.lengths[self.rows], self.config.batch, seed)
+        by_length = self.config.sampling == "by length"
+        self.order = Order(corpus.lengths[self.rows], self.config.batch, seed, by_length)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
         choose_attention(student, self.device.type, self.config.max_length)
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
-        decayed = [p for p in self.parameters.values() if p.dim() > 1]
-        others = [p for p in self.parameters.values() if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": self.config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=self.config.learning_rate,
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.learning_rate, fused=True)
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items() if self.config.average}
         self._saved = 0
         self.bf16 = has_bf16(self.device.type)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by weight decay, which matrices have, and by the scale of the learning rate of their layer."""
+        above = depths(self.student) if self.config.layer_decay < 1 else dict.fromkeys(self.parameters, 0)
+        groups: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            groups.setdefault((above[name], min(parameter.dim(), 2)), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "weight_decay": self.config.weight_decay if dimensions > 1 else 0.0,
+                "scale": self.config.layer_decay**layers,
+            }
+            for (layers, dimensions), parameters in groups.items()
+        ]
 
     # ---- one step ----
 
@@ -126,9 +134,23 @@ class Trainer:
         if self.corpus.labels is not None:
             labels = torch.from_numpy(self.corpus.labels[indices]).to(self.device)
             target = replace(target, labels=labels)
+        twice = runs_twice(self.config.losses) and self.student.training
+        if twice:
+            ids, mask = ids.repeat(2, 1), mask.repeat(2, 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             mine = outputs(self.student, self.pooling, ids, mask, self.parts)
-        return {name: LOSSES[name].value(mine, target) for name in self.config.losses}
+        count = len(indices)
+        runs = [mine.part_of(0, count), mine.part_of(count, 2 * count)] if twice else [mine, mine]
+        return {name: self._value(LOSSES[name], runs, target) for name in self.config.losses}
+
+    @staticmethod
+    def _value(loss: Loss, runs: Sequence[Outputs], target: Outputs) -> torch.Tensor:
+        """Of both runs of a student on the same texts, a mean where the loss compares each with a target."""
+        first, second = runs
+        if loss.target == "itself":
+            return loss.value(first, second)
+        value = loss.value(first, target)
+        return value if first is second else (value + loss.value(second, target)) / 2
 
     def step(self, step: int) -> dict[str, float]:
         """Makes one step and returns its losses by name."""
@@ -147,12 +169,16 @@ class Trainer:
         if self.masks is not None:
             self.masks.observe_gradients()
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate(self.config, step, self.steps)
+            group["lr"] = group["scale"] * schedule.learning_rate(self.config, step, self.steps)
         self.optimizer.step()
         if self.masks is not None and self.prune is not None:
             if schedule.updates_masks(self.prune, step, self.steps):
                 self.masks.update(schedule.sparsity(self.prune, step, self.steps))
             self.masks.apply()
+        kept = schedule.average(self.config, step)
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                mean.lerp_(self.parameters[name], 1 - kept)
         return {name: loss.item() for name, loss in losses.items()}
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
@@ -183,6 +209,17 @@ class Trainer:
                 self._save(step + 1)
                 saved = time.monotonic()
             report(Progress(step + 1, self.steps, losses, sparsity, now - began))
+        self._take_average()
+
+    def _take_average(self) -> None:
+        """Puts the mean of the weights in their place; what is pruned stays so."""
+        import torch
+
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                self.parameters[name].copy_(mean)
+        if self.masks is not None:
+            self.masks.apply()
 
     def seconds_per_step(self, count: int) -> float:
         """Mean duration of some steps of random lengths; the student, the optimizer and the masks are used up."""
@@ -205,6 +242,7 @@ class Trainer:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"{key}/{name}"] = value
+        tensors |= {f"average/{name}": mean for name, mean in self.average.items()}
         if self.masks is not None:
             tensors |= {f"keep/{name}": mask for name, mask in self.masks.keep.items()}
             tensors |= {f"evidence/{name}": each for name, each in self.masks.evidence.items()}
@@ -223,6 +261,8 @@ class Trainer:
                 if f"step/{name}" in tensors:  # absent for what no loss reads
                     state = {k: tensors[f"{k}/{name}"].to(self.device) for k in ("step", "exp_avg", "exp_avg_sq")}
                     self.optimizer.state[parameter] = state
+        for name, mean in self.average.items():
+            mean.copy_(tensors[f"average/{name}"])
         if self.masks is not None:
             for name, mask in self.masks.keep.items():
                 mask.copy_(tensors[f"keep/{name}"])
@@ -235,7 +275,7 @@ class Trainer:
         line = {
             "step": step,
             "losses": {name: round(loss, 6) for name, loss in losses.items()},
-            "learning_rate": float(f"{self.optimizer.param_groups[0]['lr']:.6g}"),
+            "learning_rate": float(f"{schedule.learning_rate(self.config, step - 1, self.steps):.6g}"),
             "sparsity": round(sparsity, 6),
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

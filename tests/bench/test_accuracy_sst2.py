@@ -65,7 +65,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runs, "minilm", lambda: encoder)
     monkeypatch.setattr(sst2, "HELD_OUT", 12)
     monkeypatch.setattr(sst2, "sentences", lambda _: [row.phrase for row in phrases(3, 20)])
-    monkeypatch.setattr(sst2, "LEARNING_RATES", (1e-3, 2e-3))
     return tmp_path
 
 
@@ -82,9 +81,6 @@ def test_the_whole_path_with_a_few_steps(small: Path, capsys: pytest.CaptureFixt
         assert set(result["metrics"]) == {"held-out", "GLUE dev"}
         assert 0 <= result["metrics"]["GLUE dev"]["accuracy"]["value"] <= 1
         assert (result["difference_to_teacher"]["GLUE dev"] is None) == (name == tuned)
-        chosen = result["candidates"]
-        assert len(chosen) == 2
-        assert chosen[tuned] == max(chosen.values()) == results[tuned]["metrics"]["held-out"]["accuracy"]["value"]
     assert results[tuned]["steps"] == results["sst2-sparse80-int8-seed0"]["steps"] == 3
     assert results["sst2-int8-static-seed0"]["steps"] is None
     losses = results["sst2-sparse80-int8-seed0"]["recipe"]["distill"]["losses"]

@@ -15,8 +15,8 @@ from fastcpu.distill.losses.loss import NO_LABEL, Projections
 torch = pytest.importorskip("torch")
 
 EVERY = pytest.mark.parametrize("name", sorted(LOSSES))
-OF_A_TEACHER = pytest.mark.parametrize("name", sorted(name for name, loss in LOSSES.items() if not loss.labelled))
-OF_LABELS = pytest.mark.parametrize("name", sorted(name for name, loss in LOSSES.items() if loss.labelled))
+OF_A_TEACHER = pytest.mark.parametrize("name", sorted(name for name, loss in LOSSES.items() if loss.target != "labels"))
+OF_LABELS = pytest.mark.parametrize("name", sorted(name for name, loss in LOSSES.items() if loss.target == "labels"))
 MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.bool)
 ROWS, LENGTH = MASK.shape
 CLASSES, WIDTH, HEADS = 4, 12, 2
@@ -69,7 +69,7 @@ def only(loss: Loss, outputs: Outputs) -> Outputs:
 
 def target_of(loss: Loss, outputs: Outputs) -> Outputs:
     """What a loss may read of its target."""
-    return Outputs(outputs.mask, labels=outputs.labels) if loss.labelled else only(loss, outputs)
+    return Outputs(outputs.mask, labels=outputs.labels) if loss.target == "labels" else only(loss, outputs)
 
 
 def with_part(loss: Loss, outputs: Outputs, change: Any) -> Outputs:
@@ -161,7 +161,7 @@ def test_padding_has_no_influence(name: str) -> None:
         return torch.where(padding, tensor + 100, tensor).detach().requires_grad_()
 
     changed = with_part(loss, student, disturbed)
-    value = loss.value(changed, with_part(loss, other, lambda x: disturbed(-x)) if loss.labelled else other)
+    value = loss.value(changed, with_part(loss, other, lambda x: disturbed(-x)) if loss.target == "labels" else other)
     assert value.item() == pytest.approx(before, rel=1e-6)
     for tensor in tensors(getattr(changed, loss.part)):
         if tensor.shape[:2] == MASK.shape:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastcpu.distill.losses import attention, embedding, hidden, labels, logits, relations, similarity
+from fastcpu.distill.losses import attention, consistency, embedding, hidden, labels, logits, relations, similarity
 from fastcpu.distill.losses.loss import Loss, Outputs, Part
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
     for loss in (
         attention.LOSS,
+        consistency.LOSS,
         embedding.LOSS,
         hidden.LOSS,
         labels.LOSS,
@@ -26,12 +27,17 @@ LOSSES: dict[str, Loss] = {
 
 def learns_labels(names: Iterable[str]) -> bool:
     """True if one of the losses with these names has the labels of the data as its target."""
-    return any(LOSSES[name].labelled for name in names)
+    return any(LOSSES[name].target == "labels" for name in names)
+
+
+def runs_twice(names: Iterable[str]) -> bool:
+    """True if one of the losses with these names compares the student with itself."""
+    return any(LOSSES[name].target == "itself" for name in names)
 
 
 def teacher_parts(names: Iterable[str]) -> set[Part]:
     """What the losses with these names read of the teacher."""
-    return {LOSSES[name].part for name in names if not LOSSES[name].labelled}
+    return {LOSSES[name].part for name in names if LOSSES[name].target == "teacher"}
 
 
-__all__ = ["LOSSES", "Loss", "Outputs", "learns_labels", "teacher_parts"]
+__all__ = ["LOSSES", "Loss", "Outputs", "learns_labels", "runs_twice", "teacher_parts"]

@@ -31,4 +31,4 @@ def value(student: Outputs, target: Outputs) -> torch.Tensor:
     return total / known.sum().clamp(min=1)
 
 
-LOSS = Loss("labels", "logits", value, labelled=True)
+LOSS = Loss("labels", "logits", value, target="labels")

@@ -52,6 +52,23 @@ class Outputs:
     projections: Projections | None = None
     labels: torch.Tensor | None = None
 
+    def part_of(self, begin: int, end: int) -> Outputs:
+        """Those of some of the sequences."""
+        rows = slice(begin, end)
+        projections = self.projections
+        return Outputs(
+            self.mask[rows],
+            None if self.embedding is None else self.embedding[rows],
+            None if self.logits is None else {name: each[rows] for name, each in self.logits.items()},
+            None if self.hidden is None else tuple(each[rows] for each in self.hidden),
+            None
+            if projections is None
+            else Projections(
+                projections.query[rows], projections.key[rows], projections.value[rows], projections.heads
+            ),
+            None if self.labels is None else self.labels[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -61,13 +78,14 @@ class Loss:
         name: as recipes write it.
         part: the field of `Outputs` that it reads.
         value: scalar of (student, target), a mean over examples or tokens. InputError if their shapes do not fit.
-        labelled: whether the target is the labels of the data; otherwise it is the same part of the teacher.
+        target: the same part of the teacher, the labels of the data, or the same part of the student itself, which
+            runs on every text a second time.
     """
 
     name: str
     part: Part
     value: Callable[[Outputs, Outputs], torch.Tensor]
-    labelled: bool = False
+    target: Literal["teacher", "labels", "itself"] = "teacher"
 
 
 def check_same(name: str, student: torch.Tensor, teacher: torch.Tensor) -> None:
