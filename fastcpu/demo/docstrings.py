@@ -1,4 +1,4 @@
-"""Pairs of a query and a document from the docstrings of installed packages, read with `ast` and never imported."""
+"""Docstrings of installed packages, read with `ast` and never imported, and retrieval pairs made of them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fastcpu.errors import InputError
 
 QUERY_WORDS = (4, 40)  # fewest and most words of a query
 DOCUMENT_WORDS = (12, 64)  # fewest words of a document, and where it is cut
+PIECE_WORDS = (4, 32)  # fewest and most words of a text to train with
 
 _SENTENCE_END = re.compile(r"[.!?](?=\s+[A-Z0-9\"'(])|[.!?]$")
 # An empty line, or a Google-style heading that follows without one.
@@ -32,6 +33,15 @@ _SUFFIXES = ("ing", "ed", "es", "s")
 
 
 @dataclass(frozen=True)
+class Docstring:
+    """What is said of a class, method or function. `key` is where it was read, `names` its qualified name."""
+
+    key: str
+    names: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Pair:
     """One retrieval example: `document` is what `query` should find. `key` is where both were read."""
 
@@ -40,9 +50,9 @@ class Pair:
     document: str
 
 
-def read_pairs(packages: Sequence[Package]) -> list[Pair]:
-    """All usable pairs of `packages`, in the order of packages, file names and lines."""
-    return [pair for package in packages for pair in _package_pairs(package)]
+def read_docstrings(packages: Sequence[Package]) -> list[Docstring]:
+    """All docstrings of `packages`, in the order of packages, file names and lines."""
+    return [each for package in packages for each in _package_docstrings(package)]
 
 
 def package_version(package: Package) -> str:
@@ -71,7 +81,7 @@ def _package_root(package: Package) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _package_pairs(package: Package) -> Iterator[Pair]:
+def _package_docstrings(package: Package) -> Iterator[Docstring]:
     root = _package_root(package)
     folders = [root / folder for folder in package.folders] or [root]
     for folder in folders:
@@ -82,21 +92,19 @@ def _package_pairs(package: Package) -> Iterator[Pair]:
         for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
             relative = path.relative_to(root)
             if SKIPPED_NAMES.isdisjoint(relative.parts):
-                yield from file_pairs(path, f"{package.distribution}/{relative.as_posix()}")
+                yield from file_docstrings(path, f"{package.distribution}/{relative.as_posix()}")
 
 
-def file_pairs(path: Path, label: str) -> Iterator[Pair]:
-    """The pairs of one source file. A file in the syntax of another Python has none."""
+def file_docstrings(path: Path, label: str) -> Iterator[Docstring]:
+    """The docstrings of one source file. A file in the syntax of another Python has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in the file's string literals
             tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError):
         return
-    for names, docstring in _documented(tree, ()):
-        pair = make_pair(f"{label}:{'.'.join(names)}", names, docstring)
-        if pair is not None:
-            yield pair
+    for names, text in _documented(tree, ()):
+        yield Docstring(f"{label}:{'.'.join(names)}", names, text)
 
 
 def _documented(node: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -113,13 +121,21 @@ def _documented(node: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[tuple[s
             yield from _documented(child, outer)
 
 
-def make_pair(key: str, names: Sequence[str], docstring: str) -> Pair | None:
+def pieces(text: str) -> list[str]:
+    """A text in pieces of nearly equal length, each short enough to learn quickly from; none if it is too short."""
+    words = text.split()
+    if len(words) < PIECE_WORDS[0]:
+        return []
+    length = -(-len(words) // -(-len(words) // PIECE_WORDS[1]))
+    return [" ".join(words[start : start + length]) for start in range(0, len(words), length)]
+
+
+def make_pair(read: Docstring) -> Pair | None:
     """The first sentence without the words of the name as query, the rest as document; None if either is too short.
 
-    Args:
-        names: the qualified name; its last part is removed, and that of a special method with its class.
+    The last part of the qualified name is removed, and that of a special method with its class.
     """
-    docstring = docstring.strip()
+    names, docstring = read.names, read.text.strip()
     paragraph = _PARAGRAPH_END.split(docstring, maxsplit=1)[0]
     rest = docstring[len(paragraph) :]
     sentence, remainder = split_sentence(" ".join(paragraph.split()))
@@ -130,7 +146,7 @@ def make_pair(key: str, names: Sequence[str], docstring: str) -> Pair | None:
     document_words = plain_text(f"{remainder}\n\n{rest}").split()
     if not QUERY_WORDS[0] <= len(query_words) <= QUERY_WORDS[1] or len(document_words) < DOCUMENT_WORDS[0]:
         return None
-    return Pair(key, " ".join(query_words), " ".join(document_words[: DOCUMENT_WORDS[1]]))
+    return Pair(read.key, " ".join(query_words), " ".join(document_words[: DOCUMENT_WORDS[1]]))
 
 
 def split_sentence(text: str) -> tuple[str, str]:

@@ -171,15 +171,30 @@ def _build_models(options: Options, task: DemoTask, step: StepTimer, log: Log) -
         exported.unlink()
     dense, sparse = models / DENSE, models / SPARSE
     with step("fastcpu int8"):
-        calibration = task.texts[: task.calibration]
         fastcpu.compile(
-            source, dense, quantize="static", calibration=calibration, max_length=MAX_LENGTH, threads=options.threads
+            source,
+            dense,
+            quantize="static",
+            calibration=task.calibration,
+            max_length=MAX_LENGTH,
+            threads=options.threads,
         )
-    texts = options.out / "texts.txt"
+    texts, exclude = options.out / "texts.txt", options.out / "evaluation.txt"
     write_text(texts, "".join(f"{text}\n" for text in task.texts))
+    evaluated = (*task.data.documents, *task.data.queries, *task.terms.documents, *task.terms.queries)
+    write_text(exclude, "".join(f"{text}\n" for text in evaluated))
     with step(f"fastcpu {RECIPE}"):
         report = _Stages(log)
-        compress(source, sparse, recipe=RECIPE, data=[texts], threads=options.threads, report=report, timing=False)
+        compress(
+            source,
+            sparse,
+            recipe=RECIPE,
+            data=[texts],
+            exclude=[exclude],
+            threads=options.threads,
+            report=report,
+            timing=False,
+        )
     return [
         EngineSpec(TEACHER, "ONNX Runtime fp32 (teacher)", "onnxruntime", optimized, source),
         EngineSpec(PEER, "ONNX Runtime int8", "onnxruntime", quantized, source),

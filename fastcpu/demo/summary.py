@@ -81,7 +81,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             "queries": len(task.data.queries),
             "terms": {"documents": len(task.terms.documents), "queries": len(task.terms.queries)},
             "training_texts": len(task.texts),
-            "calibration_texts": task.calibration,
+            "calibration_texts": len(task.calibration),
             "pairs_read": task.pairs,
             "pairs_without_duplicates": task.distinct,
             "fingerprint": task.fingerprint,

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastcpu.demo.docstrings import Pair, package_version, read_pairs
+from fastcpu.demo.docstrings import Pair, make_pair, package_version, pieces, read_docstrings
 from fastcpu.demo.duplicates import first_of_duplicates
+from fastcpu.demo.markup import plain_text
 from fastcpu.demo.packages import Package
 from fastcpu.demo.terms import DISTRIBUTION, read_terms, terms_file, terms_version
 from fastcpu.errors import InputError
@@ -24,7 +25,7 @@ class Sizes:
     """How many examples are drawn.
 
     Attributes:
-        calibration: fewest pairs that are left beside the corpus; the texts of this many calibrate int8.
+        calibration: pairs beside the corpus whose texts calibrate int8.
         documents, queries: of the corpus, and queries for the first of its documents.
         terms: documents of the other task, and queries for as many of them as above.
     """
@@ -51,8 +52,8 @@ class DemoTask:
     Attributes:
         data: docstrings.
         terms: medical terms, of which nothing is in the other texts.
-        texts: queries and documents of all pairs that are not in `data`, to train with.
-        calibration: how many of these, from the first on, calibrate int8.
+        texts: to train with, in short pieces: pairs that are not in `data`, and docstrings that are no pairs.
+        calibration: queries and documents of pairs that are not in `data`, which calibrate int8.
         pairs, distinct: how many pairs were read, and how many were left without near-duplicates.
         fingerprint: SHA-256 of all texts in order; equal fingerprints mean equal tasks.
     """
@@ -60,7 +61,7 @@ class DemoTask:
     data: RetrievalData
     terms: RetrievalData
     texts: list[str]
-    calibration: int
+    calibration: list[str]
     pairs: int
     distinct: int
     sources: list[Source]
@@ -69,7 +70,9 @@ class DemoTask:
 
 def build_task(packages: Sequence[Package], sizes: Sizes) -> DemoTask:
     """Reads, deduplicates the whole pool, and only then splits it, in the order of a hash of each pair's key."""
-    pairs = read_pairs(packages)
+    docstrings = read_docstrings(packages)
+    made = [make_pair(each) for each in docstrings]
+    pairs = [pair for pair in made if pair is not None]
     distinct = drop_duplicates(pairs)
     needed = sizes.calibration + sizes.documents
     if len(distinct) < needed:
@@ -82,12 +85,15 @@ def build_task(packages: Sequence[Package], sizes: Sizes) -> DemoTask:
     data = _retrieval(corpus, sizes.queries)
     terms = _retrieval(_shuffled(drop_duplicates(list(read_terms(terms_file()))))[: sizes.terms], sizes.queries)
     texts = [text for pair in others for text in (pair.query, pair.document)]
+    calibration = texts[: 2 * sizes.calibration]
+    texts += [plain_text(each.text) for each, pair in zip(docstrings, made, strict=True) if pair is None]
+    texts = list(dict.fromkeys(piece for text in texts for piece in pieces(text)))
     everything = [*data.documents, *data.queries, *terms.documents, *terms.queries, *texts]
     digest = hashlib.sha256("\0".join(everything).encode("utf-8", "surrogatepass")).hexdigest()
     counts = Counter(pair.key.partition("/")[0] for pair in corpus)
     sources = [Source(each.distribution, package_version(each), counts[each.distribution]) for each in packages]
     sources.append(Source(DISTRIBUTION, terms_version(), len(terms.documents)))
-    return DemoTask(data, terms, texts, 2 * sizes.calibration, len(pairs), len(distinct), sources, digest)
+    return DemoTask(data, terms, texts, calibration, len(pairs), len(distinct), sources, digest)
 
 
 def _shuffled(pairs: Sequence[Pair]) -> list[Pair]:

@@ -9,7 +9,16 @@ import pytest
 
 from fastcpu import InputError
 from fastcpu.demo import docstrings
-from fastcpu.demo.docstrings import file_pairs, make_pair, name_words, read_pairs, remove_name, split_sentence
+from fastcpu.demo.docstrings import (
+    Docstring,
+    file_docstrings,
+    make_pair,
+    name_words,
+    pieces,
+    read_docstrings,
+    remove_name,
+    split_sentence,
+)
 from fastcpu.demo.packages import PACKAGES, Package
 from fastcpu.demo.run import packaged_model
 
@@ -59,14 +68,32 @@ def test_remove_name(names: list[str], text: str, expected: str) -> None:
 
 
 def test_pair_of_a_function() -> None:
-    pair = make_pair("k", ["Frame", "sort_rows"], f"Sorts the rows of a frame by\nseveral keys. More here.\n\n{REST}")
+    pair = make_pair(
+        Docstring(
+            "k",
+            (
+                "Frame",
+                "sort_rows",
+            ),
+            f"Sorts the rows of a frame by\nseveral keys. More here.\n\n{REST}",
+        )
+    )
     assert pair is not None
     assert pair.query == "the of a frame by several keys"
     assert pair.document == f"More here. {REST}"
 
 
 def test_special_methods_lose_the_class_too() -> None:
-    pair = make_pair("k", ["DataFrame", "__init__"], f"Initialize a frame from the given columns.\n\n{REST}")
+    pair = make_pair(
+        Docstring(
+            "k",
+            (
+                "DataFrame",
+                "__init__",
+            ),
+            f"Initialize a frame from the given columns.\n\n{REST}",
+        )
+    )
     assert pair is not None
     assert pair.query == "Initialize a from the given columns"
 
@@ -81,23 +108,23 @@ def test_special_methods_lose_the_class_too() -> None:
     ],
 )
 def test_unusable_docstrings(docstring: str) -> None:
-    assert make_pair("k", ["f"], docstring) is None
+    assert make_pair(Docstring("k", ("f",), docstring)) is None
 
 
 def test_google_headings_end_the_first_paragraph() -> None:
-    pair = make_pair("k", ["f"], f"Computes a value from many inputs\nArgs:\n    x: {REST}")
+    pair = make_pair(Docstring("k", ("f",), f"Computes a value from many inputs\nArgs:\n    x: {REST}"))
     assert pair is not None
     assert pair.query == "Computes a value from many inputs"
     assert pair.document == f"x: {REST}"
 
 
 def test_documents_are_cut() -> None:
-    pair = make_pair("k", ["f"], "Computes a value from inputs.\n\n" + "word " * 500)
+    pair = make_pair(Docstring("k", ("f",), "Computes a value from inputs.\n\n" + "word " * 500))
     assert pair is not None
     assert len(pair.document.split()) == docstrings.DOCUMENT_WORDS[1]
 
 
-def test_file_pairs_reads_without_importing(tmp_path: Path) -> None:
+def test_docstrings_are_read_without_importing(tmp_path: Path) -> None:
     path = write(
         tmp_path / "module.py",
         f'''
@@ -128,11 +155,20 @@ def test_file_pairs_reads_without_importing(tmp_path: Path) -> None:
                 """
         ''',
     )
-    assert [pair.key for pair in file_pairs(path, "m.py")] == ["m.py:Shape", "m.py:Shape.area", "m.py:fetch"]
+    assert [each.key for each in file_docstrings(path, "m.py")] == ["m.py:Shape", "m.py:Shape.area", "m.py:fetch"]
 
 
 def test_other_syntax_gives_no_pairs(tmp_path: Path) -> None:
-    assert list(file_pairs(write(tmp_path / "new.py", "this is not python"), "new.py")) == []
+    assert list(file_docstrings(write(tmp_path / "new.py", "this is not python"), "new.py")) == []
+
+
+def test_pieces_are_short_and_nothing_is_lost() -> None:
+    words = [f"w{i}" for i in range(70)]
+    cut = pieces(" ".join(words))
+    assert [len(piece.split()) for piece in cut] == [24, 24, 22]
+    assert " ".join(cut).split() == words
+    assert pieces(" ".join(words[:32])) == [" ".join(words[:32])]
+    assert pieces("too few words") == []
 
 
 def test_packages_are_read_in_order_and_tests_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,16 +183,16 @@ def test_packages_are_read_in_order_and_tests_skipped(tmp_path: Path, monkeypatc
         write(tmp_path / "fakepackage" / name, source)
     write(tmp_path / "fakepackage" / "__init__.py", "raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    keys = [pair.key for pair in read_pairs([Package("fake", "fakepackage")])]
+    keys = [each.key for each in read_docstrings([Package("fake", "fakepackage")])]
     assert keys == ["fake/a/__init__.py:function", "fake/b.py:function"]
-    assert [pair.key for pair in read_pairs([Package("fake", "fakepackage", ("a",))])] == keys[:1]
+    assert [each.key for each in read_docstrings([Package("fake", "fakepackage", ("a",))])] == keys[:1]
     with pytest.raises(InputError, match="has no folder 'z'"):
-        read_pairs([Package("fake", "fakepackage", ("z",))])
+        read_docstrings([Package("fake", "fakepackage", ("z",))])
 
 
 def test_missing_packages_are_named() -> None:
     with pytest.raises(InputError, match="package 'no-such-thing' is not installed"):
-        read_pairs([Package("no-such-thing", "no_such_thing")])
+        read_docstrings([Package("no-such-thing", "no_such_thing")])
     with pytest.raises(InputError, match="'no-such-thing' is not installed"):
         docstrings.package_version(Package("no-such-thing", "no_such_thing"))
 

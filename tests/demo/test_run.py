@@ -61,7 +61,7 @@ def outcome(tmp_path: Path) -> run.Outcome:
         [f"query {index}" for index in range(QUERIES)],
         [{index: 1.0} for index in range(QUERIES)],
     )
-    task = DemoTask(data, data, ["a", "b"], 2, 900, 600, [Source("numpy", "1.0", 230)], "f" * 64)
+    task = DemoTask(data, data, ["a", "b"], ["a"], 900, 600, [Source("numpy", "1.0", 230)], "f" * 64)
     noises, seconds = (0.0, 0.1, 2.0), (0.004, 0.002, 0.001)
     chosen = specs(tmp_path)
     engines = [FakeEngine(*each) for each in zip(chosen, noises, seconds, strict=True)]
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = retrieval.RetrievalData(["a"], ["b"], [{0: 1.0}])
-    monkeypatch.setattr(run, "build_task", lambda *_: DemoTask(data, data, [], 0, 1, 1, [], "f" * 64))
+    monkeypatch.setattr(run, "build_task", lambda *_: DemoTask(data, data, [], [], 1, 1, [], "f" * 64))
     (tmp_path / "config.json").write_text("{}")
     out = tmp_path / "config.json" / "out"
     assert main(["demo", "--model", str(tmp_path), "-o", str(out)]) == 2

@@ -88,7 +88,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 def test_split(package: Package) -> None:
     task = build_task([package], Sizes(calibration=8, documents=30, queries=12, terms=2))
     assert (task.pairs, task.distinct) == (50, 40)
-    assert (len(task.data.documents), len(task.data.queries), len(task.texts), task.calibration) == (30, 12, 20, 16)
+    assert (len(task.data.documents), len(task.data.queries), len(task.texts), len(task.calibration)) == (
+        30,
+        12,
+        20,
+        16,
+    )
     assert (len(task.terms.documents), len(task.terms.queries)) == (2, 2)
     assert task.data.relevant == [{index: 1.0} for index in range(12)]
     assert [(each.package, each.version, each.documents) for each in task.sources] == [
