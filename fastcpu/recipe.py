@@ -70,6 +70,7 @@ class Distill:
     Attributes:
         losses: weight of each loss of ``fastcpu.distill.losses.LOSSES``. By default what the model offers: embeddings
             and their similarities of a sentence encoder, else logits, hidden states and the labels that the data has.
+        neighbors: weight of the loss ``neighbors`` beside these default losses of a sentence encoder, for search.
         batch: sequences per step.
         learning_rate: peak of the schedule (linear warm-up, linear decay to zero) of AdamW.
         warmup: share of the steps that warm up.
@@ -87,6 +88,7 @@ class Distill:
     """
 
     losses: Mapping[str, float] = field(default_factory=dict)
+    neighbors: float = 0.0
     batch: int = 64
     learning_rate: float = 1e-3
     warmup: float = 0.05
@@ -273,6 +275,9 @@ def _check(recipe: Recipe, where: str) -> None:
         for name, weight in recipe.distill.losses.items():
             known("distill: losses", name, LOSSES)
             within(f"distill: losses: {name}", weight, 0, 1e6)
+        within("distill: neighbors", recipe.distill.neighbors, 0, 1e6)
+        if recipe.distill.losses and recipe.distill.neighbors:
+            raise InputError(f"{where}: distill: neighbors stands beside default losses: name it in losses instead")
         within("distill: batch", recipe.distill.batch, 1, 65536)
         within("distill: learning_rate", recipe.distill.learning_rate, 0, 1)
         within("distill: warmup", recipe.distill.warmup, 0, 1)

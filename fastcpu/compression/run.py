@@ -100,8 +100,8 @@ def make_plan(
         _check_target(target.checked(), chosen, gate)
     if chosen.distill is not None:
         labelled = reads_tables([os.fspath(path) for path in data], columns, None if gate is None else gate.task)
-        losses = chosen.distill.losses or _losses(Path(model), labelled)
-        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses))
+        losses = chosen.distill.losses or _losses(Path(model), labelled, chosen.distill.neighbors)
+        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0))
         if teacher is not None and not teacher_parts(losses):
             raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
     return Plan(
@@ -129,11 +129,11 @@ def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:
         raise InputError("a search chooses by what it measures: give it another split than test")
 
 
-def _losses(model: Path, labelled: bool) -> dict[str, float]:
+def _losses(model: Path, labelled: bool, neighbors: float) -> dict[str, float]:
     """What a recipe that names no losses distills: the outputs of a sentence encoder, else logits and hidden states,
     and beside these the labels that the data has."""
     if (model / "modules.json").is_file():
-        return {"embedding": 1.0, "similarity": 5.0}
+        return {"embedding": 1.0, "similarity": 5.0} | ({"neighbors": neighbors} if neighbors else {})
     return {"logits": 1.0, "hidden": 1.0} | ({"labels": 1.0} if labelled else {})
 
 

@@ -193,7 +193,7 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
         vectors = _embeddings(plan, work, config, corpus)
         with work.stage("teacher.npy") as path, path.open("wb") as file:
             np.save(file, vectors)
-    return CachedEmbeddings(work.path / "teacher.npy")
+    return CachedEmbeddings(work.path / "teacher.npy", plan.device)
 
 
 def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:

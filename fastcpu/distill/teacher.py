@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_OTHERS = 32768
+
+
 class NoTeacher:
     """For losses whose targets are in the data."""
 
@@ -26,17 +29,31 @@ class NoTeacher:
 
 
 class CachedEmbeddings:
-    """Embeddings [N, D], f32 and of unit length, from a .npy file that is mapped."""
+    """Embeddings [N, D], f32 and of unit length, from a .npy file that is mapped.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        others: a sample of them, evenly spread over the texts, for losses that compare a text with many.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        import torch
+
         self._vectors: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        count = len(self._vectors)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _OTHERS)).round().astype(np.int64))
+        self._places = np.full(count, -1, np.int64)
+        self._places[chosen] = np.arange(len(chosen))
+        self.others = torch.from_numpy(np.array(self._vectors[chosen])).to(device)
 
     def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
-        """The embeddings of some texts."""
+        """The embeddings of some texts, and which of `others` they are."""
         import torch
 
         del ids
-        return Outputs(mask, torch.from_numpy(np.array(self._vectors[indices])).to(mask.device))
+        vectors, places = (
+            torch.from_numpy(np.array(each[indices])).to(mask.device) for each in (self._vectors, self._places)
+        )
+        return Outputs(mask, vectors, others=self.others, places=places)
 
 
 class LiveTeacher:

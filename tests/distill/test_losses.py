@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,26 @@ def test_embedding_and_similarity() -> None:
     assert LOSSES["embedding"].value(student, teacher).item() == pytest.approx(1 - (s * t).sum(1).mean(), rel=1e-5)
     squares = (s @ s.T - t @ t.T) ** 2
     assert LOSSES["similarity"].value(student, teacher).item() == pytest.approx(squares.sum() / 6, rel=1e-5)
+
+
+def test_neighbors_are_those_of_the_teacher_among_other_texts() -> None:
+    student, teacher = make(0), make(1)
+    s, t = (each.embedding.detach().numpy().astype(np.float64) for each in (student, teacher))
+
+    def expected(others: np.ndarray, places: list[int]) -> float:
+        total = 0.0
+        for b, place in enumerate(places):
+            rest = np.delete(others, place, axis=0) if place >= 0 else others
+            p, q = softmax(s[b] @ rest.T / 0.05), softmax(t[b] @ rest.T / 0.05)
+            total += float((q * np.log(q / p)).sum())
+        return total / len(places)
+
+    assert LOSSES["neighbors"].value(student, teacher).item() == pytest.approx(expected(t, [0, 1, 2]), rel=1e-4)
+    others = np.random.default_rng(0).standard_normal((20, 8))
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    others[7] = t[1]
+    many = replace(teacher, others=torch.from_numpy(others).float(), places=torch.tensor([-1, 7, -1]))
+    assert LOSSES["neighbors"].value(student, many).item() == pytest.approx(expected(others, [-1, 7, -1]), rel=1e-4)
 
 
 def test_logits_are_a_softened_divergence() -> None:

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastcpu.distill.losses import attention, consistency, embedding, hidden, labels, logits, relations, similarity
+from fastcpu.distill.losses import (
+    attention,
+    consistency,
+    embedding,
+    hidden,
+    labels,
+    logits,
+    neighbors,
+    relations,
+    similarity,
+)
 from fastcpu.distill.losses.loss import Loss, Outputs, Part
 
 LOSSES: dict[str, Loss] = {
@@ -19,6 +29,7 @@ LOSSES: dict[str, Loss] = {
         hidden.LOSS,
         labels.LOSS,
         logits.LOSS,
+        neighbors.LOSS,
         relations.LOSS,
         similarity.LOSS,
     )

@@ -43,6 +43,8 @@ class Outputs:
         hidden: [B, S, D] behind the embeddings and behind each layer.
         projections: of the last layer's attention.
         labels: int64 [B], what the data itself says of each text; ``NO_LABEL`` where it says nothing. Targets only.
+        others: [M, D], the teacher's embeddings of texts of the data. Targets only.
+        places: int64 [B], where each sequence itself is among ``others``; -1 where it is not. Targets only.
     """
 
     mask: torch.Tensor
@@ -51,6 +53,8 @@ class Outputs:
     hidden: tuple[torch.Tensor, ...] | None = None
     projections: Projections | None = None
     labels: torch.Tensor | None = None
+    others: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
     def part_of(self, begin: int, end: int) -> Outputs:
         """Those of some of the sequences."""
