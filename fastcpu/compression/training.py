@@ -200,7 +200,8 @@ def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -
     """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
     from fastcpu.tasks.embed import Embedder
 
-    embedder = Embedder(compiled_teacher(plan, work), threads=plan.threads, max_length=config.max_length)
+    teacher = compiled_teacher(plan, work) if config.teacher == "f32" else _int8_teacher(plan, work)
+    embedder = Embedder(teacher, threads=plan.threads, max_length=config.max_length)
     texts = taken_texts(work)
     order = np.argsort(corpus.lengths, kind="stable")
     first = embedder.embed(texts[:1])
@@ -209,6 +210,14 @@ def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -
         rows = order[start : start + _EMBED_ROWS]
         vectors[rows] = embedder.embed([texts[i] for i in rows])
     return vectors
+
+
+def _int8_teacher(plan: Plan, work: WorkFolder) -> Path:
+    """The teacher in dynamic int8, for the runtime."""
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    directory = work.path / "teacher-int8"
+    return directory if directory.is_dir() else compile(plan.teacher, directory, quantize="dynamic").directory
 
 
 def compiled_teacher(plan: Plan, work: WorkFolder) -> Path:

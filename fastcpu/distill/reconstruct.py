@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from fastcpu.distill.corpus import Corpus
 
-_BATCH = 32
+_BATCH = 64
+
+
+class _SeenAll(Exception):
+    """Ends a run of a layer whose rest is of no use."""
 
 
 @dataclass
@@ -130,13 +134,36 @@ def _calls(
 @contextmanager
 def _watched(layer: torch.nn.Module, names: Sequence[str], see: Callable[..., None]) -> Iterator[None]:
     """``see`` is called with name, input and output of some linears whenever they run."""
+    with _hooked(layer, names, lambda part, hook: part.register_forward_hook(hook), see):
+        yield
+
+
+@contextmanager
+def _entered(layer: torch.nn.Module, names: Sequence[str], see: Callable[..., None]) -> Iterator[None]:
+    """``see`` is called with name and input of some linears, of one input, before they run; nothing runs after them."""
+    left = set(names)
+
+    def enter(name: str, x: torch.Tensor) -> None:
+        see(name, x)
+        left.discard(name)
+        if not left:
+            raise _SeenAll
+
+    with suppress(_SeenAll), _hooked(layer, names, lambda part, hook: part.register_forward_pre_hook(hook), enter):
+        yield
+
+
+@contextmanager
+def _hooked(
+    layer: torch.nn.Module, names: Sequence[str], register: Callable[..., Any], see: Callable[..., None]
+) -> Iterator[None]:
     handles = []
     for name in names:
 
-        def hook(_: object, inputs: tuple[Any, ...], output: Any, name: str = name) -> None:
-            see(name, inputs[0], output)
+        def hook(_: object, inputs: tuple[Any, ...], *output: Any, name: str = name) -> None:
+            see(name, inputs[0], *output)
 
-        handles.append(layer.get_submodule(name).register_forward_hook(hook))
+        handles.append(register(layer.get_submodule(name), hook))
     try:
         yield
     finally:
@@ -188,10 +215,10 @@ def _prune(
     normal = {name: Normal(part.in_features, part.out_features) for name, part in linears.items()}
     for number, (call, each) in enumerate(zip(calls, hidden, strict=True)):
 
-        def see(name: str, x: torch.Tensor, _: torch.Tensor, number: int = number, call: _Call = call) -> None:
+        def see(name: str, x: torch.Tensor, number: int = number, call: _Call = call) -> None:
             normal[name].add(x[call.mask], wanted[name][number])
 
-        with _watched(layer, group, see):
+        with _entered(layer, group, see):
             call(layer, each)
     for name, part in linears.items():
         products = normal[name].products(part.bias is not None)

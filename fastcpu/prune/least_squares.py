@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIRST_SHARE, _SHARE = 0.4, 0.3
 """Of the blocks that are left, how many leave in the first round, which has one inverse for all rows, and in others."""
+_SMALL = 64
 _BYTES = 1 << 28
 """Of the matrices that are inverted at once."""
 
@@ -112,15 +113,38 @@ def _rises(gram: torch.Tensor, wanted: torch.Tensor, kept: torch.Tensor) -> torc
     import torch
 
     if kept.shape[1] == len(gram):
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        return (inverse @ wanted).square().sum(dim=2) / inverse.diagonal()
+        root = _inverse_root(gram.unsqueeze(0))
+        return (root.mT @ (root @ wanted)).square().sum(dim=2) / root.square().sum(dim=1)
     parts = []
     for chunk in _chunks(kept):
         columns = kept[chunk]
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram[columns.unsqueeze(2), columns.unsqueeze(1)]))
-        weights = inverse @ _of(wanted[chunk], columns)
-        parts.append(weights.square().sum(dim=2) / inverse.diagonal(dim1=1, dim2=2))
+        root = _inverse_root(gram[columns.unsqueeze(2), columns.unsqueeze(1)])
+        weights = root.mT @ (root @ _of(wanted[chunk], columns))
+        parts.append(weights.square().sum(dim=2) / root.square().sum(dim=1))
     return torch.cat(parts)
+
+
+def _inverse_root(matrices: torch.Tensor) -> torch.Tensor:
+    """L^-1 of the Cholesky factor L of each matrix [batch, n, n]: the inverse is L^-T L^-1.
+
+    By halves, so that nearly all of it is products of matrices, which run many times as fast as factorizations.
+    """
+    import torch
+
+    size = matrices.shape[-1]
+    if size <= _SMALL:
+        factor = torch.linalg.cholesky(matrices)
+        small: torch.Tensor = torch.linalg.solve_triangular(factor, torch.eye(size).expand_as(factor), upper=False)
+        return small
+    half = size // 2
+    first = _inverse_root(matrices[:, :half, :half])
+    below = matrices[:, half:, :half] @ first.mT
+    second = _inverse_root(matrices[:, half:, half:] - below @ below.mT)
+    root = torch.zeros_like(matrices)
+    root[:, :half, :half] = first
+    root[:, half:, half:] = second
+    root[:, half:, :half] = -(second @ below) @ first
+    return root
 
 
 def _solve(
@@ -134,8 +158,8 @@ def _solve(
     solutions = torch.zeros_like(wanted)
     for chunk in _chunks(kept):
         columns = kept[chunk]
-        factor = torch.linalg.cholesky(gram[columns.unsqueeze(2), columns.unsqueeze(1)])
-        weights = torch.cholesky_solve(_of(wanted[chunk], columns), factor)
+        root = _inverse_root(gram[columns.unsqueeze(2), columns.unsqueeze(1)])
+        weights = root.mT @ (root @ _of(wanted[chunk], columns))
         solutions[chunk] = torch.zeros_like(wanted[chunk]).scatter(1, _index(weights, columns), weights)
     result[rows] = solutions
 
