@@ -24,6 +24,7 @@ from fastcpu.compression.target import Target
 from fastcpu.compression.training import Report, compiled_teacher, distill, prune_alone, taken_texts
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
+from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError
@@ -84,6 +85,8 @@ def make_plan(
     if (chosen.distill is not None or chosen.reconstructs or static) and not data:
         purpose = "train" if chosen.distill is not None else "prune" if chosen.reconstructs else "calibrate"
         raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
+    if columns and data and all(file.suffix in PLAIN for path in data for file in text_files(Path(path))):
+        raise InputError(f"columns are named ({', '.join(columns)}), but the data are plain text: each line is a text")
     if teacher is not None and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
     if teacher is not None:

@@ -13,7 +13,9 @@ from fastcpu.data.rows import Row, lines, opened, read_rows
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular
 
-SUFFIXES = (".txt", ".text", ".tsv", ".csv", ".json", ".jsonl")
+PLAIN = (".txt", ".text")
+"""Of files without columns: each line is a text."""
+SUFFIXES = (*PLAIN, ".tsv", ".csv", ".json", ".jsonl")
 SAMPLED_CHARACTERS = 1 << 29
 """A sample has at most so many characters, however long its texts are."""
 
@@ -48,7 +50,7 @@ def text_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, columns: Sequence[str]) -> Iterator[str]:
-    plain = path.suffix in (".txt", ".text")
+    plain = path.suffix in PLAIN
     if not plain and not columns:
         raise InputError(f"{path}: name the columns that hold texts (--columns)")
     cells = _lines(path) if plain else (_cell(row, column) for row in read_rows(path) for column in columns)

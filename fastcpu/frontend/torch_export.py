@@ -29,6 +29,7 @@ OPSET = 17
 PREFIX = "model."
 """What the exported wrapper calls the model; dropped from node names, which so become torch module names."""
 
+_MOST_LAYERS = 1000
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where transformers looks for weights, in its order."""
 
@@ -101,7 +102,11 @@ def _from_directory(path: Path, bare: bool) -> torch.nn.Module:
     config = read_json(path / "config.json")
     if not isinstance(config, dict):
         raise FileFormatError(f"{path / 'config.json'}: not a JSON object")
-    kind = getattr(transformers, architecture(config, str(path), bare))
+    name = architecture(config, str(path), bare)
+    kind, split = getattr(transformers, name), families.split(name)
+    depth = config.get(split[0].depth) if split is not None else None
+    if isinstance(depth, int) and depth > _MOST_LAYERS:  # which are made one by one, before weights are looked for
+        raise FileFormatError(f"{path / 'config.json'}: describes no model: {depth} layers")
     try:
         with quiet(), torch.device("meta"):
             kind(kind.config_class.from_pretrained(path, local_files_only=True))

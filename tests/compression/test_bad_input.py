@@ -137,6 +137,7 @@ DATA: list[tuple[str, str, str, tuple[str, ...], str]] = [
     ("empty", "t.txt", "\n\n", (), r"no text is left"),
     ("not UTF-8", "t.txt", "\udcff", (), r"not UTF-8"),
     ("an unknown suffix", "t.parquet", "x", (), r"texts are read from .txt"),
+    ("columns of plain text", "t.txt", "a text\n", ("a",), r"columns are named \(a\), but the data are plain text"),
     ("a table without columns", "t.csv", "a,b\n1,2\n", (), r"name the columns"),
     ("a missing column", "t.csv", "a,b\n1,2\n", ("c",), r"no column 'c'; there are a, b"),
     ("a short row", "t.tsv", "a\tb\n1\n", ("b",), r"t.tsv:2: 1 columns, but the header has 2"),

@@ -256,6 +256,16 @@ def test_layers_that_are_not_used(architecture: str, setting: str, held: str, tm
 
 
 @pytest.mark.parametrize(
+    ("architecture", "setting"), [("BertModel", "num_hidden_layers"), ("DistilBertModel", "n_layers")]
+)
+def test_more_layers_than_any_model_has(architecture: str, setting: str, tmp_path: Path) -> None:
+    tiny.model(architecture).save_pretrained(tmp_path)
+    _configure(tmp_path, **{setting: 1_000_000_000})
+    with pytest.raises(FileFormatError, match=r"config\.json: describes no model: 1000000000 layers"):
+        frontend.load(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("pretrained", "prefix", "architecture"),
     [
         ("BertForPreTraining", "bert", "BertModel"),
