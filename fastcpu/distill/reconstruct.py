@@ -68,7 +68,8 @@ def reconstruct(
         tell: called with the number of a layer that is done, and of all layers.
 
     Raises:
-        InputError: a model whose layers share their weights, or nothing to prune.
+        InputError: a model whose layers share their weights, nothing to prune, or a linear that does not divide into
+            blocks.
     """
     import torch
 
@@ -222,7 +223,10 @@ def _prune(
             call(layer, each)
     for name, part in linears.items():
         products = normal[name].products(part.bias is not None)
-        weight = prune_and_solve(*products, part.weight, config.sparsity, PATTERNS[config.pattern])
+        try:
+            weight = prune_and_solve(*products, part.weight, config.sparsity, PATTERNS[config.pattern])
+        except InputError as error:
+            raise InputError(f"linear '{name}': {error}") from None
         part.weight.copy_(weight)
         if part.bias is not None:
             part.bias.copy_(normal[name].bias(weight))

@@ -126,6 +126,23 @@ def test_shared_layers_are_refused_before_anything_is_written(texts_file: Path, 
     assert not (tmp_path / "out.work").exists()
 
 
+def test_a_linear_that_does_not_divide_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from fastcpu.distill.corpus import Corpus
+    from fastcpu.distill.reconstruct import reconstruct
+    from fastcpu.recipe import Prune
+
+    np.save(tmp_path / "ids.npy", rng.integers(0, 20, 60).astype(np.int32))
+    np.save(tmp_path / "offsets.npy", np.arange(0, 61, 6))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 18}
+    model = BertModel(BertConfig(vocab_size=20, **sizes)).eval()
+    with pytest.raises(InputError, match=r"linear 'intermediate\.dense': a weight of shape \[18, 8\] does not divide"):
+        reconstruct(model, Prune(sparsity=0.5, reconstruct=10), Corpus(tmp_path), np.arange(10), (), ())
+
+
 @pytest.mark.parametrize("line", ['score = "wanda"', 'scope = "global"'])
 def test_what_contradicts_it_is_named(line: str, tmp_path: Path) -> None:
     path = recipe(tmp_path, TRAINED.replace("reconstruct = 200", f"reconstruct = 200\n{line}"))
