@@ -57,7 +57,6 @@ def reconstruct(
     rows: NDArray[np.int64],
     only: Sequence[str],
     ignore: Sequence[str],
-    tell: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Prunes the encoder linears of a student in place.
 
@@ -65,7 +64,6 @@ def reconstruct(
         config: sparsity and pattern.
         corpus, rows: the sequences that outputs are compared on.
         only, ignore: globs of linears.
-        tell: called with the number of a layer that is done, and of all layers.
 
     Raises:
         InputError: a model whose layers share their weights, nothing to prune, or a linear that does not divide into
@@ -90,7 +88,6 @@ def reconstruct(
                 _prune(layer, group, wanted, calls[number], hidden, config)
             hidden = [call(layer, each) for call, each in zip(calls[number], hidden, strict=True)]
             dense = following
-            tell(number + 1, len(layers))
     student.train(training)
 
 
