@@ -1,1 +1,1 @@
-"""`fastcpu demo`: compresses a small sentence encoder without training and measures it on a task made on the spot."""
+"""`fastcpu demo`: compresses a small sentence encoder in minutes and measures it on tasks made on the spot."""

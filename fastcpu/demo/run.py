@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastcpu.demo.measure import Log, Measurement, measure
 from fastcpu.demo.packages import PACKAGES
 from fastcpu.demo.task import DemoTask, Sizes, build_task
+from fastcpu.demo.terms import terms_file
 from fastcpu.demo.workers import EngineProcess, EngineSpec
 from fastcpu.errors import InputError
 from fastcpu.eval import retrieval
@@ -96,6 +97,7 @@ def _check_packages() -> None:
     for name in ("torch", "transformers", "onnx", "onnxruntime"):
         if util.find_spec(name) is None:
             raise InputError(f"the demo needs the package '{name}' (pip install fastcpu[compress,bench])")
+    terms_file()
 
 
 def run_demo(options: Options, log: Log) -> Outcome:
