@@ -43,3 +43,26 @@ class Session:
     def outputs(self) -> list[tuple[str, list[str]]]: ...
     def ops(self) -> list[dict[str, Any]]: ...
     def reset_profile(self) -> None: ...
+
+class SparseProduct:
+    def __init__(self, keep: NDArray[np.bool_]) -> None: ...
+    @property
+    def blocks(self) -> int: ...
+    def gather(self, weight: NDArray[np.float32], values: NDArray[np.float32], threads: int) -> None: ...
+    def forward(
+        self,
+        values: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        x: NDArray[Any],
+        y: NDArray[Any],
+        threads: int,
+    ) -> None: ...
+    def backward(
+        self,
+        values: NDArray[np.float32],
+        x: NDArray[Any],
+        dy: NDArray[Any],
+        dx: NDArray[Any],
+        dweight: NDArray[np.float32],
+        threads: int,
+    ) -> None: ...

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.distill.sparse_linear import leave_out_zeros, restore
 from fastcpu.errors import InputError
 from fastcpu.prune import PATTERNS, SCORES, keep_masks
 from fastcpu.prune.graph import selected
@@ -76,6 +77,17 @@ class Masks:
             if pattern.fits(weight.shape):
                 kept = pattern.expand(~pattern.zero_blocks(weight))
                 self.keep[name].copy_(torch.from_numpy(kept))
+        self.leave_out_zeros()
+
+    def leave_out_zeros(self) -> None:
+        """Lets the linears compute with what is kept alone, where that pays; until `release`."""
+        for name, layer in self.layers.items():
+            leave_out_zeros(layer, self.keep[name].cpu().numpy() != 0)
+
+    def release(self) -> None:
+        """Makes the linears what they were; the masks are not applied any more."""
+        for layer in self.layers.values():
+            restore(layer)
 
     def _observer(self, name: str):  # type: ignore[no-untyped-def]
         def observe(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -102,6 +114,7 @@ class Masks:
         masks = keep_masks(weights, sparsity, self.config.pattern, self.config.score, evidence, self.config.scope)
         for name, mask in masks.items():
             self.keep[name].copy_(torch.from_numpy(mask))
+        self.leave_out_zeros()
 
     def apply(self) -> None:
         """Sets pruned weights to zero."""

@@ -212,7 +212,7 @@ class Trainer:
         self._take_average()
 
     def _take_average(self) -> None:
-        """Puts the mean of the weights in their place; what is pruned stays so."""
+        """Puts the mean of the weights in their place; what is pruned stays so, and linears become what they were."""
         import torch
 
         with torch.no_grad():
@@ -220,6 +220,7 @@ class Trainer:
                 self.parameters[name].copy_(mean)
         if self.masks is not None:
             self.masks.apply()
+            self.masks.release()
 
     def seconds_per_step(self, count: int) -> float:
         """Mean duration of some steps of random lengths; the student, the optimizer and the masks are used up."""
@@ -268,6 +269,7 @@ class Trainer:
                 mask.copy_(tensors[f"keep/{name}"])
             for name, each in self.masks.evidence.items():
                 each.copy_(tensors[f"evidence/{name}"])
+            self.masks.leave_out_zeros()
         self._saved = step
         return step
 

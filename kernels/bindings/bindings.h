@@ -27,5 +27,6 @@ void register_isa(pybind11::module_& module);
 void register_model(pybind11::module_& module);
 void register_peak(pybind11::module_& module);
 void register_session(pybind11::module_& module);
+void register_sparse_product(pybind11::module_& module);
 
 }  // namespace fastcpu::bindings

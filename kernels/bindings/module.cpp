@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
   register_model(module);
   register_peak(module);
   register_session(module);
+  register_sparse_product(module);
 }

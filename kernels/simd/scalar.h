@@ -12,6 +12,7 @@
 //   - `to_s32`, `store_u8`: round like rint; the value must lie in the range of the target.
 //   - `store_u8(x, p)` of four vectors: their values one after another.
 //   - `load_s8`: `lanes` bytes, converted exactly.
+//   - `load_bf16`, `store_bf16`: `lanes` upper halves of f32; stored ones are rounded to nearest even, NaN stays NaN.
 // NaN results carry no particular sign or payload. Loads and stores need no alignment.
 // Here a vector is four lanes in the vector extension of GCC and Clang, which any CPU can execute.
 #pragma once
@@ -50,10 +51,12 @@ struct F32 {
     return {
         Vector{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]), static_cast<float>(p[3])}};
   }
+  static F32 load_bf16(const uint16_t* p);
   static F32 set1(float x) { return {Vector{x, x, x, x}}; }
   static F32 zero() { return set1(0.0f); }
   void store(float* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
   void store_u8(uint8_t* p) const;
+  void store_bf16(uint16_t* p) const;
 };
 
 inline F32 operator+(F32 a, F32 b) { return {a.v + b.v}; }
@@ -93,6 +96,17 @@ inline void F32::store_u8(uint8_t* p) const {  // x + 1.5 * 2^23 holds the round
 }
 inline void store_u8(const F32 (&x)[4], uint8_t* p) {
   for (int i = 0; i < 4; ++i) x[i].store_u8(p + i * F32::lanes);
+}
+
+inline F32 F32::load_bf16(const uint16_t* p) {
+  return of_bits(S32::Vector{p[0] << 16, p[1] << 16, p[2] << 16, p[3] << 16});
+}
+inline void F32::store_bf16(uint16_t* p) const {
+  for (int i = 0; i < lanes; ++i) {
+    const auto bits = static_cast<uint32_t>(bits_of(*this)[i]);
+    const uint32_t rounded = v[i] != v[i] ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u);
+    p[i] = static_cast<uint16_t>(rounded >> 16);
+  }
 }
 
 // Row i of m becomes column i.

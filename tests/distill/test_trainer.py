@@ -98,11 +98,12 @@ def test_pruned_weights_are_zero_in_the_mean_too(corpus: Corpus, tmp_path: Path)
         assert (layer.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.01), name
 
 
+@pytest.mark.parametrize("prune", [None, Prune(sparsity=0.8, score="snip_momentum", end=0.5, interval=1)])
 def test_a_killed_training_goes_on_to_the_same_bits(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prune: Prune | None
 ) -> None:
     monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0")
-    chosen = of(average=0.9, layer_decay=0.7, sampling="by length")
+    chosen = replace(of(average=0.9, layer_decay=0.7, sampling="by length"), prune=prune)
     whole = trainer(corpus, chosen, tmp_path / "whole")
     whole.run(lambda _: None)
 

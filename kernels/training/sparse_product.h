@@ -1,0 +1,43 @@
+// y = x W^T + bias and its gradients for a pruned W (sparse_linear/sparse_linear.h) and token-major activations.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "sparse_linear/sparse_linear.h"
+
+namespace fastcpu {
+
+// Rows [tokens][channels] without gaps; bf16 if it says so, else f32.
+struct Rows {
+  void* data;
+  bool bf16;
+};
+
+// The blocks of one weight. Calls of any products wait for each other. Results depend on the number of threads in the
+// order of the sums over tokens only.
+class SparseProduct {
+ public:
+  // keep: row-major [N, K], nonzero where a weight may be. A block is there if any of its four is. N must be a multiple
+  // of 4.
+  SparseProduct(const uint8_t* keep, int n, int k);
+
+  int n() const { return pattern_.n; }
+  int k() const { return pattern_.k; }
+  int64_t blocks() const { return static_cast<int64_t>(column_.size()); }
+
+  // The values [blocks][4] of a row-major weight.
+  void gather(const float* weight, float* values, int threads) const;
+  // y [tokens, N] of x [tokens, K]; bias [N].
+  void forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const;
+  // Of dy [tokens, N] and x: dx [tokens, K], and the gradient of the weight, row-major, zero outside the blocks.
+  void backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight, int threads) const;
+
+ private:
+  void sample(Panel x, Panel dy, int width, float* dw) const;
+
+  BlockPattern pattern_{};
+  std::vector<int32_t> begin_, column_;
+  const SparseLinearKernel& kernel_;
+};
+
+}  // namespace fastcpu
