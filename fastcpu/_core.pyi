@@ -44,6 +44,30 @@ class Session:
     def ops(self) -> list[dict[str, Any]]: ...
     def reset_profile(self) -> None: ...
 
+def attention_forward(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    lengths: NDArray[np.int64],
+    heads: int,
+    scale: float,
+    o: NDArray[Any],
+    threads: int,
+) -> None: ...
+def attention_backward(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    lengths: NDArray[np.int64],
+    heads: int,
+    scale: float,
+    gradient: NDArray[Any],
+    dq: NDArray[Any],
+    dk: NDArray[Any],
+    dv: NDArray[Any],
+    threads: int,
+) -> None: ...
+
 class SparseProduct:
     def __init__(self, keep: NDArray[np.bool_]) -> None: ...
     @property

@@ -7,12 +7,14 @@ zero where the weight is.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu import _core
+from fastcpu.distill.arrays import as_rows, in_place
 from fastcpu.prune import PATTERNS
 
 if TYPE_CHECKING:
@@ -52,59 +54,35 @@ def restore(layer: torch.nn.Linear) -> None:
     vars(layer).pop("forward", None)
 
 
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    """The elements of a contiguous tensor in place, the bits of bf16 as uint16."""
-    import torch
-
-    if tensor.dtype == torch.bfloat16:
-        return tensor.detach().view(torch.int16).numpy().view(np.uint16)
-    return tensor.detach().numpy()
-
-
-def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """[..., C] as [T, C], f32 or bf16 as it is."""
-    import torch
-
-    if tensor.dtype not in (torch.float32, torch.bfloat16):
-        tensor = tensor.float()
-    return tensor.reshape(-1, tensor.shape[-1]).contiguous()
-
-
-_made: list[Any] = []
-
-
+@cache
 def _function() -> Any:
     """The autograd function; a class that cannot be made before torch is there."""
-    if not _made:
-        import torch
+    import torch
 
-        class Product(torch.autograd.Function):
-            @staticmethod
-            def forward(
-                ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, product: Any
-            ) -> Any:
-                rows, threads = _rows(x), torch.get_num_threads()
-                half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-                values = np.empty((product.blocks, 4), np.float32)
-                product.gather(_array(weight), values, threads)
-                given = weight.new_zeros(weight.shape[0]) if bias is None else bias
-                y = torch.empty(rows.shape[0], weight.shape[0], dtype=torch.bfloat16 if half else torch.float32)
-                product.forward(values, _array(given)[None], _array(rows), _array(y), threads)
-                ctx.save_for_backward(rows)
-                ctx.product, ctx.values, ctx.bias = product, values, bias is not None
-                ctx.shape, ctx.dtype = x.shape, x.dtype
-                return y.view(*x.shape[:-1], y.shape[1])
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, product: Any) -> Any:
+            rows, threads = as_rows(x), torch.get_num_threads()
+            half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+            values = np.empty((product.blocks, 4), np.float32)
+            product.gather(in_place(weight), values, threads)
+            given = weight.new_zeros(weight.shape[0]) if bias is None else bias
+            y = torch.empty(rows.shape[0], weight.shape[0], dtype=torch.bfloat16 if half else torch.float32)
+            product.forward(values, in_place(given)[None], in_place(rows), in_place(y), threads)
+            ctx.save_for_backward(rows)
+            ctx.product, ctx.values, ctx.bias = product, values, bias is not None
+            ctx.shape, ctx.dtype = x.shape, x.dtype
+            return y.view(*x.shape[:-1], y.shape[1])
 
-            @staticmethod
-            def backward(ctx: Any, *gradients: Any) -> Any:
-                (rows,) = ctx.saved_tensors
-                dy = _rows(gradients[0])
-                dx, dw = torch.empty_like(rows), torch.empty(dy.shape[1], rows.shape[1])
-                ctx.product.backward(
-                    ctx.values, _array(rows), _array(dy), _array(dx), _array(dw), torch.get_num_threads()
-                )
-                db = dy.sum(dim=0, dtype=torch.float32) if ctx.bias else None
-                return dx.view(ctx.shape).to(ctx.dtype), dw, db, None
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            (rows,) = ctx.saved_tensors
+            dy = as_rows(gradients[0])
+            dx, dw = torch.empty_like(rows), torch.empty(dy.shape[1], rows.shape[1])
+            ctx.product.backward(
+                ctx.values, in_place(rows), in_place(dy), in_place(dx), in_place(dw), torch.get_num_threads()
+            )
+            db = dy.sum(dim=0, dtype=torch.float32) if ctx.bias else None
+            return dx.view(ctx.shape).to(ctx.dtype), dw, db, None
 
-        _made.append(Product)
-    return _made[0]
+    return Product

@@ -57,12 +57,12 @@ class CachedEmbeddings:
 
 
 class LiveTeacher:
-    """A model that runs on every batch of sequences of up to ``max_length`` tokens, on a torch device."""
+    """A model that runs on every batch, on a torch device."""
 
-    def __init__(self, path: Path, parts: AbstractSet[Part], device: str, max_length: int) -> None:
+    def __init__(self, path: Path, parts: AbstractSet[Part], device: str) -> None:
         module, self._pooling = open_directory(path)
         self._module = module.to(device)
-        choose_attention(self._module, device, max_length)
+        choose_attention(self._module, device)
         self._parts = parts
 
     def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:

@@ -99,7 +99,7 @@ class Trainer:
         by_length = self.config.sampling == "by length"
         self.order = Order(corpus.lengths[self.rows], self.config.batch, seed, by_length)
         self.parts: set[Part] = {LOSSES[name].part for name in self.config.losses}
-        choose_attention(student, self.device.type, self.config.max_length)
+        choose_attention(student, self.device.type)
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}

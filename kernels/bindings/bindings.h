@@ -20,6 +20,7 @@ inline std::string path_bytes(const pybind11::object& path) {
   return pybind11::reinterpret_steal<pybind11::bytes>(bytes);
 }
 
+void register_attention_training(pybind11::module_& module);
 void register_checksum(pybind11::module_& module);
 void register_erf(pybind11::module_& module);
 void register_errors(pybind11::module_& module);

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_core, module) {
   using namespace fastcpu::bindings;
   register_errors(module);  // first, so that a later group that throws is translated
+  register_attention_training(module);
   register_checksum(module);
   register_erf(module);
   register_isa(module);

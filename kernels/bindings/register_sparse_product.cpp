@@ -2,49 +2,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <string>
-
 #include "bindings/bindings.h"
+#include "bindings/training_arrays.h"
 #include "training/sparse_product.h"
 
 namespace py = pybind11;
 
 namespace fastcpu::bindings {
-namespace {
-
-// Arrays are used in place, so they must be of C order and, where written to, writeable.
-[[noreturn]] void refuse(const char* name, const std::string& what) {
-  throw Error(Error::Kind::input, std::string("SparseProduct: '") + name + "' must be " + what);
-}
-
-void check(const py::array& array, const char* name, int64_t rows, int64_t columns, bool written) {
-  if (array.ndim() != 2 || array.shape(0) != rows || array.shape(1) != columns)
-    refuse(name, "of shape [" + std::to_string(rows) + ", " + std::to_string(columns) + "]");
-  if ((array.flags() & py::array::c_style) == 0) refuse(name, "contiguous, in C order");
-  if (written && !array.writeable()) refuse(name, "writeable");
-}
-
-float* floats(const py::array& array, const char* name, int64_t rows, int64_t columns, bool written) {
-  if (!array.dtype().is(py::dtype::of<float>())) refuse(name, "float32");
-  check(array, name, rows, columns, written);
-  return static_cast<float*>(const_cast<void*>(array.data()));
-}
-
-Rows activations(const py::array& array, const char* name, int64_t rows, int64_t columns, bool written) {
-  const bool bf16 = array.dtype().is(py::dtype::of<uint16_t>());
-  if (!bf16 && !array.dtype().is(py::dtype::of<float>())) refuse(name, "float32, or uint16 that holds bf16");
-  check(array, name, rows, columns, written);
-  return {const_cast<void*>(array.data()), bf16};
-}
-
-void check_threads(int threads) {
-  if (threads < 1) throw Error(Error::Kind::input, "SparseProduct: 'threads' must be at least 1");
-}
-
-int64_t tokens_of(const py::array& x) { return x.ndim() > 0 ? x.shape(0) : 0; }
-
-}  // namespace
-
 void register_sparse_product(py::module_& module) {
   py::class_<SparseProduct>(module, "SparseProduct")
       .def(py::init([](const py::array_t<bool, py::array::c_style>& keep) {
@@ -69,7 +33,7 @@ void register_sparse_product(py::module_& module) {
           "forward",
           [](const SparseProduct& self, const py::array& values, const py::array& bias, const py::array& x,
              const py::array& y, int threads) {
-            const int64_t tokens = tokens_of(x);
+            const int64_t tokens = rows_of(x);
             const float* v = floats(values, "values", self.blocks(), 4, false);
             const float* b = floats(bias, "bias", 1, self.n(), false);
             const Rows in = activations(x, "x", tokens, self.k(), false);
@@ -83,7 +47,7 @@ void register_sparse_product(py::module_& module) {
           "backward",
           [](const SparseProduct& self, const py::array& values, const py::array& x, const py::array& dy,
              const py::array& dx, const py::array& dweight, int threads) {
-            const int64_t tokens = tokens_of(x);
+            const int64_t tokens = rows_of(x);
             const float* v = floats(values, "values", self.blocks(), 4, false);
             const Rows in = activations(x, "x", tokens, self.k(), false);
             const Rows gradient = activations(dy, "dy", tokens, self.n(), false);

@@ -1,20 +1,19 @@
 // Products with a weight W [N, K], f32, whose zeros come in 4x1 blocks and stay where they are: what training a pruned
 // linear y = x W^T needs of one panel of tokens.
 //
-// A panel is channel-major: element (c, t) lies at base[c * stride + t]. Its width is a
-// multiple of 16; the lanes past the last token hold 0 where load() has written them. A block is four rows 4g .. 4g+3
-// of W, a group, in one column; blocks are numbered by group, then by column, and values hold [blocks][4].
-//   forward:     out[n, t] = acc + bias[n];  acc = 0; for the columns k of the group ascending: acc = fma(w, x[k, t],
-//   acc) transposed:  dx[k, t] = acc;  acc = 0; for the blocks of column k by group, for r = 0..3: acc = fma(w_r,
-//   dy[4g+r, t], acc) sampled:     dw[block][r] += sum of s;  s[i] = 0; for t = i, i + 16, ..: s[i] = fma(x[k, t],
-//   dy[4g+r, t], s[i]);
-//                the 16 partial sums are added in halves: s[i] + s[i + 8], then 4, 2 and 1 apart.
-// The same bits on every ISA. bf16 is the upper half of an f32; to_bf16 rounds to nearest even.
+// A block is four rows 4g .. 4g+3 of W, a group, in one column; blocks are numbered by group, then by column, and
+// values hold [blocks][4]. All sums are of fused multiply-adds and start at 0:
+//   - forward: out[n, t] sums w x[k, t] over the columns k of the group, ascending; then the bias is added.
+//   - transposed: dx[k, t] sums w_r dy[4g+r, t] over the blocks of column k by group, r = 0..3 in each.
+//   - sampled: dw[block][r] increases by a sum of 16; s[i] sums x[k, t] dy[4g+r, t] over t = i, i + 16, .. and the 16
+//     are added in halves: s[i] + s[i + 8], then 4, 2 and 1 apart.
+// The same bits on every ISA.
 #pragma once
 #include <cstdint>
 #include <vector>
 
 #include "base/isa.h"
+#include "base/panel.h"
 
 namespace fastcpu {
 
@@ -23,11 +22,6 @@ struct BlockPattern {
   int n, k;               // N is a multiple of 4
   const int32_t* begin;   // [N / 4 + 1] first block of each group
   const int32_t* column;  // ascending in each group, [blocks]
-};
-
-struct Panel {
-  float* data;
-  int64_t stride;
 };
 
 struct SparseLinearKernel {

@@ -19,7 +19,6 @@ constexpr int64_t kMaxWidth = 256;
 // How much of x products with dy read again and again; it stays in L2.
 constexpr int64_t kSampledBytes = 400 << 10;
 
-constexpr int64_t padded(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 constexpr int64_t stride_of(int width) { return width + 16; }  // rows of a power of two would share few sets of a cache
 
 // Tokens [begin, end) of one panel.
@@ -31,9 +30,9 @@ struct Range {
 class Panels {
  public:
   Panels(int64_t tokens, int threads) : tokens_(tokens) {
-    const int64_t least = (padded(tokens) + kMaxWidth - 1) / kMaxWidth;
+    const int64_t least = (panel_width(tokens) + kMaxWidth - 1) / kMaxWidth;
     per_thread_ = std::max<int64_t>(1, (least + threads - 1) / threads);
-    width_ = std::max<int64_t>(16, padded((tokens + per_thread_ * threads - 1) / (per_thread_ * threads)));
+    width_ = std::max<int64_t>(16, panel_width((tokens + per_thread_ * threads - 1) / (per_thread_ * threads)));
   }
   int width() const { return static_cast<int>(width_); }
 
@@ -50,7 +49,7 @@ class Panels {
 };
 
 void load(const SparseLinearKernel& kernel, Rows rows, int64_t first, int tokens, int channels, Panel out) {
-  const int width = static_cast<int>(padded(tokens));
+  const int width = static_cast<int>(panel_width(tokens));
   if (rows.bf16)
     kernel.load_bf16(static_cast<const uint16_t*>(rows.data) + first * channels, channels, tokens, channels, width,
                      out);
@@ -138,7 +137,8 @@ void SparseProduct::forward(const float* values, const float* bias, Rows x, int6
       load(kernel_, x, first, count, pattern_.k, in);
       for (int row = 0; row < pattern_.n; row += kOutRows) {
         const int rows = std::min(kOutRows, pattern_.n - row);
-        kernel_.forward(pattern_, values, bias, in, static_cast<int>(padded(count)), row / 4, (row + rows) / 4, out);
+        kernel_.forward(pattern_, values, bias, in, static_cast<int>(panel_width(count)), row / 4, (row + rows) / 4,
+                        out);
         store(kernel_, out, y, first, count, row, rows, pattern_.n);
       }
     });
@@ -170,7 +170,7 @@ void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t token
     const Panel gradient{mine.y.as<float>(), stride};
     std::memset(mine.dw.data(), 0, count_values * sizeof(float));
     panels.of_thread(thread, [&](int64_t first, int count) {
-      const int width = static_cast<int>(padded(count));
+      const int width = static_cast<int>(panel_width(count));
       load(kernel_, dy, first, count, pattern_.n, gradient);
       kernel_.transposed(pattern_, values, gradient, width, channels);
       store(kernel_, channels, dx, first, count, 0, pattern_.k, pattern_.k);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_many_blocks_stay_dense(rng: np.random.Generator) -> None:
 
 
 def test_masks_let_linears_leave_out_zeros_until_they_are_released() -> None:
-    module = tiny.model("BertModel")
+    module = copy.deepcopy(tiny.model("BertModel"))
     masks = Masks(module, Prune(sparsity=0.8), (), ())
     assert not any("forward" in vars(layer) for layer in masks.layers.values())
     masks.update(0.3)
