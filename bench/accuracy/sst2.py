@@ -25,7 +25,7 @@ from fastcpu.recipe import load
 SEED = 0
 HELD_OUT = 700
 """Full sentences that models are chosen by."""
-STEPS = {"finetune": 4500, "int8-static": None, "sparse80-int8": 3600}
+STEPS = {"finetune": 2400, "int8-static": None, "sparse80-int8": 3600}
 """Training steps of each recipe."""
 LABELS = {0: "negative", 1: "positive"}
 

@@ -65,11 +65,22 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     lengths = torch.full((query.shape[0],), query.shape[2]) if attention_mask is None else attention_mask
     if dropout:
-        kept = torch.arange(query.shape[2]) < lengths.view(-1, 1, 1, 1)
-        result = torch.nn.functional.scaled_dot_product_attention(query, key, value, kept, dropout, scale=scale)
-        return result.transpose(1, 2).contiguous(), None
+        return _plain(query, key, value, lengths, scale, dropout), None
     result = _function().apply(*(each.transpose(1, 2) for each in (query, key, value)), lengths, scale)
     return result, None
+
+
+def _plain(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: torch.Tensor, scale: float, dropout: float
+) -> torch.Tensor:
+    """The same by torch, and some probabilities left out at random."""
+    import torch
+
+    left_out = torch.arange(query.shape[2]) >= lengths.view(-1, 1, 1, 1)
+    scores = (query * scale) @ key.transpose(2, 3)
+    probabilities = scores.float().masked_fill(left_out, -torch.inf).softmax(dim=-1)
+    probabilities = torch.nn.functional.dropout(probabilities, dropout).to(value.dtype)
+    return (probabilities @ value).transpose(1, 2).contiguous()
 
 
 @cache
