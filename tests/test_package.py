@@ -98,10 +98,8 @@ def test_supported_tiers_agree_with_the_kernel() -> None:
         pytest.skip("no /proc/cpuinfo")
     lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
     flags = set(next(lines, "").split())
-    needs = {
-        "avx2": {"avx2", "fma", "f16c"},
-        "avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512vbmi"},
-    }
+    vnni = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512vbmi"}
+    needs = {"avx2": {"avx2", "fma", "f16c"}, "avx512vnni": vnni, "avx512bf16": vnni | {"avx512_bf16"}}
     for name, wanted in needs.items():
         assert (name in _core.supported_isas()) == (wanted <= flags)
 

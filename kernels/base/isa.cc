@@ -28,6 +28,7 @@ enum : std::uint32_t {
   avx512dq = 1u << 6,
   avx512vnni = 1u << 7,
   avx512vbmi = 1u << 8,
+  avx512bf16 = 1u << 9,
 };
 }  // namespace feature
 
@@ -89,6 +90,7 @@ std::uint32_t detect_features() noexcept {
   if (bit(ebx, 31)) found |= feature::avx512vl;
   if (bit(ecx, 1)) found |= feature::avx512vbmi;
   if (bit(ecx, 11)) found |= feature::avx512vnni;
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && bit(eax, 5)) found |= feature::avx512bf16;
   return found;
 }
 

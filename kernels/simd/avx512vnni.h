@@ -1,10 +1,10 @@
-// The vectors of the AVX-512 VNNI tier: 16 lanes. The operations and their meaning are those of simd/scalar.h.
+// The vectors of the AVX-512 tiers: 16 lanes. The operations and their meaning are those of simd/scalar.h.
 #pragma once
 #include <immintrin.h>
 
 #include <cstdint>
 
-namespace fastcpu::avx512vnni {
+namespace fastcpu::FASTCPU_ISA_NAME {
 
 struct S32 {
   static constexpr int lanes = 16;
@@ -104,4 +104,4 @@ inline void transpose(F32 (&m)[16]) {
   }
 }
 
-}  // namespace fastcpu::avx512vnni
+}  // namespace fastcpu::FASTCPU_ISA_NAME

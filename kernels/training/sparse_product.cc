@@ -19,9 +19,11 @@ constexpr int64_t kMaxWidth = 256;
 // How much of x products with dy read again and again; it stays in L2.
 constexpr int64_t kSampledBytes = 400 << 10;
 
-constexpr int64_t stride_of(int width) { return width + 16; }  // rows of a power of two would share few sets of a cache
+constexpr int64_t stride_of(int width) { return width + 32; }  // rows of a power of two would share few sets of a cache
+constexpr int kLanes = 32;                                     // widths are multiples of it, as bf16 wants
 
-// Tokens [begin, end) of one panel.
+constexpr int lanes_of(int64_t tokens) { return static_cast<int>((tokens + kLanes - 1) / kLanes * kLanes); }
+
 struct Range {
   int64_t begin, end;
 };
@@ -30,9 +32,9 @@ struct Range {
 class Panels {
  public:
   Panels(int64_t tokens, int threads) : tokens_(tokens) {
-    const int64_t least = (panel_width(tokens) + kMaxWidth - 1) / kMaxWidth;
+    const int64_t least = (tokens + kMaxWidth - 1) / kMaxWidth;
     per_thread_ = std::max<int64_t>(1, (least + threads - 1) / threads);
-    width_ = std::max<int64_t>(16, panel_width((tokens + per_thread_ * threads - 1) / (per_thread_ * threads)));
+    width_ = std::max(kLanes, lanes_of((tokens + per_thread_ * threads - 1) / (per_thread_ * threads)));
   }
   int width() const { return static_cast<int>(width_); }
 
@@ -49,12 +51,17 @@ class Panels {
 };
 
 void load(const SparseLinearKernel& kernel, Rows rows, int64_t first, int tokens, int channels, Panel out) {
-  const int width = static_cast<int>(panel_width(tokens));
+  const int width = lanes_of(tokens);
   if (rows.bf16)
     kernel.load_bf16(static_cast<const uint16_t*>(rows.data) + first * channels, channels, tokens, channels, width,
                      out);
   else
     kernel.load_f32(static_cast<const float*>(rows.data) + first * channels, channels, tokens, channels, width, out);
+}
+
+void load(const SparseLinearBf16Kernel& kernel, Rows rows, int64_t first, int tokens, int channels, Bf16Panel out) {
+  kernel.load(static_cast<const uint16_t*>(rows.data) + first * channels, channels, tokens, channels, lanes_of(tokens),
+              out);
 }
 
 void store(const SparseLinearKernel& kernel, Panel in, Rows rows, int64_t first, int tokens, int channel, int channels,
@@ -66,32 +73,52 @@ void store(const SparseLinearKernel& kernel, Panel in, Rows rows, int64_t first,
     kernel.store_f32(in, tokens, channels, pitch, static_cast<float*>(rows.data) + at);
 }
 
-// Memory of one thread.
+// Memory of one thread; panels of either format.
 struct Scratch {
   AlignedBuffer x, y, out, dw;
+
+  Panel f32(const AlignedBuffer& buffer, int width) const { return {buffer.as<float>(), stride_of(width)}; }
+  Bf16Panel bf16(const AlignedBuffer& buffer, int width) const { return {buffer.as<uint16_t>(), stride_of(width)}; }
 };
 
 // One for all products, so that it stays in the caches; taken for a whole call.
 class Workspace {
  public:
-  Workspace(int threads, int rows_x, int rows_y, int width, size_t sums) : lock_(mutex) {
+  Workspace(int threads, int rows_x, int rows_y, int rows_out, int width, size_t sums, size_t weights) : lock_(mutex) {
     if (static_cast<int>(scratch.size()) < threads) scratch.resize(static_cast<size_t>(threads));
     const size_t row = static_cast<size_t>(stride_of(width)) * sizeof(float);
     for (int thread = 0; thread < threads; ++thread) {
-      Scratch& each = of(thread);
+      Scratch& each = scratch[static_cast<size_t>(thread)];
       each.x.reserve(static_cast<size_t>(rows_x) * row);
       each.y.reserve(static_cast<size_t>(rows_y) * row);
-      each.out.reserve(kOutRows * row);
+      each.out.reserve(static_cast<size_t>(rows_out) * row);
       each.dw.reserve(sums * sizeof(float));
     }
+    packed.reserve(weights * sizeof(uint32_t));
   }
-  Scratch& of(int thread) const { return scratch[static_cast<size_t>(thread)]; }
+  const Scratch& of(int thread) const { return scratch[static_cast<size_t>(thread)]; }
+  uint32_t* weights() const { return packed.as<uint32_t>(); }
 
  private:
   static inline std::mutex mutex;
   static inline std::vector<Scratch> scratch;
+  static inline AlignedBuffer packed;
   const std::lock_guard<std::mutex> lock_;
 };
+
+uint32_t bf16_of(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return value != value ? bits >> 16 | 0x40u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+uint32_t bf16_pair(float first, float second) { return bf16_of(first) | bf16_of(second) << 16; }
+
+// The variant that multiplies bf16, unless it is the portable one: that would be slower than f32.
+const SparseLinearBf16Kernel* bf16_kernel() {
+  const SparseLinearBf16Kernel& kernel = select(sparse_linear_bf16_manifest(), selected_isa());
+  return kernel.isa == Isa::scalar ? nullptr : &kernel;
+}
 
 // Part `part` of `parts` of [0, count).
 Range share(int64_t count, int part, int parts) { return {count * part / parts, count * (part + 1) / parts}; }
@@ -99,7 +126,7 @@ Range share(int64_t count, int part, int parts) { return {count * part / parts, 
 }  // namespace
 
 SparseProduct::SparseProduct(const uint8_t* keep, int n, int k)
-    : kernel_(select(sparse_linear_manifest(), selected_isa())) {
+    : kernel_(select(sparse_linear_manifest(), selected_isa())), bf16_(bf16_kernel()) {
   if (n <= 0 || k <= 0 || n % 4 != 0)
     throw Error(Error::Kind::input, "a weight of 4x1 blocks needs a multiple of 4 rows and at least one column");
   const int groups = n / 4;
@@ -111,7 +138,14 @@ SparseProduct::SparseProduct(const uint8_t* keep, int n, int k)
         column_.push_back(column);
   }
   begin_.push_back(static_cast<int32_t>(column_.size()));
+  for (int group = 0; group < groups; ++group) {
+    pair_begin_.push_back(static_cast<int32_t>(pair_columns_.size() / 2));
+    for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block) pair_columns_.push_back(column_[block]);
+    if (pair_columns_.size() % 2 != 0) pair_columns_.push_back(pair_columns_.back());
+  }
+  pair_begin_.push_back(static_cast<int32_t>(pair_columns_.size() / 2));
   pattern_ = {n, k, begin_.data(), column_.data()};
+  pairs_ = {n, k, pair_begin_.data(), pair_columns_.data()};
 }
 
 void SparseProduct::gather(const float* weight, float* values, int threads) const {
@@ -125,57 +159,103 @@ void SparseProduct::gather(const float* weight, float* values, int threads) cons
   });
 }
 
+void SparseProduct::pack_pairs(const float* values, uint32_t* packed, int threads) const {
+  run_on_team(threads, [&](int thread) {
+    const Range groups = share(pattern_.n / 4, thread, threads);
+    for (int64_t group = groups.begin; group < groups.end; ++group) {
+      uint32_t* out = packed + 4 * int64_t{pair_begin_[group]};
+      for (int32_t block = begin_[group]; block < begin_[group + 1]; block += 2) {
+        const float* first = values + 4 * int64_t{block};
+        const bool alone = block + 1 == begin_[group + 1];
+        for (int r = 0; r < 4; ++r) *out++ = bf16_pair(first[r], alone ? 0.0f : first[4 + r]);
+      }
+    }
+  });
+}
+
+void SparseProduct::pack_rows(const float* values, uint32_t* packed, int threads) const {
+  run_on_team(threads, [&](int thread) {
+    const Range pairs = share(2 * blocks(), thread, threads);
+    for (int64_t i = pairs.begin; i < pairs.end; ++i) packed[i] = bf16_pair(values[2 * i], values[2 * i + 1]);
+  });
+}
+
 void SparseProduct::forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const {
+  const bool bf16 = x.bf16 && bf16_ != nullptr;
   const Panels panels(tokens, threads);
-  const Workspace workspace(threads, pattern_.k, 0, panels.width(), 0);
-  const int64_t stride = stride_of(panels.width());
+  const Workspace workspace(threads, pattern_.k, 0, kOutRows, panels.width(), 0, 2 * pair_columns_.size());
+  if (bf16) pack_pairs(values, workspace.weights(), threads);
   run_on_team(threads, [&](int thread) {
     const Scratch& mine = workspace.of(thread);
-    const Panel in{mine.x.as<float>(), stride};
-    const Panel out{mine.out.as<float>(), stride};
+    const Panel in = mine.f32(mine.x, panels.width()), out = mine.f32(mine.out, panels.width());
+    const Bf16Panel in_bf16 = mine.bf16(mine.x, panels.width());
     panels.of_thread(thread, [&](int64_t first, int count) {
-      load(kernel_, x, first, count, pattern_.k, in);
+      if (bf16)
+        load(*bf16_, x, first, count, pattern_.k, in_bf16);
+      else
+        load(kernel_, x, first, count, pattern_.k, in);
       for (int row = 0; row < pattern_.n; row += kOutRows) {
-        const int rows = std::min(kOutRows, pattern_.n - row);
-        kernel_.forward(pattern_, values, bias, in, static_cast<int>(panel_width(count)), row / 4, (row + rows) / 4,
-                        out);
+        const int rows = std::min(kOutRows, pattern_.n - row), width = lanes_of(count);
+        if (bf16)
+          bf16_->forward(pairs_, workspace.weights(), bias, in_bf16, width, row / 4, (row + rows) / 4, out);
+        else
+          kernel_.forward(pattern_, values, bias, in, width, row / 4, (row + rows) / 4, out);
         store(kernel_, out, y, first, count, row, rows, pattern_.n);
       }
     });
   });
 }
 
-void SparseProduct::sample(Panel x, Panel dy, int width, float* dw) const {
-  const int range = std::max<int>(16, static_cast<int>(kSampledBytes / (x.stride * int64_t{sizeof(float)})));
+// Calls body(group, first block, last block) so that columns come range by range, and those of x that a range reads
+// stay in L2.
+template <class Body>
+void SparseProduct::for_each_range(int64_t x_row_bytes, Body body) const {
+  const int range = std::max<int>(16, static_cast<int>(kSampledBytes / x_row_bytes));
   std::vector<int32_t> done(begin_.begin(), begin_.end() - 1);
   for (int column = range; column < pattern_.k + range; column += range)
     for (int group = 0; group < pattern_.n / 4; ++group) {
       const int32_t first = done[group];
       int32_t last = first;
       while (last < begin_[group + 1] && column_[last] < column) ++last;
-      kernel_.sampled(pattern_, x, dy, width, group, first, last, dw);
+      body(group, first, last);
       done[group] = last;
     }
 }
 
 void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight,
                              int threads) const {
+  const bool bf16 = x.bf16 && dy.bf16 && bf16_ != nullptr;
   const Panels panels(tokens, threads);
-  const Workspace workspace(threads, pattern_.k, pattern_.n, panels.width(), column_.size() * 4);
-  const int64_t stride = stride_of(panels.width());
-  const size_t count_values = column_.size() * 4;
+  const size_t sums = column_.size() * 4;
+  const Workspace workspace(threads, bf16 ? pattern_.k : 0, pattern_.n, pattern_.k, panels.width(), sums, sums / 2);
+  if (bf16) pack_rows(values, workspace.weights(), threads);
   run_on_team(threads, [&](int thread) {
     const Scratch& mine = workspace.of(thread);
-    const Panel channels{mine.x.as<float>(), stride};  // of dx, then of x
-    const Panel gradient{mine.y.as<float>(), stride};
-    std::memset(mine.dw.data(), 0, count_values * sizeof(float));
+    const Panel channels = mine.f32(mine.out, panels.width());  // of dx, then of x in f32
+    float* const dw = mine.dw.as<float>();
+    std::memset(dw, 0, sums * sizeof(float));
     panels.of_thread(thread, [&](int64_t first, int count) {
-      const int width = static_cast<int>(panel_width(count));
-      load(kernel_, dy, first, count, pattern_.n, gradient);
-      kernel_.transposed(pattern_, values, gradient, width, channels);
-      store(kernel_, channels, dx, first, count, 0, pattern_.k, pattern_.k);
-      load(kernel_, x, first, count, pattern_.k, channels);
-      sample(channels, gradient, width, mine.dw.as<float>());
+      const int width = lanes_of(count);
+      if (bf16) {
+        const Bf16Panel gradient = mine.bf16(mine.y, panels.width()), in = mine.bf16(mine.x, panels.width());
+        load(*bf16_, dy, first, count, pattern_.n, gradient);
+        bf16_->transposed(pattern_.n, pattern_.k, pattern_.begin, pattern_.column, workspace.weights(), gradient, width,
+                          channels);
+        store(kernel_, channels, dx, first, count, 0, pattern_.k, pattern_.k);
+        load(*bf16_, x, first, count, pattern_.k, in);
+        for_each_range(in.stride * int64_t{sizeof(uint16_t)}, [&](int group, int32_t begin, int32_t end) {
+          bf16_->sampled(pattern_.column + begin, end - begin, in, gradient, width, group, dw + 4 * int64_t{begin});
+        });
+      } else {
+        const Panel gradient = mine.f32(mine.y, panels.width());
+        load(kernel_, dy, first, count, pattern_.n, gradient);
+        kernel_.transposed(pattern_, values, gradient, width, channels);
+        store(kernel_, channels, dx, first, count, 0, pattern_.k, pattern_.k);
+        load(kernel_, x, first, count, pattern_.k, channels);
+        for_each_range(channels.stride * int64_t{sizeof(float)}, [&](int group, int32_t begin, int32_t end) {
+          kernel_.sampled(pattern_, channels, gradient, width, group, begin, end, dw);
+        });
+      }
     });
   });
   run_on_team(threads, [&](int thread) {

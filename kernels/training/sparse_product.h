@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "sparse_linear/sparse_linear.h"
+#include "sparse_linear_bf16/sparse_linear_bf16.h"
 
 namespace fastcpu {
 
@@ -14,7 +15,8 @@ struct Rows {
 };
 
 // The blocks of one weight. Calls of any products wait for each other. Results depend on the number of threads in the
-// order of the sums over tokens only.
+// order of the sums over tokens only. Where the CPU multiplies bf16, activations of bf16 meet weights rounded to bf16;
+// elsewhere, and for f32, all is f32 inside.
 class SparseProduct {
  public:
   // keep: row-major [N, K], nonzero where a weight may be. A block is there if any of its four is. N must be a multiple
@@ -33,11 +35,16 @@ class SparseProduct {
   void backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight, int threads) const;
 
  private:
-  void sample(Panel x, Panel dy, int width, float* dw) const;
+  void pack_pairs(const float* values, uint32_t* packed, int threads) const;
+  void pack_rows(const float* values, uint32_t* packed, int threads) const;
+  template <class Body>
+  void for_each_range(int64_t x_row_bytes, Body body) const;
 
   BlockPattern pattern_{};
-  std::vector<int32_t> begin_, column_;
+  PairedBlocks pairs_{};
+  std::vector<int32_t> begin_, column_, pair_begin_, pair_columns_;
   const SparseLinearKernel& kernel_;
+  const SparseLinearBf16Kernel* bf16_;  // null where it would not pay
 };
 
 }  // namespace fastcpu
