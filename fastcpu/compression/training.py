@@ -54,12 +54,13 @@ class Materials:
 
 def prepare(plan: Plan, work: WorkFolder, tell: Report) -> Materials:
     """Tokenizes the texts, runs the teacher where its answers are stored, and makes torch deterministic."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch puts large tensors on huge pages: fewer page faults
     import torch
 
+    from fastcpu.distill.memory import keep_freed_memory
     from fastcpu.distill.model import open_directory
 
     config = distillation(plan)
+    keep_freed_memory()
     torch.set_num_threads(plan.threads)
     torch.use_deterministic_algorithms(True)
     memory: Any = torch.utils.deterministic

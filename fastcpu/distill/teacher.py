@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_OTHERS = 32768
+_OTHERS = 8192
 
 
 class NoTeacher:

@@ -154,7 +154,9 @@ void sampled(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int w
   }
 }
 
-void load(const uint16_t* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out) {
+template <class As>
+void load(const typename As::Element* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out) {
+  using Element = typename As::Element;
   for (int t = 0; t < width; t += 16)
     for (int c = 0; c < channels; c += 16) {
       const int count = channels - c < 16 ? channels - c : 16;
@@ -163,19 +165,15 @@ void load(const uint16_t* rows, int64_t pitch, int tokens, int channels, int wid
         if (t + i >= tokens) {
           square[i] = F32::zero();
         } else if (count == 16) {
-          square[i] = F32::load_bf16(rows + (t + i) * pitch + c);
+          square[i] = As::load(rows + (t + i) * pitch + c);
         } else {
-          uint16_t part[16] = {};
-          __builtin_memcpy(part, rows + (t + i) * pitch + c, static_cast<size_t>(count) * sizeof(uint16_t));
-          square[i] = F32::load_bf16(part);
+          Element part[16] = {};
+          __builtin_memcpy(part, rows + (t + i) * pitch + c, static_cast<size_t>(count) * sizeof(Element));
+          square[i] = As::load(part);
         }
       }
       transpose(square);
-      for (int i = 0; i < count; ++i) {  // bf16 they were, so nothing is rounded
-        const __m512i bits = _mm512_srli_epi32(_mm512_castps_si512(square[i].v), 16);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.data + (c + i) * out.stride + t),
-                            _mm512_cvtepi32_epi16(bits));
-      }
+      for (int i = 0; i < count; ++i) square[i].store_bf16(out.data + (c + i) * out.stride + t);
     }
 }
 
@@ -183,8 +181,13 @@ void load(const uint16_t* rows, int64_t pitch, int tokens, int channels, int wid
 }  // namespace avx512bf16
 
 extern const SparseLinearBf16Kernel sparse_linear_bf16_avx512bf16 = {
-    "sparse_linear_bf16_avx512bf16", Isa::avx512bf16,     avx512bf16::forward,
-    avx512bf16::transposed,          avx512bf16::sampled, avx512bf16::load,
+    "sparse_linear_bf16_avx512bf16",
+    Isa::avx512bf16,
+    avx512bf16::forward,
+    avx512bf16::transposed,
+    avx512bf16::sampled,
+    avx512bf16::load<avx512bf16::AsF32<avx512bf16::F32>>,
+    avx512bf16::load<avx512bf16::AsBf16<avx512bf16::F32>>,
 };
 
 }  // namespace fastcpu

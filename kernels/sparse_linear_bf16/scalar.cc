@@ -58,16 +58,26 @@ void sampled(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int w
     }
 }
 
-void load(const uint16_t* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out) {
+uint16_t bits_of(uint16_t bits) { return bits; }
+uint16_t bits_of(float value) {
+  uint16_t bits[F32::lanes];
+  F32::set1(value).store_bf16(bits);
+  return bits[0];
+}
+
+template <class Element>
+void load(const Element* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out) {
   for (int c = 0; c < channels; ++c)
-    for (int t = 0; t < width; ++t) out.data[c * out.stride + t] = t < tokens ? rows[t * pitch + c] : uint16_t{0};
+    for (int t = 0; t < width; ++t)
+      out.data[c * out.stride + t] = t < tokens ? bits_of(rows[t * pitch + c]) : uint16_t{0};
 }
 
 }  // namespace
 }  // namespace scalar
 
 extern const SparseLinearBf16Kernel sparse_linear_bf16_scalar = {
-    "sparse_linear_bf16_scalar", Isa::scalar, scalar::forward, scalar::transposed, scalar::sampled, scalar::load,
+    "sparse_linear_bf16_scalar", Isa::scalar, scalar::forward, scalar::transposed, scalar::sampled, scalar::load<float>,
+    scalar::load<uint16_t>,
 };
 
 }  // namespace fastcpu

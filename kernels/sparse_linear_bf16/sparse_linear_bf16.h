@@ -38,8 +38,9 @@ struct SparseLinearBf16Kernel {
                      int width, Panel dx);
   // dw[block][r] += sum over t of x[column, t] dy[4 * group + r, t] for `blocks` blocks of a group.
   void (*sampled)(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int width, int group, float* dw);
-  // Rows [tokens][channels], `pitch` elements apart, to a panel of `width` lanes.
-  void (*load)(const uint16_t* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out);
+  // Rows [tokens][channels], `pitch` elements apart, to a panel of `width` lanes; f32 is rounded to nearest even.
+  void (*load_f32)(const float* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out);
+  void (*load_bf16)(const uint16_t* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out);
 };
 
 const std::vector<const SparseLinearBf16Kernel*>& sparse_linear_bf16_manifest();

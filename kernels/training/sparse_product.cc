@@ -50,18 +50,14 @@ class Panels {
   int64_t tokens_, per_thread_, width_;
 };
 
-void load(const SparseLinearKernel& kernel, Rows rows, int64_t first, int tokens, int channels, Panel out) {
+template <class Kernel, class PanelOfKernel>
+void load(const Kernel& kernel, Rows rows, int64_t first, int tokens, int channels, PanelOfKernel out) {
+  const int64_t at = first * channels;
   const int width = lanes_of(tokens);
   if (rows.bf16)
-    kernel.load_bf16(static_cast<const uint16_t*>(rows.data) + first * channels, channels, tokens, channels, width,
-                     out);
+    kernel.load_bf16(static_cast<const uint16_t*>(rows.data) + at, channels, tokens, channels, width, out);
   else
-    kernel.load_f32(static_cast<const float*>(rows.data) + first * channels, channels, tokens, channels, width, out);
-}
-
-void load(const SparseLinearBf16Kernel& kernel, Rows rows, int64_t first, int tokens, int channels, Bf16Panel out) {
-  kernel.load(static_cast<const uint16_t*>(rows.data) + first * channels, channels, tokens, channels, lanes_of(tokens),
-              out);
+    kernel.load_f32(static_cast<const float*>(rows.data) + at, channels, tokens, channels, width, out);
 }
 
 void store(const SparseLinearKernel& kernel, Panel in, Rows rows, int64_t first, int tokens, int channel, int channels,
@@ -181,7 +177,7 @@ void SparseProduct::pack_rows(const float* values, uint32_t* packed, int threads
 }
 
 void SparseProduct::forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const {
-  const bool bf16 = x.bf16 && bf16_ != nullptr;
+  const bool bf16 = y.bf16 && bf16_ != nullptr;
   const Panels panels(tokens, threads);
   const Workspace workspace(threads, pattern_.k, 0, kOutRows, panels.width(), 0, 2 * pair_columns_.size());
   if (bf16) pack_pairs(values, workspace.weights(), threads);
@@ -224,7 +220,7 @@ void SparseProduct::for_each_range(int64_t x_row_bytes, Body body) const {
 
 void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight,
                              int threads) const {
-  const bool bf16 = x.bf16 && dy.bf16 && bf16_ != nullptr;
+  const bool bf16 = dy.bf16 && bf16_ != nullptr;
   const Panels panels(tokens, threads);
   const size_t sums = column_.size() * 4;
   const Workspace workspace(threads, bf16 ? pattern_.k : 0, pattern_.n, pattern_.k, panels.width(), sums, sums / 2);

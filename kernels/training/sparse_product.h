@@ -15,8 +15,8 @@ struct Rows {
 };
 
 // The blocks of one weight. Calls of any products wait for each other. Results depend on the number of threads in the
-// order of the sums over tokens only. Where the CPU multiplies bf16, activations of bf16 meet weights rounded to bf16;
-// elsewhere, and for f32, all is f32 inside.
+// order of the sums over tokens only. Where the CPU multiplies bf16 and y and its gradient are bf16, x and the weights
+// are rounded to bf16; elsewhere all is f32 inside.
 class SparseProduct {
  public:
   // keep: row-major [N, K], nonzero where a weight may be. A block is there if any of its four is. N must be a multiple

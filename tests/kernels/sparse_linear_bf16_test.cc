@@ -152,17 +152,28 @@ void check_load(const SparseLinearBf16Kernel& kernel, int tokens, int channels, 
   test::Random random(seed);
   const int width = (tokens + 31) / 32 * 32;
   const int64_t stride = width + 32, pitch = channels + 3;
-  Guarded<uint16_t> rows(static_cast<size_t>(tokens * pitch)), panel(static_cast<size_t>(channels * stride));
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<uint16_t>(random.next());  // NaN among them
-  kernel.load(rows.data(), pitch, tokens, channels, width, {panel.data(), stride});
-  int wrong = !panel.intact();
-  for (int c = 0; c < channels; ++c) {
-    wrong += !panel.unwritten(static_cast<size_t>(c * stride + width), 32);
-    for (int t = 0; t < width; ++t)
-      wrong +=
-          panel[static_cast<size_t>(c * stride + t)] != (t < tokens ? rows[static_cast<size_t>(t * pitch + c)] : 0);
+  const auto count = static_cast<size_t>(tokens * pitch);
+  Guarded<uint16_t> rows(count), panel(static_cast<size_t>(channels * stride));
+  Guarded<float> wide(count);
+  for (size_t i = 0; i < count; ++i) {
+    rows[i] = number(random);
+    wide[i] = of_bf16(rows[i]) * (1 + random.real(0, 0x1p-9f));  // rounds to it
   }
-  report.check(wrong == 0, "%s: load: %d wrong, %d x %d", kernel.name, wrong, tokens, channels);
+  for (const bool bf16 : {false, true}) {
+    panel.refill();
+    if (bf16)
+      kernel.load_bf16(rows.data(), pitch, tokens, channels, width, {panel.data(), stride});
+    else
+      kernel.load_f32(wide.data(), pitch, tokens, channels, width, {panel.data(), stride});
+    int wrong = !panel.intact();
+    for (int c = 0; c < channels; ++c) {
+      wrong += !panel.unwritten(static_cast<size_t>(c * stride + width), 32);
+      for (int t = 0; t < width; ++t)
+        wrong +=
+            panel[static_cast<size_t>(c * stride + t)] != (t < tokens ? rows[static_cast<size_t>(t * pitch + c)] : 0);
+    }
+    report.check(wrong == 0, "%s: load: %d wrong, %d x %d, bf16 %d", kernel.name, wrong, tokens, channels, bf16);
+  }
 }
 
 // A linear of bf16 activations; y and dx are rounded to bf16, dw is not.
