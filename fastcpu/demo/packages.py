@@ -1,4 +1,4 @@
-"""The packages whose docstrings the demo's retrieval task is made of.
+"""The packages whose docstrings the demo's retrieval task is made of, and others to train with.
 
 Their versions are pinned in requirements/ (`compress.txt` and `constraints.txt`); the task is the same wherever these
 and the version of Python are the same. Their text is read where they are installed and is not part of this repository.
@@ -41,6 +41,9 @@ PACKAGES: tuple[Package, ...] = (
     ),
     Package("transformers", "transformers", ("data", "generation", "integrations", "pipelines", "utils")),
 )
+
+# Texts to train with alone: they come with packages that the demo needs anyway.
+TRAINING_PACKAGES: tuple[Package, ...] = (Package("torch", "torch"), Package("onnxscript", "onnxscript"))
 
 # Names of folders and files that are not read: tests, vendored copies, and parts of the standard library that some
 # builds of Python come without.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcpu.demo.measure import Log, Measurement, measure
-from fastcpu.demo.packages import PACKAGES
+from fastcpu.demo.packages import PACKAGES, TRAINING_PACKAGES
 from fastcpu.demo.task import DemoTask, Sizes, build_task
 from fastcpu.demo.terms import terms_file
 from fastcpu.demo.workers import EngineProcess, EngineSpec
@@ -108,7 +108,7 @@ def run_demo(options: Options, log: Log) -> Outcome:
     _check_packages()
     step = StepTimer(log)
     with step("retrieval tasks from docstrings and medical terms"):
-        task = build_task(PACKAGES, options.sizes)
+        task = build_task(PACKAGES, TRAINING_PACKAGES, options.sizes)
         retrieval.save(task.data, options.out / "task", "test")
         retrieval.save(task.terms, options.out / "terms", "test")
     log(f"{len(task.data.documents)} documents, {len(task.data.queries)} queries, fingerprint {task.fingerprint[:16]}")

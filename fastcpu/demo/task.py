@@ -52,7 +52,8 @@ class DemoTask:
     Attributes:
         data: docstrings.
         terms: medical terms, of which nothing is in the other texts.
-        texts: to train with, in short pieces: pairs that are not in `data`, and docstrings that are no pairs.
+        texts: to train with, in short pieces: pairs that are not in `data`, docstrings that are no pairs, and those of
+            more packages.
         calibration: queries and documents of pairs that are not in `data`, which calibrate int8.
         pairs, distinct: how many pairs were read, and how many were left without near-duplicates.
         fingerprint: SHA-256 of all texts in order; equal fingerprints mean equal tasks.
@@ -68,8 +69,11 @@ class DemoTask:
     fingerprint: str
 
 
-def build_task(packages: Sequence[Package], sizes: Sizes) -> DemoTask:
-    """Reads, deduplicates the whole pool, and only then splits it, in the order of a hash of each pair's key."""
+def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Sizes) -> DemoTask:
+    """Reads, deduplicates the whole pool, and only then splits it, in the order of a hash of each pair's key.
+
+    Docstrings of ``more`` packages are trained with alone.
+    """
     docstrings = read_docstrings(packages)
     made = [make_pair(each) for each in docstrings]
     pairs = [pair for pair in made if pair is not None]
@@ -87,6 +91,8 @@ def build_task(packages: Sequence[Package], sizes: Sizes) -> DemoTask:
     texts = [text for pair in others for text in (pair.query, pair.document)]
     calibration = texts[: 2 * sizes.calibration]
     texts += [plain_text(each.text) for each, pair in zip(docstrings, made, strict=True) if pair is None]
+    known = {each.text for each in docstrings}
+    texts += [plain_text(each.text) for each in read_docstrings(more) if each.text not in known]
     texts = list(dict.fromkeys(piece for text in texts for piece in pieces(text)))
     everything = [*data.documents, *data.queries, *terms.documents, *terms.queries, *texts]
     digest = hashlib.sha256("\0".join(everything).encode("utf-8", "surrogatepass")).hexdigest()

@@ -30,6 +30,11 @@ def sparsity(config: Prune, step: int, steps: int) -> float:
     return config.sparsity * (1 - (1 - done) ** 3)
 
 
+def mean_progress(config: Prune) -> float:
+    """The mean of `sparsity` over a long training, as a share of the final one."""
+    return 1.0 if config.reconstruct else 1 - config.end + 0.75 * (config.end - config.begin)
+
+
 def updates_masks(config: Prune, step: int, steps: int) -> bool:
     """True if masks are chosen anew after this step; the last time is the first step of full sparsity."""
     if config.reconstruct:

@@ -86,7 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 
 
 def test_split(package: Package) -> None:
-    task = build_task([package], Sizes(calibration=8, documents=30, queries=12, terms=2))
+    task = build_task([package], [], Sizes(calibration=8, documents=30, queries=12, terms=2))
     assert (task.pairs, task.distinct) == (50, 40)
     assert (len(task.data.documents), len(task.data.queries), len(task.texts), len(task.calibration)) == (
         30,
@@ -103,9 +103,25 @@ def test_split(package: Package) -> None:
     texts = [*task.data.documents, *task.data.queries, *task.texts]
     for a, b in combinations(texts, 2):
         assert not shingles(a, 1) & shingles(b, 1)
-    assert build_task([package], Sizes(8, 30, 12, 2)) == task
+    assert build_task([package], [], Sizes(8, 30, 12, 2)) == task
+
+
+def test_more_packages_are_trained_with_alone(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = Sizes(calibration=8, documents=30, queries=12, terms=2)
+    alone = build_task([package], [], sizes)
+    folder = tmp_path / "morepackage"
+    folder.mkdir()
+    copied = (tmp_path / "taskpackage" / "__init__.py").read_text()
+    (folder / "__init__.py").write_text(copied + 'def other():\n    """Words that nobody else has in a docstring."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    task = build_task([package], [Package("morepackage", "morepackage")], sizes)
+    assert task.data == alone.data
+    assert task.texts == [*alone.texts, "Words that nobody else has in a docstring."]
+    assert task.fingerprint != alone.fingerprint
 
 
 def test_too_few_docstrings(package: Package) -> None:
     with pytest.raises(InputError, match="give 40 distinct pairs; 41 are needed"):
-        build_task([package], Sizes(calibration=11, documents=30, queries=12))
+        build_task([package], [], Sizes(calibration=11, documents=30, queries=12))

@@ -61,3 +61,11 @@ def test_a_step_is_the_same_from_wherever_training_goes_on() -> None:
 
 def test_fewer_texts_than_a_batch() -> None:
     assert sorted(Order(np.array([4, 5, 6]), batch=64, seed=0)(7).tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0.0, 0.5), (0.1, 0.6), (0.0, 0.0), (0.2, 1.0)])
+def test_the_mean_of_the_sparsity_is_that_of_all_steps(begin: float, end: float) -> None:
+    config = Prune(sparsity=0.8, begin=begin, end=end)
+    values = [schedule.sparsity(config, step, 10_000) for step in range(10_000)]
+    assert schedule.mean_progress(config) == pytest.approx(np.mean(values) / 0.8, abs=1e-3)
+    assert schedule.mean_progress(Prune(sparsity=0.8, reconstruct=64)) == 1.0

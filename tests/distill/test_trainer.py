@@ -147,3 +147,22 @@ def test_long_texts_are_drawn_more_often(rng: np.random.Generator) -> None:
     assert 0.72 < (lengths[drawn] == 30).mean() < 0.78
     again = Order(lengths, 32, 0, by_length=True)
     np.testing.assert_array_equal(again(77), order(77))
+
+
+def test_the_time_of_a_step_counts_pruned_ones(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = replace(TUNED, prune=Prune(sparsity=0.8, end=0.5, interval=1))
+    training = trainer(corpus, chosen, tmp_path / "a", steps=1_000_000)
+    masks = training.masks
+    assert masks is not None
+    times: list[float] = []
+
+    def timed(count: int) -> float:
+        assert count == 2
+        times.append(float(np.mean([1 - mask.mean().item() for mask in masks.keep.values()])))
+        return 3.0 - 2.0 * len(times) + 2.0  # 3 seconds, then 1
+
+    monkeypatch.setattr(training, "_timed", timed)
+    assert training.seconds_per_step(2) == pytest.approx(3.0 - 2.0 * 0.875)
+    assert times == pytest.approx([0.0, 0.8], abs=0.01)
+    dense = trainer(corpus, TUNED, tmp_path / "b")
+    assert dense.seconds_per_step(1) > 0
