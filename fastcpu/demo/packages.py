@@ -43,7 +43,11 @@ PACKAGES: tuple[Package, ...] = (
 )
 
 # Texts to train with alone: they come with packages that the demo needs anyway.
-TRAINING_PACKAGES: tuple[Package, ...] = (Package("torch", "torch"), Package("onnxscript", "onnxscript"))
+TRAINING_PACKAGES: tuple[Package, ...] = (
+    Package("torch", "torch"),
+    Package("transformers", "transformers"),
+    Package("onnxscript", "onnxscript"),
+)
 
 # Names of folders and files that are not read: tests, vendored copies, and parts of the standard library that some
 # builds of Python come without.

@@ -28,12 +28,14 @@ class Sizes:
         calibration: pairs beside the corpus whose texts calibrate int8.
         documents, queries: of the corpus, and queries for the first of its documents.
         terms: documents of the other task, and queries for as many of them as above.
+        texts: the most to train with; those of more packages are left out first.
     """
 
     calibration: int = 256
     documents: int = 8192
     queries: int = 2048
     terms: int = 4096
+    texts: int = 60000
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Size
     calibration = texts[: 2 * sizes.calibration]
     texts += [plain_text(each.text) for each, pair in zip(docstrings, made, strict=True) if pair is None]
     known = {each.text for each in docstrings}
-    texts += [plain_text(each.text) for each in read_docstrings(more) if each.text not in known]
-    texts = list(dict.fromkeys(piece for text in texts for piece in pieces(text)))
+    added = [plain_text(each.text) for each in read_docstrings(more) if each.text not in known]
+    texts = _in_pieces(texts)
+    texts += sorted(set(_in_pieces(added)) - set(texts), key=_hash)
+    texts = texts[: sizes.texts]
     everything = [*data.documents, *data.queries, *terms.documents, *terms.queries, *texts]
     digest = hashlib.sha256("\0".join(everything).encode("utf-8", "surrogatepass")).hexdigest()
     counts = Counter(pair.key.partition("/")[0] for pair in corpus)
@@ -102,9 +106,18 @@ def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Size
     return DemoTask(data, terms, texts, calibration, len(pairs), len(distinct), sources, digest)
 
 
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
 def _shuffled(pairs: Sequence[Pair]) -> list[Pair]:
     """In the order of a hash of each pair's key."""
-    return sorted(pairs, key=lambda pair: hashlib.sha256(pair.key.encode()).digest())
+    return sorted(pairs, key=lambda pair: _hash(pair.key))
+
+
+def _in_pieces(texts: Sequence[str]) -> list[str]:
+    """Pieces to train with, each once."""
+    return list(dict.fromkeys(piece for text in texts for piece in pieces(text)))
 
 
 def _retrieval(corpus: Sequence[Pair], queries: int) -> RetrievalData:

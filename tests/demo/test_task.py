@@ -120,6 +120,8 @@ def test_more_packages_are_trained_with_alone(
     assert task.data == alone.data
     assert task.texts == [*alone.texts, "Words that nobody else has in a docstring."]
     assert task.fingerprint != alone.fingerprint
+    fewer = Sizes(calibration=8, documents=30, queries=12, terms=2, texts=len(alone.texts))
+    assert build_task([package], [Package("morepackage", "morepackage")], fewer) == alone
 
 
 def test_too_few_docstrings(package: Package) -> None:
