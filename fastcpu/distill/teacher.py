@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-_OTHERS = 8192
+_OTHERS = 32768
 
 
 class NoTeacher:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CHECKPOINT_VARIABLE = "FASTCPU_CHECKPOINT_SECONDS"
 """Environment variable: seconds between two checkpoints, 60 by default. It does not change the model."""
 _LOG_STEPS = 10
+_WARM_UP = 4
+_COUNTED = 1000
 
 
 class Teacher(Protocol):
@@ -223,12 +225,12 @@ class Trainer:
             self.masks.release()
 
     def seconds_per_step(self, count: int) -> float:
-        """Mean duration of a step over a whole training, from ``count`` of random lengths.
+        """Mean duration of a step over a whole training, from the time per token of ``count`` steps after a warm-up.
 
         Where sparsity rises, as many more are timed at the end of it, since pruned linears take less. The student, the
         optimizer and the masks are used up.
         """
-        self.step(0)
+        self._timed(_WARM_UP)
         before = self._timed(count)
         if self.masks is None or self.prune is None or self.prune.reconstruct:
             return before
@@ -237,11 +239,17 @@ class Trainer:
         return before + (self._timed(count) - before) * schedule.mean_progress(self.prune)
 
     def _timed(self, count: int) -> float:
-        """Seconds per step of the steps 1 .. ``count``."""
+        """Seconds per step of the usual number of tokens, from the first ``count`` steps."""
         began = time.monotonic()
-        for step in range(1, count + 1):
+        for step in range(count):
             self.step(step)
-        return (time.monotonic() - began) / count
+        seconds = time.monotonic() - began
+        return seconds / count * self._tokens(min(self.steps, _COUNTED)) / self._tokens(count)
+
+    def _tokens(self, count: int) -> float:
+        """Mean number of tokens of the first ``count`` steps, padding included."""
+        batches = (self.corpus.lengths[self.rows[self.order(step)]] for step in range(count))
+        return float(np.mean([len(lengths) * lengths.max() for lengths in batches]))
 
     # ---- state on disk ----
 

@@ -34,7 +34,7 @@ void forward_strip(const BlockPattern& pattern, const float* values, const float
   }
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
-    const V b = V::set1(bias == nullptr ? 0.0f : bias[4 * group + r]);
+    const V b = V::set1(bias[4 * group + r]);
 #pragma GCC unroll 4
     for (int c = 0; c < kVectors; ++c) (acc[r][c] + b).store(out + r * out_stride + c * V::lanes);
   }

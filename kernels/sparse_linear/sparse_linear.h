@@ -27,7 +27,7 @@ struct BlockPattern {
 struct SparseLinearKernel {
   const char* name;
   Isa isa;
-  // Rows of out for the groups [first, last); row 0 of out is row 4 * first of the product. Bias [N] or null.
+  // Rows of out for the groups [first, last); row 0 of out is row 4 * first of the product. Bias [N].
   void (*forward)(const BlockPattern& pattern, const float* values, const float* bias, Panel x, int width, int first,
                   int last, Panel out);
   void (*transposed)(const BlockPattern& pattern, const float* values, Panel dy, int width, Panel dx);

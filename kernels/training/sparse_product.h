@@ -22,6 +22,8 @@ class SparseProduct {
   // keep: row-major [N, K], nonzero where a weight may be. A block is there if any of its four is. N must be a multiple
   // of 4.
   SparseProduct(const uint8_t* keep, int n, int k);
+  SparseProduct(const SparseProduct&) = delete;  // its patterns point into its vectors
+  SparseProduct(SparseProduct&&) = default;
 
   int n() const { return pattern_.n; }
   int k() const { return pattern_.k; }

@@ -154,15 +154,29 @@ def test_the_time_of_a_step_counts_pruned_ones(corpus: Corpus, tmp_path: Path, m
     training = trainer(corpus, chosen, tmp_path / "a", steps=1_000_000)
     masks = training.masks
     assert masks is not None
-    times: list[float] = []
+    seen: list[float] = []
 
-    def timed(count: int) -> float:
-        assert count == 2
-        times.append(float(np.mean([1 - mask.mean().item() for mask in masks.keep.values()])))
-        return 3.0 - 2.0 * len(times) + 2.0  # 3 seconds, then 1
+    def timed(_: int) -> float:
+        seen.append(float(np.mean([1 - mask.mean().item() for mask in masks.keep.values()])))
+        return {1: 9.0, 2: 3.0, 3: 1.0}[len(seen)]  # a warm-up, dense, pruned
 
     monkeypatch.setattr(training, "_timed", timed)
     assert training.seconds_per_step(2) == pytest.approx(3.0 - 2.0 * 0.875)
-    assert times == pytest.approx([0.0, 0.8], abs=0.01)
-    dense = trainer(corpus, TUNED, tmp_path / "b")
-    assert dense.seconds_per_step(1) > 0
+    assert seen == pytest.approx([0.0, 0.0, 0.8], abs=0.01)
+
+
+def test_the_time_of_a_step_is_that_of_the_usual_length(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = trainer(corpus, TUNED, tmp_path / "a", steps=5)
+    now = [0.0]
+
+    def step(number: int) -> dict[str, float]:
+        lengths = corpus.lengths[training.order(number)]
+        now[0] += float(len(lengths) * lengths.max())  # a second per token
+        return {}
+
+    monkeypatch.setattr(training, "step", step)
+    monkeypatch.setattr("fastcpu.distill.trainer.time.monotonic", lambda: now[0])
+    longest = [len(rows) * corpus.lengths[rows].max() for rows in map(training.order, range(5))]
+    assert training.seconds_per_step(2) == pytest.approx(np.mean(longest))
