@@ -133,8 +133,12 @@ void sparse_sampled(const BlockPattern& pattern, Panel x, Panel dy, int width, i
 #pragma GCC unroll 8
       for (int i = 0; i < half; ++i) square[i] = square[i] + square[i + half];
     float* out = dw + 4 * static_cast<int64_t>(b);
-    const int count = 4 * (last - b < kBlocks ? last - b : kBlocks);
-    store_lanes(load_first<V>(out, count) + square[0], out, 0, count);
+    if (last - b >= kBlocks) {
+      (V::load(out) + square[0]).store(out);
+    } else if constexpr (kBlocks > 1) {
+      const int count = 4 * (last - b);
+      store_lanes(load_first<V>(out, count) + square[0], out, 0, count);
+    }
   }
 }
 
