@@ -94,7 +94,7 @@ def packaged_model() -> Path:
 
 
 def _check_packages() -> None:
-    for name in ("torch", "transformers", "onnx", "onnxruntime"):
+    for name in ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"):
         if util.find_spec(name) is None:
             raise InputError(f"the demo needs the package '{name}' (pip install fastcpu[compress,bench])")
     terms_file()

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Lets this process keep what it frees, where the C library is glibc, and asks torch for huge pages.
 
     A step of training frees all that it has allocated. Tensors of 128 KiB and more would go back to the system, which
-    clears every page again when the next step touches it: 15 % of a step of MiniLM on Zen 4.
+    clears every page again when the next step touches it: a tenth of a step of MiniLM on Zen 4.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first large allocation
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
