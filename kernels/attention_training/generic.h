@@ -143,32 +143,15 @@ class Head {
     for (int64_t t = 0; t < at_.tokens4; ++t)
       for (int64_t c = 0; c < at_.row; c += V::lanes) {
         const int64_t left = t < head_.tokens ? head_.channels - c : 0;
-        V x = V::zero();
-        if (left >= V::lanes) {
-          x = As::load(from + t * head_.pitch + c);
-        } else if (left > 0) {
-          Element part[V::lanes] = {};
-          __builtin_memcpy(part, from + t * head_.pitch + c, static_cast<size_t>(left) * sizeof(Element));
-          x = As::load(part);
-        }
-        x.store(scratch_ + to + t * at_.row + c);
+        load_elements<V, As>(from + t * head_.pitch + c, left).store(scratch_ + to + t * at_.row + c);
       }
   }
 
   void store_table(int64_t from, void* rows) {
     Element* to = static_cast<Element*>(rows);
     for (int64_t t = 0; t < head_.tokens; ++t)
-      for (int64_t c = 0; c < head_.channels; c += V::lanes) {
-        const int64_t left = head_.channels - c;
-        const V x = V::load(scratch_ + from + t * at_.row + c);
-        if (left >= V::lanes) {
-          As::store(x, to + t * head_.pitch + c);
-        } else {
-          Element part[V::lanes];
-          As::store(x, part);
-          __builtin_memcpy(to + t * head_.pitch + c, part, static_cast<size_t>(left) * sizeof(Element));
-        }
-      }
+      for (int64_t c = 0; c < head_.channels; c += V::lanes)
+        store_elements<V, As>(V::load(scratch_ + from + t * at_.row + c), to + t * head_.pitch + c, head_.channels - c);
   }
 
   void panel(const void* rows, int64_t to) {

@@ -51,34 +51,47 @@ struct AsBf16 {
   static void store(V x, uint16_t* p) { x.store_bf16(p); }
 };
 
-// Rows [tokens][channels], `pitch` elements apart, to a panel of `width` lanes, those past the last token 0.
+// The first `count` of V::lanes elements, any number below or above; the other lanes are 0.
 template <class V, class As>
-void panel_load(const typename As::Element* rows, int64_t pitch, int tokens, int channels, int width, Panel out) {
-  using Element = typename As::Element;
-  for (int t = 0; t < width; t += V::lanes) {
+V load_elements(const typename As::Element* p, int64_t count) {
+  if (count >= V::lanes) return As::load(p);
+  typename As::Element part[V::lanes] = {};
+  if (count > 0) __builtin_memcpy(part, p, static_cast<size_t>(count) * sizeof(part[0]));
+  return As::load(part);
+}
+
+template <class V, class As>
+void store_elements(V x, typename As::Element* p, int64_t count) {
+  if (count >= V::lanes) return As::store(x, p);
+  typename As::Element part[V::lanes];
+  As::store(x, part);
+  if (count > 0) __builtin_memcpy(p, part, static_cast<size_t>(count) * sizeof(part[0]));
+}
+
+// Calls body(x, channel, lane) with V::lanes lanes of a channel of rows [tokens][channels], `pitch` elements apart,
+// until `width` lanes of all channels are through; lanes past the last token are 0.
+template <class V, class As, class Body>
+void for_each_channel(const typename As::Element* rows, int64_t pitch, int tokens, int channels, int width, Body body) {
+  for (int t = 0; t < width; t += V::lanes)
     for (int c = 0; c < channels; c += V::lanes) {
       const int count = channels - c < V::lanes ? channels - c : V::lanes;
       V square[V::lanes];
-      for (int i = 0; i < V::lanes; ++i) {
-        if (t + i >= tokens) {
-          square[i] = V::zero();
-        } else if (count == V::lanes) {
-          square[i] = As::load(rows + (t + i) * pitch + c);
-        } else {
-          Element part[V::lanes] = {};
-          __builtin_memcpy(part, rows + (t + i) * pitch + c, static_cast<size_t>(count) * sizeof(Element));
-          square[i] = As::load(part);
-        }
-      }
+      for (int i = 0; i < V::lanes; ++i)
+        square[i] = t + i < tokens ? load_elements<V, As>(rows + (t + i) * pitch + c, count) : V::zero();
       transpose(square);
-      for (int i = 0; i < count; ++i) square[i].store(out.data + (c + i) * out.stride + t);
+      for (int i = 0; i < count; ++i) body(square[i], c + i, t);
     }
-  }
+}
+
+// Rows [tokens][channels], `pitch` elements apart, to a panel of `width` lanes, and back.
+template <class V, class As>
+void panel_load(const typename As::Element* rows, int64_t pitch, int tokens, int channels, int width, Panel out) {
+  for_each_channel<V, As>(rows, pitch, tokens, channels, width,
+                          [&](V x, int c, int t) { x.store(out.data + c * out.stride + t); });
 }
 
 template <class V, class As>
 void panel_store(Panel in, int tokens, int channels, int64_t pitch, typename As::Element* rows) {
-  using Element = typename As::Element;
   for (int t = 0; t < tokens; t += V::lanes) {
     const int real = tokens - t < V::lanes ? tokens - t : V::lanes;
     for (int c = 0; c < channels; c += V::lanes) {
@@ -86,15 +99,7 @@ void panel_store(Panel in, int tokens, int channels, int64_t pitch, typename As:
       V square[V::lanes];
       for (int i = 0; i < V::lanes; ++i) square[i] = i < count ? V::load(in.data + (c + i) * in.stride + t) : V::zero();
       transpose(square);
-      for (int i = 0; i < real; ++i) {
-        if (count == V::lanes) {
-          As::store(square[i], rows + (t + i) * pitch + c);
-        } else {
-          Element part[V::lanes];
-          As::store(square[i], part);
-          __builtin_memcpy(rows + (t + i) * pitch + c, part, static_cast<size_t>(count) * sizeof(Element));
-        }
-      }
+      for (int i = 0; i < real; ++i) store_elements<V, As>(square[i], rows + (t + i) * pitch + c, count);
     }
   }
 }

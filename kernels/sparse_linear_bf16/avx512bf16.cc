@@ -156,25 +156,8 @@ void sampled(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int w
 
 template <class As>
 void load(const typename As::Element* rows, int64_t pitch, int tokens, int channels, int width, Bf16Panel out) {
-  using Element = typename As::Element;
-  for (int t = 0; t < width; t += 16)
-    for (int c = 0; c < channels; c += 16) {
-      const int count = channels - c < 16 ? channels - c : 16;
-      F32 square[16];
-      for (int i = 0; i < 16; ++i) {
-        if (t + i >= tokens) {
-          square[i] = F32::zero();
-        } else if (count == 16) {
-          square[i] = As::load(rows + (t + i) * pitch + c);
-        } else {
-          Element part[16] = {};
-          __builtin_memcpy(part, rows + (t + i) * pitch + c, static_cast<size_t>(count) * sizeof(Element));
-          square[i] = As::load(part);
-        }
-      }
-      transpose(square);
-      for (int i = 0; i < count; ++i) square[i].store_bf16(out.data + (c + i) * out.stride + t);
-    }
+  for_each_channel<F32, As>(rows, pitch, tokens, channels, width,
+                            [&](F32 x, int c, int t) { x.store_bf16(out.data + c * out.stride + t); });
 }
 
 }  // namespace
