@@ -13,13 +13,6 @@ namespace {
 
 using test::Guarded;
 
-float of_bf16(uint16_t bits) {
-  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof value);
-  return value;
-}
-
 // Rows [tokens][pitch] of f32, and of the bf16 that are their upper halves.
 struct Rows {
   explicit Rows(size_t count) : wide(count), half(count) {}
@@ -29,11 +22,11 @@ struct Rows {
       uint32_t bits;
       std::memcpy(&bits, &value, sizeof bits);
       half[i] = static_cast<uint16_t>(bits >> 16);
-      wide[i] = bf16 ? of_bf16(half[i]) : value;
+      wide[i] = bf16 ? test::of_bf16(half[i]) : value;
     }
   }
   void* data(bool bf16) { return bf16 ? static_cast<void*>(half.data()) : wide.data(); }
-  float at(size_t i, bool bf16) const { return bf16 ? of_bf16(half[i]) : wide[i]; }
+  float at(size_t i, bool bf16) const { return bf16 ? test::of_bf16(half[i]) : wide[i]; }
   bool intact() const { return wide.intact() && half.intact(); }
   bool unwritten(size_t at, bool bf16) const { return bf16 ? half.unwritten(at, 1) : wide.unwritten(at, 1); }
   void refill() {
@@ -197,9 +190,6 @@ int main(int argc, char** argv) {
           check_head(*kernels[i], tokens, channels, bf16, inputs, digests[i], report);
       }
   check_batch(random.next(), report);
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("%-30s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
-    report.check(digests[i].value() == digests[0].value(), "%s and %s differ", kernels[i]->name, kernels[0]->name);
-  }
+  test::check_digests(kernels, digests, report);
   return report.finish("attention_training_test");
 }

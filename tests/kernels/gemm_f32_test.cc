@@ -15,8 +15,6 @@ namespace {
 
 using test::Guarded;
 
-bool same(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
-
 struct Case {
   int n, k, width;
   std::vector<float> w, bias;
@@ -87,7 +85,7 @@ uint64_t check(const GemmF32Kernel& kernel, const Case& c, int n_begin, int n_en
           wrong += y != 0;
         } else if (activation == Activation::none || activation == Activation::relu) {
           const float linear = expected(c, n, t);
-          wrong += !same(y, activation == Activation::none ? linear : std::max(linear, 0.0f));
+          wrong += !test::same_bits(y, activation == Activation::none ? linear : std::max(linear, 0.0f));
           wrong += activation == Activation::none && relative_error(c, n, t, y) > 1;
         } else {
           const double exact = activate(activation, expected(c, n, t));
@@ -122,9 +120,6 @@ int main(int argc, char** argv) {
             digests[i].add(&digest, sizeof digest);
           }
       }
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("%-22s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
-    report.check(digests[i].value() == digests[0].value(), "%s and %s differ", kernels[i]->name, kernels[0]->name);
-  }
+  test::check_digests(kernels, digests, report);
   return report.finish("gemm_f32_test");
 }

@@ -45,11 +45,7 @@ int run_tests(uint64_t seed) {
       for (size_t i = 0; i < kernels.size(); ++i) check_variant(*kernels[i], c, report, digests[i]);
     }
   }
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("%-24s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
-    report.check(digests[i].value() == digests[0].value(), "%s: its digest differs from that of %s", kernels[i]->name,
-                 kernels[0]->name);
-  }
+  test::check_digests(kernels, digests, report);
   report.check(kernels.back()->isa == Isa::scalar, "the manifest does not end with a scalar variant");
   return report.finish("gemm_u8s8_test");
 }

@@ -1,6 +1,7 @@
 // Helpers of the C++ kernel tests: seeded random numbers, aligned buffers with guard bytes, a digest of outputs, and a
 // reporter whose messages name the case and the seed.
 #pragma once
+#include <cmath>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -112,6 +113,31 @@ class Report {
   long checks_ = 0;
   long failures_ = 0;
 };
+
+// Prints the digest of every variant, in the order of `kernels`, and checks that all are the same.
+template <class Kernels, class Digests>
+void check_digests(const Kernels& kernels, const Digests& digests, Report& report) {
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    std::printf("%-30s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
+    report.check(digests[i].value() == digests[0].value(), "%s and %s differ", kernels[i]->name, kernels[0]->name);
+  }
+}
+
+// The same bits.
+inline bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+// The number whose upper half is a bf16.
+inline float of_bf16(uint32_t bits) {
+  bits <<= 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// True within `terms` roundings of a sum whose terms have this sum of magnitudes.
+inline bool near_sum(double value, double exact, double magnitude, int terms) {
+  return std::fabs(value - exact) <= magnitude * (terms + 2) * 0x1p-23;
+}
 
 // The seed of a test run: the first argument, or a constant.
 inline uint64_t seed_from(int argc, char** argv) { return argc > 1 ? std::strtoull(argv[1], nullptr, 0) : 20261124; }

@@ -14,13 +14,6 @@ namespace {
 
 using test::Guarded;
 
-float of_bf16(uint32_t bits) {
-  bits <<= 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // A number of few bits, so that it is a bf16.
 uint16_t number(test::Random& random) {
   const auto value = static_cast<float>(random.integer(-255, 255)) / 128;
@@ -65,7 +58,7 @@ Weight make_weight(int n, int k, test::Random& random) {
   w.begin.push_back(static_cast<int32_t>(w.column.size()));
   w.pair_begin.push_back(static_cast<int32_t>(w.pair_columns.size() / 2));
   for (int i = 0; i < n; ++i) w.bias.push_back(random.real(-1, 1));
-  for (const uint16_t bits : w.dense) w.wide.push_back(of_bf16(bits));
+  for (const uint16_t bits : w.dense) w.wide.push_back(test::of_bf16(bits));
   w.keep.resize(w.dense.size());
   for (size_t i = 0; i < w.column.size(); ++i) {
     int group = 0;
@@ -73,10 +66,6 @@ Weight make_weight(int n, int k, test::Random& random) {
     for (int r = 0; r < 4; ++r) w.keep[static_cast<size_t>(4 * group + r) * k + w.column[i]] = 1;
   }
   return w;
-}
-
-bool near(double value, double exact, double magnitude, int terms) {
-  return std::fabs(value - exact) <= magnitude * (terms + 2) * 0x1p-23 + 1e-30;
 }
 
 // Sums over the columns of a row, over the rows of a column and over tokens, in double.
@@ -95,7 +84,7 @@ void check_kernel(const SparseLinearBf16Kernel& kernel, const Weight& w, int wid
   Guarded<uint16_t> x(static_cast<size_t>(w.k * stride)), dy(static_cast<size_t>(w.n * stride));
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(random);
   for (size_t i = 0; i < dy.size(); ++i) dy[i] = number(random);
-  const auto weight = [&](int n, int k) { return of_bf16(w.dense[static_cast<size_t>(n) * w.k + k]); };
+  const auto weight = [&](int n, int k) { return test::of_bf16(w.dense[static_cast<size_t>(n) * w.k + k]); };
   const Bf16Panel xs{x.data(), stride}, dys{dy.data(), stride};
   int wrong = 0;
 
@@ -110,8 +99,8 @@ void check_kernel(const SparseLinearBf16Kernel& kernel, const Weight& w, int wid
     for (int t = 0; t < width; ++t) {
       Sum sum;
       sum.add(w.bias[n], 1);
-      for (int k = 0; k < w.k; ++k) sum.add(weight(n, k), of_bf16(x[static_cast<size_t>(k * stride + t)]));
-      wrong += !near(out[static_cast<size_t>(n * stride + t)], sum.value, sum.magnitude, w.k);
+      for (int k = 0; k < w.k; ++k) sum.add(weight(n, k), test::of_bf16(x[static_cast<size_t>(k * stride + t)]));
+      wrong += !test::near_sum(out[static_cast<size_t>(n * stride + t)], sum.value, sum.magnitude, w.k);
     }
   }
   report.check(wrong == 0 && out.intact(), "%s: forward: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -121,8 +110,8 @@ void check_kernel(const SparseLinearBf16Kernel& kernel, const Weight& w, int wid
     wrong += !dx.unwritten(static_cast<size_t>(k * stride + width), 32);
     for (int t = 0; t < width; ++t) {
       Sum sum;
-      for (int n = 0; n < w.n; ++n) sum.add(weight(n, k), of_bf16(dy[static_cast<size_t>(n * stride + t)]));
-      wrong += !near(dx[static_cast<size_t>(k * stride + t)], sum.value, sum.magnitude, w.n);
+      for (int n = 0; n < w.n; ++n) sum.add(weight(n, k), test::of_bf16(dy[static_cast<size_t>(n * stride + t)]));
+      wrong += !test::near_sum(dx[static_cast<size_t>(k * stride + t)], sum.value, sum.magnitude, w.n);
     }
   }
   report.check(wrong == 0 && dx.intact(), "%s: transposed: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -139,9 +128,9 @@ void check_kernel(const SparseLinearBf16Kernel& kernel, const Weight& w, int wid
         Sum sum;
         sum.add(1, 1);
         for (int t = 0; t < width; ++t)
-          sum.add(of_bf16(x[static_cast<size_t>(w.column[b] * stride + t)]),
-                  of_bf16(dy[static_cast<size_t>((4 * group + r) * stride + t)]));
-        wrong += !near(dw[4 * static_cast<size_t>(b) + r], sum.value, sum.magnitude, width);
+          sum.add(test::of_bf16(x[static_cast<size_t>(w.column[b] * stride + t)]),
+                  test::of_bf16(dy[static_cast<size_t>((4 * group + r) * stride + t)]));
+        wrong += !test::near_sum(dw[4 * static_cast<size_t>(b) + r], sum.value, sum.magnitude, width);
       }
   }
   report.check(wrong == 0 && dw.intact(), "%s: sampled: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -157,7 +146,7 @@ void check_load(const SparseLinearBf16Kernel& kernel, int tokens, int channels, 
   Guarded<float> wide(count);
   for (size_t i = 0; i < count; ++i) {
     rows[i] = number(random);
-    wide[i] = of_bf16(rows[i]) * (1 + random.real(0, 0x1p-9f));  // rounds to it
+    wide[i] = test::of_bf16(rows[i]) * (1 + random.real(0, 0x1p-9f));  // rounds to it
   }
   for (const bool bf16 : {false, true}) {
     panel.refill();
@@ -197,21 +186,22 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
       for (int i = 0; i < n; ++i) {
         Sum sum;
         sum.add(w.bias[i], 1);
-        for (int c = 0; c < k; ++c) sum.add(w.wide[static_cast<size_t>(i) * k + c], of_bf16(x[t * k + c]));
-        wrong += !close(of_bf16(y[t * n + i]), sum);
+        for (int c = 0; c < k; ++c) sum.add(w.wide[static_cast<size_t>(i) * k + c], test::of_bf16(x[t * k + c]));
+        wrong += !close(test::of_bf16(y[t * n + i]), sum);
       }
       for (int c = 0; c < k; ++c) {
         Sum sum;
-        for (int i = 0; i < n; ++i) sum.add(w.wide[static_cast<size_t>(i) * k + c], of_bf16(dy[t * n + i]));
-        wrong += !close(of_bf16(dx[t * k + c]), sum);
+        for (int i = 0; i < n; ++i) sum.add(w.wide[static_cast<size_t>(i) * k + c], test::of_bf16(dy[t * n + i]));
+        wrong += !close(test::of_bf16(dx[t * k + c]), sum);
       }
     }
     for (int i = 0; i < n; ++i)
       for (int c = 0; c < k; ++c) {
         const size_t at = static_cast<size_t>(i) * k + c;
         Sum sum;
-        for (int64_t t = 0; t < tokens && w.keep[at] != 0; ++t) sum.add(of_bf16(dy[t * n + i]), of_bf16(x[t * k + c]));
-        wrong += !near(dw[at], sum.value, sum.magnitude, static_cast<int>(tokens));
+        for (int64_t t = 0; t < tokens && w.keep[at] != 0; ++t)
+          sum.add(test::of_bf16(dy[t * n + i]), test::of_bf16(x[t * k + c]));
+        wrong += !test::near_sum(dw[at], sum.value, sum.magnitude, static_cast<int>(tokens));
       }
     report.check(wrong == 0, "product: %d wrong, N %d K %d, %d tokens, %d threads", wrong, n, k,
                  static_cast<int>(tokens), threads);

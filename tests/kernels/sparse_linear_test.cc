@@ -15,15 +15,6 @@ namespace {
 
 using test::Guarded;
 
-bool same(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
-
-float of_bf16(uint16_t bits) {
-  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof value);
-  return value;
-}
-
 // A weight [n, k] with about a share of its blocks; the first group has none and the last has all.
 struct Weight {
   int n, k;
@@ -84,11 +75,6 @@ float sampled_at(const float* x, const float* dy, int width) {
   return sums[0];
 }
 
-// |value - exact| within `terms` roundings of the sum of magnitudes.
-bool near(double value, double exact, double magnitude, int terms) {
-  return std::fabs(value - exact) <= magnitude * (terms + 2) * 0x1p-23;
-}
-
 void check_products(const SparseLinearKernel& kernel, const Weight& w, int width, uint64_t seed, test::Digest& digest,
                     test::Report& report) {
   test::Random random(seed);
@@ -114,7 +100,7 @@ void check_products(const SparseLinearKernel& kernel, const Weight& w, int width
         exact += product;
         magnitude += std::fabs(product);
       }
-      wrong += !same(y, forward_at(w, x.data(), stride, n, t)) || !near(y, exact, magnitude, w.k);
+      wrong += !test::same_bits(y, forward_at(w, x.data(), stride, n, t)) || !test::near_sum(y, exact, magnitude, w.k);
     }
   }
   report.check(wrong == 0 && out.intact(), "%s: forward: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -134,7 +120,8 @@ void check_products(const SparseLinearKernel& kernel, const Weight& w, int width
         exact += product;
         magnitude += std::fabs(product);
       }
-      wrong += !same(d, transposed_at(w, dy.data(), stride, k, t)) || !near(d, exact, magnitude, w.n);
+      wrong +=
+          !test::same_bits(d, transposed_at(w, dy.data(), stride, k, t)) || !test::near_sum(d, exact, magnitude, w.n);
     }
   }
   report.check(wrong == 0 && dx.intact(), "%s: transposed: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -159,7 +146,7 @@ void check_products(const SparseLinearKernel& kernel, const Weight& w, int width
           magnitude += std::fabs(static_cast<double>(column[t]) * row[t]);
         }
         const float d = dw[4 * static_cast<size_t>(b) + r];
-        wrong += !same(d, 1 + sampled_at(column, row, width)) || !near(d, exact, magnitude, width);
+        wrong += !test::same_bits(d, 1 + sampled_at(column, row, width)) || !test::near_sum(d, exact, magnitude, width);
       }
   }
   report.check(wrong == 0 && dw.intact(), "%s: sampled: %d wrong, N %d K %d width %d", kernel.name, wrong, w.n, w.k,
@@ -178,7 +165,7 @@ void check_panels(const SparseLinearKernel& kernel, int tokens, int channels, ui
   fill(rows, random);
   rows[0] = std::numeric_limits<float>::quiet_NaN();
   rows[static_cast<size_t>(pitch * (tokens - 1))] = -std::numeric_limits<float>::infinity();
-  if (channels > 1) rows[1] = of_bf16(0x3f80) + 0x1p-8f;  // a tie, which goes to the even one below
+  if (channels > 1) rows[1] = test::of_bf16(0x3f80) + 0x1p-8f;  // a tie, which goes to the even one below
   for (size_t i = 0; i < elements; ++i) half[i] = static_cast<uint16_t>(random.next() >> 16);
 
   for (const bool bf16 : {false, true}) {
@@ -193,7 +180,7 @@ void check_panels(const SparseLinearKernel& kernel, int tokens, int channels, ui
       for (int t = 0; t < width; ++t) {
         const auto at = static_cast<size_t>(t * pitch + c);
         const float value = panel[static_cast<size_t>(c * stride + t)];
-        wrong += !same(value, t >= tokens ? 0.0f : bf16 ? of_bf16(half[at]) : rows[at]);
+        wrong += !test::same_bits(value, t >= tokens ? 0.0f : bf16 ? test::of_bf16(half[at]) : rows[at]);
       }
     }
     report.check(wrong == 0, "%s: load: %d wrong, %d x %d, bf16 %d", kernel.name, wrong, tokens, channels, bf16);
@@ -210,15 +197,15 @@ void check_panels(const SparseLinearKernel& kernel, int tokens, int channels, ui
         wrong += !back.unwritten(at, 1) + !half_back.unwritten(at, 1);
         continue;
       }
-      wrong += !same(back[at], rows[at]);
-      const float stored = of_bf16(half_back[at]);
+      wrong += !test::same_bits(back[at], rows[at]);
+      const float stored = test::of_bf16(half_back[at]);
       if (std::isnan(rows[at])) {
         wrong += !std::isnan(stored);
       } else if (std::isinf(rows[at])) {
-        wrong += !same(stored, rows[at]);
+        wrong += !test::same_bits(stored, rows[at]);
       } else {
-        const float below = of_bf16(static_cast<uint16_t>(half_back[at] - 1));
-        const float above = of_bf16(static_cast<uint16_t>(half_back[at] + 1));
+        const float below = test::of_bf16(static_cast<uint16_t>(half_back[at] - 1));
+        const float above = test::of_bf16(static_cast<uint16_t>(half_back[at] + 1));
         const double error = std::fabs(static_cast<double>(stored) - rows[at]);
         const double other = std::fmin(std::fabs(static_cast<double>(below) - rows[at]),
                                        std::fabs(static_cast<double>(above) - rows[at]));
@@ -244,7 +231,7 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
     product.backward(values.data(), {x.data(), false}, {dy.data(), false}, tokens, {dx.data(), false}, dw.data(),
                      threads);
     int wrong = !values.intact() + !y.intact() + !dx.intact() + !dw.intact();
-    for (size_t i = 0; i < values.size(); ++i) wrong += !same(values[i], w.values[i]);
+    for (size_t i = 0; i < values.size(); ++i) wrong += !test::same_bits(values[i], w.values[i]);
     for (int64_t t = 0; t < tokens; ++t)
       for (int i = 0; i < n; ++i) {
         double exact = w.bias[i], magnitude = std::fabs(exact);
@@ -252,7 +239,7 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
           exact += static_cast<double>(w.dense[static_cast<size_t>(i) * k + c]) * x[t * k + c];
           magnitude += std::fabs(static_cast<double>(w.dense[static_cast<size_t>(i) * k + c]) * x[t * k + c]);
         }
-        wrong += !near(y[t * n + i], exact, magnitude, k);
+        wrong += !test::near_sum(y[t * n + i], exact, magnitude, k);
       }
     for (int64_t t = 0; t < tokens; ++t)
       for (int c = 0; c < k; ++c) {
@@ -261,7 +248,7 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
           exact += static_cast<double>(w.dense[static_cast<size_t>(i) * k + c]) * dy[t * n + i];
           magnitude += std::fabs(static_cast<double>(w.dense[static_cast<size_t>(i) * k + c]) * dy[t * n + i]);
         }
-        wrong += !near(dx[t * k + c], exact, magnitude, n);
+        wrong += !test::near_sum(dx[t * k + c], exact, magnitude, n);
       }
     for (int i = 0; i < n; ++i)
       for (int c = 0; c < k; ++c) {
@@ -271,7 +258,7 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
           magnitude += std::fabs(static_cast<double>(dy[t * n + i]) * x[t * k + c]);
         }
         const size_t at = static_cast<size_t>(i) * k + c;
-        wrong += w.keep[at] != 0 ? !near(dw[at], exact, magnitude, static_cast<int>(tokens)) : dw[at] != 0;
+        wrong += w.keep[at] != 0 ? !test::near_sum(dw[at], exact, magnitude, static_cast<int>(tokens)) : dw[at] != 0;
       }
     if (threads == 1) {
       std::memcpy(first_y.data(), y.data(), y.bytes());
@@ -308,9 +295,6 @@ int main(int argc, char** argv) {
     check_linear(36, 20, tokens, random.next(), report);
     check_linear(8, 700, tokens, random.next(), report);
   }
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("%-26s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
-    report.check(digests[i].value() == digests[0].value(), "%s and %s differ", kernels[i]->name, kernels[0]->name);
-  }
+  test::check_digests(kernels, digests, report);
   return report.finish("sparse_linear_test");
 }

@@ -86,11 +86,7 @@ int run_tests(uint64_t seed) {
   for (const int k : kUnevenK)
     for (const int width : {16, 32, 64})
       check(make_linear(4 * static_cast<int>(uneven.size()), k, width, 0, Fill::random, seed, uneven));
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    std::printf("%-24s digest %016llx\n", kernels[i]->name, static_cast<unsigned long long>(digests[i].value()));
-    report.check(digests[i].value() == digests[0].value(), "%s: its digest differs from that of %s", kernels[i]->name,
-                 kernels[0]->name);
-  }
+  test::check_digests(kernels, digests, report);
   report.check(kernels.back()->isa == Isa::scalar, "the manifest does not end with a scalar variant");
   return report.finish("spmm_u8s8_test");
 }
