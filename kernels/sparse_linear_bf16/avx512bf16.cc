@@ -80,12 +80,11 @@ void forward(const PairedBlocks& pairs, const uint32_t* weights, const float* bi
 }
 
 template <int kPieces>
-void transposed_strip(int n, int k, const int32_t* begin, const int32_t* column, const uint32_t* weights, Bf16Panel dy,
-                      int lane, Panel dx) {
-  for (int c = 0; c < k; ++c)
+void transposed_strip(const BlockPattern& pattern, const uint32_t* weights, Bf16Panel dy, int lane, Panel dx) {
+  for (int c = 0; c < pattern.k; ++c)
     for (int i = 0; i < 2 * kPieces; ++i)
       _mm512_storeu_ps(dx.data + c * dx.stride + lane + 16 * i, _mm512_setzero_ps());
-  for (int group = 0; group < n / 4; ++group) {
+  for (int group = 0; group < pattern.n / 4; ++group) {
     __m512i rows[2][2 * kPieces];
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half)
@@ -96,8 +95,8 @@ void transposed_strip(int n, int k, const int32_t* begin, const int32_t* column,
         rows[half][2 * i] = _mm512_unpacklo_epi16(first, second);
         rows[half][2 * i + 1] = _mm512_unpackhi_epi16(first, second);
       }
-    for (int block = begin[group]; block < begin[group + 1]; ++block) {
-      float* out = dx.data + column[block] * dx.stride + lane;
+    for (int block = pattern.begin[group]; block < pattern.begin[group + 1]; ++block) {
+      float* out = dx.data + pattern.column[block] * dx.stride + lane;
       const __m512i front = pair(weights[2 * static_cast<int64_t>(block)]);
       const __m512i back = pair(weights[2 * static_cast<int64_t>(block) + 1]);
 #pragma GCC unroll 4
@@ -107,7 +106,7 @@ void transposed_strip(int n, int k, const int32_t* begin, const int32_t* column,
       }
     }
   }
-  for (int c = 0; c < k; ++c)
+  for (int c = 0; c < pattern.k; ++c)
     for (int i = 0; i < kPieces; ++i) {
       float* out = dx.data + c * dx.stride + lane + 32 * i;
       const __m512 low = _mm512_loadu_ps(out), high = _mm512_loadu_ps(out + 16);
@@ -116,11 +115,10 @@ void transposed_strip(int n, int k, const int32_t* begin, const int32_t* column,
     }
 }
 
-void transposed(int n, int k, const int32_t* begin, const int32_t* column, const uint32_t* weights, Bf16Panel dy,
-                int width, Panel dx) {
+void transposed(const BlockPattern& pattern, const uint32_t* weights, Bf16Panel dy, int width, Panel dx) {
   int lane = 0;
-  for (; lane + 64 <= width; lane += 64) transposed_strip<2>(n, k, begin, column, weights, dy, lane, dx);
-  if (lane < width) transposed_strip<1>(n, k, begin, column, weights, dy, lane, dx);
+  for (; lane + 64 <= width; lane += 64) transposed_strip<2>(pattern, weights, dy, lane, dx);
+  if (lane < width) transposed_strip<1>(pattern, weights, dy, lane, dx);
 }
 
 void sampled(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int width, int group, float* dw) {

@@ -31,15 +31,14 @@ void forward(const PairedBlocks& pairs, const uint32_t* weights, const float* bi
     }
 }
 
-void transposed(int n, int k, const int32_t* begin, const int32_t* column, const uint32_t* weights, Bf16Panel dy,
-                int width, Panel dx) {
-  for (int c = 0; c < k; ++c)
+void transposed(const BlockPattern& pattern, const uint32_t* weights, Bf16Panel dy, int width, Panel dx) {
+  for (int c = 0; c < pattern.k; ++c)
     for (int t = 0; t < width; ++t) dx.data[c * dx.stride + t] = 0;
-  for (int group = 0; group < n / 4; ++group)
-    for (int block = begin[group]; block < begin[group + 1]; ++block)
+  for (int group = 0; group < pattern.n / 4; ++group)
+    for (int block = pattern.begin[group]; block < pattern.begin[group + 1]; ++block)
       for (int t = 0; t < width; ++t) {
         const uint16_t* rows = dy.data + 4 * group * dy.stride + t;
-        float& sum = dx.data[column[block] * dx.stride + t];
+        float& sum = dx.data[pattern.column[block] * dx.stride + t];
         for (int half = 0; half < 2; ++half) {
           const uint32_t weight = weights[2 * static_cast<int64_t>(block) + half];
           sum += low(weight) * upper_half(rows[2 * half * dy.stride]);

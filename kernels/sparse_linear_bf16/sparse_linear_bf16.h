@@ -13,6 +13,7 @@
 
 #include "base/isa.h"
 #include "base/panel.h"
+#include "sparse_linear/sparse_linear.h"
 
 namespace fastcpu {
 
@@ -33,9 +34,8 @@ struct SparseLinearBf16Kernel {
   // f32 rows of out for the groups [first, last); row 0 of out is row 4 * first of the product. Bias [N].
   void (*forward)(const PairedBlocks& pairs, const uint32_t* weights, const float* bias, Bf16Panel x, int width,
                   int first, int last, Panel out);
-  // All rows of dx; begin and column as in BlockPattern.
-  void (*transposed)(int n, int k, const int32_t* begin, const int32_t* column, const uint32_t* weights, Bf16Panel dy,
-                     int width, Panel dx);
+  // All rows of dx.
+  void (*transposed)(const BlockPattern& pattern, const uint32_t* weights, Bf16Panel dy, int width, Panel dx);
   // dw[block][r] += sum over t of x[column, t] dy[4 * group + r, t] for `blocks` blocks of a group.
   void (*sampled)(const int32_t* column, int blocks, Bf16Panel x, Bf16Panel dy, int width, int group, float* dw);
   // Rows [tokens][channels], `pitch` elements apart, to a panel of `width` lanes; f32 is rounded to nearest even.

@@ -235,8 +235,7 @@ void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t token
       if (bf16) {
         const Bf16Panel gradient = mine.bf16(mine.y, panels.width()), in = mine.bf16(mine.x, panels.width());
         load(*bf16_, dy, first, count, pattern_.n, gradient);
-        bf16_->transposed(pattern_.n, pattern_.k, pattern_.begin, pattern_.column, workspace.weights(), gradient, width,
-                          channels);
+        bf16_->transposed(pattern_, workspace.weights(), gradient, width, channels);
         store(kernel_, channels, dx, first, count, 0, pattern_.k, pattern_.k);
         load(*bf16_, x, first, count, pattern_.k, in);
         for_each_range(in.stride * int64_t{sizeof(uint16_t)}, [&](int group, int32_t begin, int32_t end) {

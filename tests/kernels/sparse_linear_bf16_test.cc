@@ -93,7 +93,7 @@ void check_kernel(const SparseLinearBf16Kernel& kernel, const Weight& w, int wid
   for (int group = 0; group < w.n / 4; ++group)
     kernel.forward(pairs, w.pairs.data(), w.bias.data(), xs, width, group, group + 1,
                    {out.data() + 4 * group * stride, stride});
-  kernel.transposed(w.n, w.k, w.begin.data(), w.column.data(), w.rows.data(), dys, width, {dx.data(), stride});
+  kernel.transposed({w.n, w.k, w.begin.data(), w.column.data()}, w.rows.data(), dys, width, {dx.data(), stride});
   for (int n = 0; n < w.n; ++n) {
     wrong += !out.unwritten(static_cast<size_t>(n * stride + width), 32);
     for (int t = 0; t < width; ++t) {
