@@ -7,7 +7,7 @@ import platform
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -40,6 +40,11 @@ class Docstring:
     names: tuple[str, ...]
     text: str
 
+    @property
+    def file(self) -> str:
+        """The distribution and the file in it."""
+        return self.key.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -50,9 +55,12 @@ class Pair:
     document: str
 
 
-def read_docstrings(packages: Sequence[Package]) -> list[Docstring]:
-    """All docstrings of `packages`, in the order of packages, file names and lines."""
-    return [each for package in packages for each in _package_docstrings(package)]
+def read_docstrings(packages: Sequence[Package], skipped: Collection[str] = ()) -> list[Docstring]:
+    """All docstrings of `packages`, in the order of packages, file names and lines.
+
+    ``skipped`` files, named as `Docstring.file` does, are not read.
+    """
+    return [each for package in packages for each in _package_docstrings(package, skipped)]
 
 
 def package_version(package: Package) -> str:
@@ -81,7 +89,7 @@ def _package_root(package: Package) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _package_docstrings(package: Package) -> Iterator[Docstring]:
+def _package_docstrings(package: Package, skipped: Collection[str]) -> Iterator[Docstring]:
     root = _package_root(package)
     folders = [root / folder for folder in package.folders] or [root]
     for folder in folders:
@@ -91,8 +99,9 @@ def _package_docstrings(package: Package) -> Iterator[Docstring]:
             )
         for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
             relative = path.relative_to(root)
-            if SKIPPED_NAMES.isdisjoint(relative.parts):
-                yield from file_docstrings(path, f"{package.distribution}/{relative.as_posix()}")
+            label = f"{package.distribution}/{relative.as_posix()}"
+            if label not in skipped and SKIPPED_NAMES.isdisjoint(relative.parts):
+                yield from file_docstrings(path, label)
 
 
 def file_docstrings(path: Path, label: str) -> Iterator[Docstring]:

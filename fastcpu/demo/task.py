@@ -94,7 +94,8 @@ def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Size
     calibration = texts[: 2 * sizes.calibration]
     texts += [plain_text(each.text) for each, pair in zip(docstrings, made, strict=True) if pair is None]
     known = {each.text for each in docstrings}
-    added = [plain_text(each.text) for each in read_docstrings(more) if each.text not in known]
+    read = {each.file for each in docstrings}
+    added = [plain_text(each.text) for each in read_docstrings(more, read) if each.text not in known]
     texts = _in_pieces(texts)
     texts += sorted(set(_in_pieces(added)) - set(texts), key=_hash)
     texts = texts[: sizes.texts]

@@ -186,6 +186,10 @@ def test_packages_are_read_in_order_and_tests_skipped(tmp_path: Path, monkeypatc
     keys = [each.key for each in read_docstrings([Package("fake", "fakepackage")])]
     assert keys == ["fake/a/__init__.py:function", "fake/b.py:function"]
     assert [each.key for each in read_docstrings([Package("fake", "fakepackage", ("a",))])] == keys[:1]
+    first = read_docstrings([Package("fake", "fakepackage")])[0].file
+    assert keys[0].startswith(f"{first}:")
+    rest = [each.key for each in read_docstrings([Package("fake", "fakepackage")], {first})]
+    assert rest == [key for key in keys if not key.startswith(f"{first}:")]
     with pytest.raises(InputError, match="has no folder 'z'"):
         read_docstrings([Package("fake", "fakepackage", ("z",))])
 
