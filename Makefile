@@ -15,7 +15,7 @@ PACKAGE := $(VENV)/.fastcpu-installed
 TRANSFORMERS4 := build/transformers4
 REQUIREMENTS := $(wildcard requirements/*.txt)
 
-.PHONY: help build demo test test-transformers4 lint asan tsan bench accuracy clean distclean
+.PHONY: help build runtime demo test test-transformers4 lint asan tsan bench accuracy clean distclean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -68,6 +68,10 @@ build/%/build.ninja: CMakePresets.json $(DEV_ENV)
 build: $(PACKAGE) build/dev/build.ninja
 	cmake --build build/dev -j $(JOBS)
 
+# The extension module alone.
+runtime: $(PACKAGE) build/dev/build.ninja
+	cmake --build build/dev -j $(JOBS) --target _core
+
 # ---- checks ----
 
 test: build
@@ -103,13 +107,13 @@ tsan: build/tsan/build.ninja
 
 # ---- runs ----
 
-demo: build
+demo: runtime
 	fastcpu demo
 
 bench: build $(BENCH_ENV)
 	python -m bench.compare
 
-accuracy: build
+accuracy: runtime
 	python -m bench.accuracy
 
 clean:

@@ -73,6 +73,7 @@ class SparseProduct:
     @property
     def blocks(self) -> int: ...
     def gather(self, weight: NDArray[np.float32], values: NDArray[np.float32], threads: int) -> None: ...
+    def scatter(self, values: NDArray[np.float32], weight: NDArray[np.float32], threads: int) -> None: ...
     def forward(
         self,
         values: NDArray[np.float32],
@@ -87,6 +88,6 @@ class SparseProduct:
         x: NDArray[Any],
         dy: NDArray[Any],
         dx: NDArray[Any],
-        dweight: NDArray[np.float32],
+        dvalues: NDArray[np.float32],
         threads: int,
     ) -> None: ...

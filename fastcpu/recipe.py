@@ -71,8 +71,8 @@ class Distill:
         losses: weight of each loss of ``fastcpu.distill.losses.LOSSES``. By default what the model offers: embeddings
             and their similarities of a sentence encoder, else logits, hidden states and the labels that the data has.
         neighbors: weight of the loss ``neighbors`` beside these default losses of a sentence encoder, for search.
-        teacher: in what the teacher's embeddings are computed where they are stored: ``f32``, or ``int8`` with a scale
-            per token, three times as fast.
+        teacher: in what the teacher's embeddings are computed where they are stored: ``f32``, or ``int8`` with fixed
+            scales, several times as fast.
         batch: sequences per step.
         learning_rate: peak of the schedule (linear warm-up, linear decay to zero) of AdamW.
         warmup: share of the steps that warm up.

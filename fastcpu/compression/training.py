@@ -17,7 +17,7 @@ from fastcpu.compression.plan import Plan
 from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.errors import InputError
-from fastcpu.recipe import Distill
+from fastcpu.recipe import Distill, Quantize
 
 if TYPE_CHECKING:
     import torch
@@ -217,11 +217,15 @@ def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -
 
 
 def _int8_teacher(plan: Plan, work: WorkFolder) -> Path:
-    """The teacher in dynamic int8, for the runtime."""
+    """The teacher in static int8, for the runtime, calibrated on some of the texts."""
+    from fastcpu.data import sample
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
     directory = work.path / "teacher-int8"
-    return directory if directory.is_dir() else compile(plan.teacher, directory, quantize="dynamic").directory
+    if directory.is_dir():
+        return directory
+    texts = sample(taken_texts(work), Quantize.calibration, plan.seed)
+    return compile(plan.teacher, directory, quantize="static", calibration=texts, threads=plan.threads).directory
 
 
 def compiled_teacher(plan: Plan, work: WorkFolder) -> Path:

@@ -53,17 +53,23 @@ class _Index:
         for each in self.sets:
             for word in each:
                 count[word] += 1
-        self.count = count
-        # A set with a Jaccard index of at least t shares one of the rarest |set| - ceil(t |set|) + 1 words of this one
-        # (prefix filter of Chaudhuri et al., 2006).
+        self.count = dict(count)
         self.by_word: dict[str, list[int]] = defaultdict(list)
         for index, each in enumerate(self.sets):
-            rare = sorted(each, key=lambda word: (count[word], word))
-            for word in rare[: len(each) - _least_shared(len(each)) + 1]:
+            for word in self._rare(each):
                 self.by_word[word].append(index)
 
+    def _rare(self, own: frozenset[str]) -> list[str]:
+        """The rarest words of a set, one of which is among those of every set that is similar to it.
+
+        With a Jaccard index of at least t these are |set| - ceil(t |set|) + 1 in an order that is the same for all
+        sets (prefix filter of Chaudhuri et al., 2006).
+        """
+        rare = sorted(own, key=lambda word: (self.count.get(word, 0), word))
+        return rare[: len(own) - _least_shared(len(own)) + 1]
+
     def similar(self, own: frozenset[str]) -> bool:
-        candidates = {index for word in own if word in self.by_word for index in self.by_word[word]}
+        candidates = {index for word in self._rare(own) for index in self.by_word.get(word, ())}
         for index in candidates:
             other = self.sets[index]
             shared = len(own & other)

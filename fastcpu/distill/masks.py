@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcpu.distill.sparse_linear import leave_out_zeros, restore
+from fastcpu.distill.sparse_linear import Blocks, blocks_of, leave_out_zeros, restore
 from fastcpu.errors import InputError
 from fastcpu.prune import PATTERNS, SCORES, keep_masks
 from fastcpu.prune.graph import selected
@@ -84,8 +84,12 @@ class Masks:
         for name, layer in self.layers.items():
             leave_out_zeros(layer, self.keep[name].cpu().numpy() != 0)
 
+    def blocks(self) -> dict[str, Blocks | None]:
+        """By name of a weight that is pruned, the blocks that are trained in its place, if they are."""
+        return {f"{name}.weight": blocks_of(layer) for name, layer in self.layers.items()}
+
     def release(self) -> None:
-        """Makes the linears what they were; the masks are not applied any more."""
+        """Makes the linears what they were, with the weights that they have by now; the masks are not applied any more."""
         for layer in self.layers.values():
             restore(layer)
 
@@ -101,14 +105,18 @@ class Masks:
         if self.needs != "gradient":
             return
         for name, layer in self.layers.items():
-            assert layer.weight.grad is not None
-            product = (layer.weight.detach() * layer.weight.grad).abs()
+            blocks = blocks_of(layer)
+            trained = layer.weight if blocks is None else blocks.values
+            assert trained.grad is not None
+            product = (trained.detach() * trained.grad).abs()
+            product = product if blocks is None else blocks.scatter(product)
             self.evidence[name].mul_(_MOMENTUM).add_(product, alpha=1 - _MOMENTUM)
 
     def update(self, sparsity: float) -> None:
         """Chooses masks of this sparsity; blocks that are zero already stay so."""
         import torch
 
+        self.release()
         weights = {name: _array(layer.weight) for name, layer in self.layers.items()}
         evidence = {name: _array(tensor) for name, tensor in self.evidence.items()}
         masks = keep_masks(weights, sparsity, self.config.pattern, self.config.score, evidence, self.config.scope)
@@ -122,7 +130,11 @@ class Masks:
 
         with torch.no_grad():
             for name, layer in self.layers.items():
-                layer.weight.mul_(self.keep[name])
+                blocks = blocks_of(layer)
+                if blocks is None:
+                    layer.weight.mul_(self.keep[name])
+                else:
+                    blocks.apply()
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

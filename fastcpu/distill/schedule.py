@@ -35,9 +35,19 @@ def mean_progress(config: Prune) -> float:
     return 1.0 if config.reconstruct else 1 - config.end + 0.75 * (config.end - config.begin)
 
 
+def masks_change(config: Prune, step: int, steps: int) -> bool:
+    """True if masks are chosen anew after this step or a later one."""
+    return not config.reconstruct and step <= _last_update(config, steps)
+
+
+def _last_update(config: Prune, steps: int) -> int:
+    """The first step of full sparsity."""
+    return max(0, int(min(steps, -(-config.end * steps // 1))) - 1)
+
+
 def updates_masks(config: Prune, step: int, steps: int) -> bool:
     """True if masks are chosen anew after this step; the last time is the first step of full sparsity."""
     if config.reconstruct:
         return False
-    last = max(0, min(steps, -(-config.end * steps // 1)) - 1)
+    last = _last_update(config, steps)
     return step == last or (step < last and step >= config.begin * steps and (step + 1) % config.interval == 0)

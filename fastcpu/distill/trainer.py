@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from fastcpu.recipe import Distill, Recipe
 if TYPE_CHECKING:
     import torch
 
+    from fastcpu.distill.sparse_linear import Blocks
     from fastcpu.frontend.sentence_transformers import Pooling
 
 CHECKPOINT_VARIABLE = "FASTCPU_CHECKPOINT_SECONDS"
@@ -105,6 +106,8 @@ class Trainer:
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        if self.masks is not None:
+            self.parameters |= {name: each.values for name, each in self.masks.blocks().items() if each is not None}
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.learning_rate, fused=True)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items() if self.config.average}
         self._saved = 0
@@ -168,20 +171,49 @@ class Trainer:
         values = {f"the loss {name}": loss.item() for name, loss in losses.items()}
         values |= {"the sum of the losses": total.item(), "the norm of the gradient": norm}
         self._check_finite(step, values)
-        if self.masks is not None:
+        if self.masks is not None and self.prune is not None and schedule.masks_change(self.prune, step, self.steps):
             self.masks.observe_gradients()
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * schedule.learning_rate(self.config, step, self.steps)
         self.optimizer.step()
         if self.masks is not None and self.prune is not None:
             if schedule.updates_masks(self.prune, step, self.steps):
-                self.masks.update(schedule.sparsity(self.prune, step, self.steps))
+                self._update_masks(schedule.sparsity(self.prune, step, self.steps))
             self.masks.apply()
         kept = schedule.average(self.config, step)
         with torch.no_grad():
             for name, mean in self.average.items():
                 mean.lerp_(self.parameters[name], 1 - kept)
         return {name: loss.item() for name, loss in losses.items()}
+
+    def _update_masks(self, sparsity: float) -> None:
+        """Chooses masks anew; moments and means are then of what is trained from now on, weights or their blocks."""
+        assert self.masks is not None
+        before = self.masks.blocks()
+        self.masks.update(sparsity)
+        self._train_blocks(before)
+
+    def _train_blocks(self, before: Mapping[str, Blocks | None]) -> None:
+        """Follows the masks, whose blocks were others ``before``."""
+        assert self.masks is not None
+        weights = dict(self.student.named_parameters())
+        for name, now in self.masks.blocks().items():
+            old, new = self.parameters[name], weights[name] if now is None else now.values
+            if old is new:
+                continue
+
+            def converted(tensor: torch.Tensor, name: str = name, now: Blocks | None = now) -> torch.Tensor:
+                then = before[name]
+                dense = tensor if then is None else then.scatter(tensor)
+                return dense if now is None else now.gather(dense)
+
+            for group in self.optimizer.param_groups:
+                group["params"] = [new if each is old else each for each in group["params"]]
+            state = self.optimizer.state.pop(old, {})
+            self.optimizer.state[new] = {k: converted(v) if v.shape == old.shape else v for k, v in state.items()}
+            self.parameters[name] = new
+            if name in self.average:
+                self.average[name] = converted(self.average[name])
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
         """TrainingError for the first value that is not finite."""
@@ -234,7 +266,7 @@ class Trainer:
         before = self._timed(count)
         if self.masks is None or self.prune is None or self.prune.reconstruct:
             return before
-        self.masks.update(self.prune.sparsity)
+        self._update_masks(self.prune.sparsity)
         self.masks.apply()
         return before + (self._timed(count) - before) * schedule.mean_progress(self.prune)
 
@@ -277,6 +309,14 @@ class Trainer:
         if not self._path.is_file():
             return 0
         tensors, step = checkpoint.load(self._path)
+        if self.masks is not None:
+            before = self.masks.blocks()
+            for name, mask in self.masks.keep.items():
+                mask.copy_(tensors[f"keep/{name}"])
+            for name, each in self.masks.evidence.items():
+                each.copy_(tensors[f"evidence/{name}"])
+            self.masks.leave_out_zeros()
+            self._train_blocks(before)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight/{name}"])
@@ -285,12 +325,6 @@ class Trainer:
                     self.optimizer.state[parameter] = state
         for name, mean in self.average.items():
             mean.copy_(tensors[f"average/{name}"])
-        if self.masks is not None:
-            for name, mask in self.masks.keep.items():
-                mask.copy_(tensors[f"keep/{name}"])
-            for name, each in self.masks.evidence.items():
-                each.copy_(tensors[f"evidence/{name}"])
-            self.masks.leave_out_zeros()
         self._saved = step
         return step
 

@@ -30,6 +30,16 @@ void register_sparse_product(py::module_& module) {
           },
           py::arg("weight"), py::arg("values"), py::arg("threads"))
       .def(
+          "scatter",
+          [](const SparseProduct& self, const py::array& values, const py::array& weight, int threads) {
+            const float* v = floats(values, "values", self.blocks(), 4, false);
+            float* w = floats(weight, "weight", self.n(), self.k(), true);
+            check_threads(threads);
+            const py::gil_scoped_release release;
+            self.scatter(v, w, threads);
+          },
+          py::arg("values"), py::arg("weight"), py::arg("threads"))
+      .def(
           "forward",
           [](const SparseProduct& self, const py::array& values, const py::array& bias, const py::array& x,
              const py::array& y, int threads) {
@@ -46,18 +56,18 @@ void register_sparse_product(py::module_& module) {
       .def(
           "backward",
           [](const SparseProduct& self, const py::array& values, const py::array& x, const py::array& dy,
-             const py::array& dx, const py::array& dweight, int threads) {
+             const py::array& dx, const py::array& dvalues, int threads) {
             const int64_t tokens = rows_of(x);
             const float* v = floats(values, "values", self.blocks(), 4, false);
             const Rows in = activations(x, "x", tokens, self.k(), false);
             const Rows gradient = activations(dy, "dy", tokens, self.n(), false);
             const Rows out = activations(dx, "dx", tokens, self.k(), true);
-            float* dw = floats(dweight, "dweight", self.n(), self.k(), true);
+            float* dv = floats(dvalues, "dvalues", self.blocks(), 4, true);
             check_threads(threads);
             const py::gil_scoped_release release;
-            self.backward(v, in, gradient, tokens, out, dw, threads);
+            self.backward(v, in, gradient, tokens, out, dv, threads);
           },
-          py::arg("values"), py::arg("x"), py::arg("dy"), py::arg("dx"), py::arg("dweight"), py::arg("threads"));
+          py::arg("values"), py::arg("x"), py::arg("dy"), py::arg("dx"), py::arg("dvalues"), py::arg("threads"));
 }
 
 }  // namespace fastcpu::bindings

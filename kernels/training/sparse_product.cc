@@ -155,6 +155,18 @@ void SparseProduct::gather(const float* weight, float* values, int threads) cons
   });
 }
 
+void SparseProduct::scatter(const float* values, float* weight, int threads) const {
+  run_on_team(threads, [&](int thread) {
+    const Range groups = share(pattern_.n / 4, thread, threads);
+    for (int64_t group = groups.begin; group < groups.end; ++group) {
+      float* rows = weight + group * 4 * pattern_.k;
+      std::memset(rows, 0, static_cast<size_t>(pattern_.k) * 4 * sizeof(float));
+      for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block)
+        for (int r = 0; r < 4; ++r) rows[int64_t{r} * pattern_.k + column_[block]] = values[4 * int64_t{block} + r];
+    }
+  });
+}
+
 void SparseProduct::pack_pairs(const float* values, uint32_t* packed, int threads) const {
   run_on_team(threads, [&](int thread) {
     const Range groups = share(pattern_.n / 4, thread, threads);
@@ -218,7 +230,7 @@ void SparseProduct::for_each_range(int64_t x_row_bytes, Body body) const {
     }
 }
 
-void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight,
+void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dvalues,
                              int threads) const {
   const bool bf16 = dy.bf16 && bf16_ != nullptr;
   const Panels panels(tokens, threads);
@@ -254,17 +266,11 @@ void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t token
     });
   });
   run_on_team(threads, [&](int thread) {
-    const Range groups = share(pattern_.n / 4, thread, threads);
-    for (int64_t group = groups.begin; group < groups.end; ++group) {
-      float* rows = dweight + group * 4 * pattern_.k;
-      std::memset(rows, 0, static_cast<size_t>(pattern_.k) * 4 * sizeof(float));
-      for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block)
-        for (int r = 0; r < 4; ++r) {
-          const int64_t at = 4 * int64_t{block} + r;
-          float sum = workspace.of(0).dw.as<float>()[at];
-          for (int other = 1; other < threads; ++other) sum += workspace.of(other).dw.as<float>()[at];
-          rows[int64_t{r} * pattern_.k + column_[block]] = sum;
-        }
+    const Range part = share(static_cast<int64_t>(sums), thread, threads);
+    for (int64_t i = part.begin; i < part.end; ++i) {
+      float sum = workspace.of(0).dw.as<float>()[i];
+      for (int other = 1; other < threads; ++other) sum += workspace.of(other).dw.as<float>()[i];
+      dvalues[i] = sum;
     }
   });
 }

@@ -31,10 +31,12 @@ class SparseProduct {
 
   // The values [blocks][4] of a row-major weight.
   void gather(const float* weight, float* values, int threads) const;
+  // A row-major weight of these values, zero outside the blocks.
+  void scatter(const float* values, float* weight, int threads) const;
   // y [tokens, N] of x [tokens, K]; bias [N].
   void forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const;
-  // Of dy [tokens, N] and x: dx [tokens, K], and the gradient of the weight, row-major, zero outside the blocks.
-  void backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dweight, int threads) const;
+  // Of dy [tokens, N] and x: dx [tokens, K] and the gradients of the values.
+  void backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dvalues, int threads) const;
 
  private:
   void pack_pairs(const float* values, uint32_t* packed, int threads) const;

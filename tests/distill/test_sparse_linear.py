@@ -15,7 +15,7 @@ from fastcpu.prune import keep_mask
 torch = pytest.importorskip("torch")
 
 from fastcpu.distill.masks import Masks  # noqa: E402  (needs torch)
-from fastcpu.distill.sparse_linear import leave_out_zeros, restore  # noqa: E402
+from fastcpu.distill.sparse_linear import blocks_of, leave_out_zeros, restore  # noqa: E402
 from fastcpu.recipe import Prune  # noqa: E402
 from tests.frontend import tiny  # noqa: E402
 
@@ -34,12 +34,16 @@ def kept(layer: torch.nn.Linear) -> NDArray[np.bool_]:
 
 
 def gradients(layer: torch.nn.Linear, x: torch.Tensor, dy: torch.Tensor) -> list[torch.Tensor]:
-    """The output, and the gradients of the input and of each parameter."""
+    """The output, and the gradients of the input, the weight and the bias."""
     x = x.detach().requires_grad_()
+    blocks = blocks_of(layer)
+    trained = layer.weight if blocks is None else blocks.values
     layer.zero_grad()
+    trained.grad = None
     y = layer(x)
     y.backward(dy.to(y.dtype))
-    return [y.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+    weight = trained.grad if blocks is None else blocks.scatter(trained.grad)
+    return [y.detach(), x.grad, weight, *([] if layer.bias is None else [layer.bias.grad])]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -58,6 +62,35 @@ def test_it_is_the_dense_linear(rng: np.random.Generator, shape: tuple[int, ...]
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     restore(layer)
     assert gradients(layer, x, dy)[2].count_nonzero() > sparse[2].count_nonzero()
+
+
+def test_what_is_trained_is_in_the_weight_afterwards(rng: np.random.Generator) -> None:
+    layer = pruned(rng, 24, 40)
+    keep, was = kept(layer), layer.weight.detach().clone()
+    assert leave_out_zeros(layer, keep)
+    blocks = blocks_of(layer)
+    assert blocks is not None
+    assert blocks.values.shape == (keep.sum() // 4, 4)
+    assert blocks.inside is None
+    blocks.values.data.mul_(2)
+    assert torch.equal(blocks.gather(was) * 2, blocks.values)
+    restore(layer)
+    assert blocks_of(layer) is None
+    assert torch.equal(layer.weight, 2 * was)
+
+
+def test_values_inside_blocks_that_are_not_kept_stay_zero(rng: np.random.Generator) -> None:
+    layer = pruned(rng, 24, 40, 0.0)
+    keep = rng.random((24, 40)) < 0.1
+    layer.weight.data.mul_(torch.from_numpy(keep))
+    assert leave_out_zeros(layer, keep)
+    blocks = blocks_of(layer)
+    assert blocks is not None
+    assert keep.sum() < blocks.values.numel() < keep.size * 0.55
+    blocks.values.data.add_(1)
+    blocks.apply()
+    restore(layer)
+    np.testing.assert_array_equal(layer.weight.detach().numpy() != 0, keep)
 
 
 def test_autocast_decides_the_format(rng: np.random.Generator) -> None:
@@ -125,6 +158,10 @@ GOOD = {"values": np.zeros((24, 4), np.float32), "bias": np.zeros((1, 8), np.flo
         (lambda: forward(values=np.zeros((23, 4), np.float32)), r"'values' must be of shape \[24, 4\]"),
         (lambda: forward(y=read_only()), "'y' must be writeable"),
         (lambda: forward(threads=0), "'threads' must be at least 1"),
+        (
+            lambda: _core.SparseProduct(KEEP).scatter(GOOD["values"], np.zeros((8, 11), np.float32), 1),
+            r"'weight' must be of shape \[8, 12\]",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(call: Callable[[], object], message: str) -> None:

@@ -98,6 +98,27 @@ def test_pruned_weights_are_zero_in_the_mean_too(corpus: Corpus, tmp_path: Path)
         assert (layer.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.01), name
 
 
+@pytest.mark.parametrize("score", ["magnitude", "snip_momentum"])
+def test_blocks_are_trained_as_weights_are(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str
+) -> None:
+    prune = Prune(sparsity=0.8, score=score, end=0.7, interval=2)
+    chosen = replace(of(average=0.9, layer_decay=0.7), prune=prune)
+    sparse = trainer(corpus, chosen, tmp_path / "sparse", steps=20)
+    monkeypatch.setattr(sparse, "bf16", False)
+    sparse.run(lambda _: None)
+    monkeypatch.setattr("fastcpu.distill.sparse_linear.MOST_DENSITY", 0.0)
+    dense = trainer(corpus, chosen, tmp_path / "dense", steps=20)
+    monkeypatch.setattr(dense, "bf16", False)
+    start = {name: each.clone() for name, each in weights(dense).items()}
+    dense.run(lambda _: None)
+    assert any(parameter.shape[1] == 4 for parameter in sparse.parameters.values() if parameter.dim() == 2)
+    for name, want in weights(dense).items():
+        moved, apart = want - start[name], weights(sparse)[name] - want
+        assert torch.equal(weights(sparse)[name] == 0, want == 0), name
+        assert apart.norm() <= 0.1 * moved.norm(), name  # AdamW makes much of gradients that are nearly zero
+
+
 @pytest.mark.parametrize("prune", [None, Prune(sparsity=0.8, score="snip_momentum", end=0.5, interval=1)])
 def test_a_killed_training_goes_on_to_the_same_bits(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prune: Prune | None
