@@ -89,7 +89,7 @@ class Masks:
         return {f"{name}.weight": blocks_of(layer) for name, layer in self.layers.items()}
 
     def release(self) -> None:
-        """Makes the linears what they were, with the weights that they have by now; the masks are not applied any more."""
+        """Makes the linears what they were, with their weights of now; the masks are not applied any more."""
         for layer in self.layers.values():
             restore(layer)
 

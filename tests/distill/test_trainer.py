@@ -98,25 +98,35 @@ def test_pruned_weights_are_zero_in_the_mean_too(corpus: Corpus, tmp_path: Path)
         assert (layer.weight == 0).float().mean().item() == pytest.approx(0.5, abs=0.01), name
 
 
-@pytest.mark.parametrize("score", ["magnitude", "snip_momentum"])
-def test_blocks_are_trained_as_weights_are(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str
-) -> None:
-    prune = Prune(sparsity=0.8, score=score, end=0.7, interval=2)
-    chosen = replace(of(average=0.9, layer_decay=0.7), prune=prune)
-    sparse = trainer(corpus, chosen, tmp_path / "sparse", steps=20)
-    monkeypatch.setattr(sparse, "bf16", False)
-    sparse.run(lambda _: None)
-    monkeypatch.setattr("fastcpu.distill.sparse_linear.MOST_DENSITY", 0.0)
-    dense = trainer(corpus, chosen, tmp_path / "dense", steps=20)
-    monkeypatch.setattr(dense, "bf16", False)
-    start = {name: each.clone() for name, each in weights(dense).items()}
-    dense.run(lambda _: None)
-    assert any(parameter.shape[1] == 4 for parameter in sparse.parameters.values() if parameter.dim() == 2)
-    for name, want in weights(dense).items():
-        moved, apart = want - start[name], weights(sparse)[name] - want
-        assert torch.equal(weights(sparse)[name] == 0, want == 0), name
-        assert apart.norm() <= 0.1 * moved.norm(), name  # AdamW makes much of gradients that are nearly zero
+def test_moments_and_means_follow_the_masks(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = replace(of(average=0.9, layer_decay=0.7), prune=Prune(sparsity=0.9))
+    training = trainer(corpus, chosen, tmp_path, steps=100)
+    training.step(0)
+    assert training.masks is not None
+
+    def state() -> dict[str, list[torch.Tensor]]:
+        """Of each weight that is pruned: itself, its moments and its mean, as matrices."""
+        assert training.masks is not None
+        found = {}
+        for name, blocks in training.masks.blocks().items():
+            trained = training.parameters[name]
+            moments = training.optimizer.state[trained]
+            parts = [trained.detach(), moments["exp_avg"], moments["exp_avg_sq"], training.average[name]]
+            found[name] = [each.clone() if blocks is None else blocks.scatter(each) for each in parts]
+        return found
+
+    for sparsity in (0.6, 0.7, 0.9):
+        before = state()
+        training._update_masks(sparsity)
+        for name, blocks in training.masks.blocks().items():
+            assert blocks is not None
+            keep = training.masks.keep[name.removesuffix(".weight")]
+            assert keep.mean().item() == pytest.approx(1 - sparsity, abs=0.05)
+            for was, now in zip(before[name], state()[name], strict=True):
+                assert torch.equal(now, was * keep), name
+        training.step(1)
+    trained = [id(each) for group in training.optimizer.param_groups for each in group["params"]]
+    assert sorted(trained) == sorted(map(id, training.parameters.values()))
 
 
 @pytest.mark.parametrize("prune", [None, Prune(sparsity=0.8, score="snip_momentum", end=0.5, interval=1)])
