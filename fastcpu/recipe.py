@@ -83,6 +83,9 @@ class Distill:
         dropout: probability of the student's dropout layers. A teacher's outputs do not vary, labels overfit without.
         sampling: how texts are drawn: each once per epoch, or at random with a probability proportional to their
             length, where short ones are mere parts of others.
+        readout: number of texts with which a linear map of the embeddings is solved for after training, so that they
+            rank as the teacher's do (``fastcpu.distill.readout``). It becomes a Dense module of the sentence encoder.
+            0 leaves it out.
         max_length: texts are cut to this many tokens.
         steps: training steps; 0 means that a budget of minutes decides.
         freeze: globs of parameters that stay as they are.
@@ -101,6 +104,7 @@ class Distill:
     average: float = 0.0
     dropout: float = 0.0
     sampling: Literal["once", "by length"] = "once"
+    readout: int = 0
     max_length: int = 128
     freeze: tuple[str, ...] = ()
     steps: int = 0
@@ -293,6 +297,7 @@ def _check(recipe: Recipe, where: str) -> None:
                 f"{where}: distill: losses: consistency compares two runs with dropout: set dropout as well"
             )
         within("distill: dropout", recipe.distill.dropout, 0, 0.9)
+        within("distill: readout", recipe.distill.readout, 0, 1_000_000)
         within("distill: max_length", recipe.distill.max_length, 3, 1 << 20)
         within("distill: steps", recipe.distill.steps, 0, 1e9)
         within("distill: budget", recipe.distill.budget, 0.01, 1e5)

@@ -91,6 +91,8 @@ def steps(report: Json) -> dict[str, str]:
             f"{compression['steps']} steps of {distill['batch']} texts of up to {distill['max_length']} tokens; "
             f"learning rate {distill['learning_rate']:g}; losses: {losses}"
         )
+    if compression.get("readout"):
+        found["readout"] = f"a linear map of the embeddings, solved for with {compression['readout']} texts"
     if quantize is not None:
         found["quantization"] = f"int8, {quantize['scheme']}"
         if quantize["scheme"] == "static":

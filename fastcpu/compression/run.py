@@ -107,6 +107,11 @@ def make_plan(
         chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0))
         if teacher is not None and not teacher_parts(losses):
             raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
+        if chosen.distill is not None and chosen.distill.readout and teacher_parts(losses) != {"embedding"}:
+            raise InputError(
+                f"recipe {chosen.name}: a readout is for sentence encoders that learn embeddings alone, not "
+                f"{', '.join(losses)}: set readout = 0"
+            )
     return Plan(
         model=os.fspath(model),
         teacher=os.fspath(model if teacher is None else teacher),
@@ -324,6 +329,7 @@ def _export(
             "plan": plan.to_json(),
             "texts": work.read("texts.json"),
             "steps": work.read("steps.json"),
+            "readout": work.read("readout.json"),
             "log": thinned(list(read_log(work.path))),
             "search": work.read("search.json"),
         }

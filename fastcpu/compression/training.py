@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from fastcpu.compression.plan import Plan
 from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.errors import InputError
-from fastcpu.recipe import Distill, Quantize
+from fastcpu.recipe import Distill, Quantize, compile_options
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,39 @@ def distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     training.run(lambda progress: tell("training", progress))
     with work.stage("student") as folder:
         save_student(Path(plan.model), training.student, folder)
+        if distillation(plan).readout:
+            tell("readout", None)
+            _add_readout(plan, work, materials, folder)
     return work.path / "student"
+
+
+def _add_readout(plan: Plan, work: WorkFolder, materials: Materials, student: Path) -> None:
+    """Solves for a linear readout of what the student says in integers, as it will be exported, if texts are enough.
+
+    readout.json: the number of texts.
+    """
+    from fastcpu.data import sample
+    from fastcpu.distill import readout
+    from fastcpu.frontend.sentence_transformers import add_dense
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    targets = np.load(work.path / "teacher.npy", mmap_mode="r")
+    order = np.random.default_rng(plan.seed).permutation(len(targets))
+    rows = np.sort(order[: distillation(plan).readout])
+    work.write("readout.json", 0)
+    if len(rows) < readout.LEAST_TEXTS * targets.shape[1]:
+        return
+    texts = taken_texts(work)
+    options = compile_options(plan.recipe, lambda count: sample(texts, count, plan.seed))
+    with tempfile.TemporaryDirectory(dir=work.path) as folder:
+        compiled = compile(student, Path(folder) / "model", threads=plan.threads, **options).directory
+        vectors = _embedded(compiled, plan, [texts[row] for row in rows], materials.corpus.lengths[rows])
+    if vectors.shape[1] != targets.shape[1]:
+        raise InputError(
+            f"a readout needs a teacher with {vectors.shape[1]} channels, as the student has, not {targets.shape[1]}"
+        )
+    add_dense(student, readout.solve(vectors, targets[rows]))
+    work.write("readout.json", len(rows))
 
 
 def taken_texts(work: WorkFolder) -> list[str]:
@@ -202,14 +235,17 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
 
 def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
     """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
+    teacher = compiled_teacher(plan, work) if config.teacher == "f32" else _int8_teacher(plan, work)
+    return _embedded(teacher, plan, taken_texts(work), corpus.lengths)
+
+
+def _embedded(model: Path, plan: Plan, texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What a compiled model makes of texts of these lengths in tokens, f32 [N, D]."""
     from fastcpu.tasks.embed import Embedder
 
-    teacher = compiled_teacher(plan, work) if config.teacher == "f32" else _int8_teacher(plan, work)
-    embedder = Embedder(teacher, threads=plan.threads, max_length=config.max_length)
-    texts = taken_texts(work)
-    order = np.argsort(corpus.lengths, kind="stable")
-    first = embedder.embed(texts[:1])
-    vectors = np.empty((len(texts), first.shape[1]), np.float32)
+    embedder = Embedder(model, threads=plan.threads, max_length=distillation(plan).max_length)
+    order = np.argsort(lengths, kind="stable")
+    vectors = np.empty((len(texts), embedder.channels), np.float32)
     for start in range(0, len(order), _EMBED_ROWS):
         rows = order[start : start + _EMBED_ROWS]
         vectors[rows] = embedder.embed([texts[i] for i in rows])
@@ -242,6 +278,8 @@ def save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
     from fastcpu.frontend.torch_export import quiet
 
     def skipped(where: str, names: list[str]) -> set[str]:
+        if where.endswith("_Dense"):  # what follows the pooling stays as it is
+            return set()
         return {name for name in names if name.endswith(_WEIGHTS) or (Path(where) / name / "model.onnx").is_file()}
 
     shutil.copytree(source, folder, ignore=skipped)

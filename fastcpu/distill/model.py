@@ -45,7 +45,7 @@ def outputs(
 
 
 def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """[B, D] of unit length from [B, S, D]."""
+    """[B, D] of unit length from [B, S, C]."""
     import torch
 
     real = mask.unsqueeze(-1)
@@ -55,6 +55,10 @@ def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch
         pooled = (hidden * real).sum(dim=1) / real.sum(dim=1)
     else:
         pooled = hidden.masked_fill(~real, -torch.inf).amax(dim=1)
+    for dense in pooling.dense:
+        weight, bias = (torch.from_numpy(each).to(pooled.device) for each in (dense.weight, dense.bias))
+        pooled = torch.nn.functional.linear(pooled, weight, bias)
+        pooled = pooled.tanh() if dense.activation == "tanh" else pooled
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastcpu.errors import FileFormatError, InputError
 from fastcpu.files import replacing_file
-from fastcpu.frontend.sentence_transformers import read_pooling
+from fastcpu.frontend.sentence_transformers import Pooling, read_pooling
 
 SENTENCE_OUTPUT = "sentence_embedding"
 _OPSET = 17
@@ -30,10 +30,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _transformer(model_dir: Path) -> tuple[str, Path]:
+def _transformer(model_dir: Path) -> tuple[Pooling, Path]:
     """The pooling and the folder of the transformer; plain transformers get the mean, as in sentence-transformers."""
-    found = read_pooling(model_dir)
-    return ("mean", model_dir) if found is None else (found[0].mode, found[1])
+    return read_pooling(model_dir) or (Pooling("mean", normalize=False), model_dir)
 
 
 def export_encoder(model_dir: Path, path: Path) -> None:
@@ -66,12 +65,20 @@ def export_encoder(model_dir: Path, path: Path) -> None:
         ) -> tuple[torch.Tensor, torch.Tensor]:
             arrays = (input_ids, attention_mask, *token_type_ids)
             hidden = self.model(**dict(zip(names, arrays, strict=True))).last_hidden_state
-            if pooling == "cls":
-                return hidden, hidden[:, 0]
-            if pooling == "max":
-                return hidden, hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf")).amax(1)
-            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            return hidden, (hidden * weights).sum(1) / weights.sum(1)
+            pooled = self.pooled(hidden, attention_mask.unsqueeze(-1))
+            for dense in pooling.dense:
+                weight, bias = torch.from_numpy(dense.weight), torch.from_numpy(dense.bias)
+                pooled = torch.nn.functional.linear(pooled, weight, bias)
+                pooled = pooled.tanh() if dense.activation == "tanh" else pooled
+            return hidden, pooled
+
+        @staticmethod
+        def pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            if pooling.mode == "cls":
+                return hidden[:, 0]
+            if pooling.mode == "max":
+                return hidden.masked_fill(mask == 0, float("-inf")).amax(1)
+            return (hidden * mask.to(hidden.dtype)).sum(1) / mask.to(hidden.dtype).sum(1)
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

@@ -42,6 +42,7 @@ _COPIED = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "*_Pooling/config.json",
+    "*_Dense/config.json",
     "*_Normalize/config.json",
 )
 

@@ -235,6 +235,19 @@ class Builder:
             self._emitted[key] = value
         return Activation(self._emitted[key], "sequences", x.channels)
 
+    def dense(
+        self, name: str, x: Activation, weight: Array, bias: Array, activation: Literal["none", "tanh"]
+    ) -> Activation:
+        """activation(x W^T + b) with weights f32 [N, K] and [N]."""
+        name = self.unique(name)
+        tensors = {
+            "weight": self.tensor(f"{name}.weight", weight, name),
+            "bias": self.tensor(f"{name}.bias", bias, name),
+        }
+        value = self.value(f"{name}.out", x.space, weight.shape[0])
+        self.node("linear", name, [self.f32(x).value], [value], tensors, activation=activation)
+        return Activation(value, x.space, weight.shape[0])
+
     def l2norm(self, x: Activation) -> Activation:
         """Every token or sequence of ``x`` divided by the Euclidean length of its channels; f32."""
         name = self.unique("l2norm")

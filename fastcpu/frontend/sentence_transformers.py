@@ -1,13 +1,18 @@
-"""What sentence-transformers writes beside a transformer: modules.json and the configuration of the pooling."""
+"""What sentence-transformers writes beside a transformer: modules.json, the pooling, and linears behind it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from fastcpu.errors import FileFormatError, GraphError
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcpu.errors import FileFormatError, GraphError, MissingPackageError
+from fastcpu.files import write_json, write_text
 
 MODULES_FILE = "modules.json"
 _FLAGS = {
@@ -17,12 +22,45 @@ _FLAGS = {
 }
 
 
+_ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {"Identity": "none", "Tanh": "tanh"}
+_WEIGHT, _BIAS = "linear.weight", "linear.bias"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear behind the pooling: activation(x W^T + b).
+
+    Attributes:
+        weight, bias: f32 [N, K] and [N].
+    """
+
+    name: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    activation: Literal["none", "tanh"]
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[..., N] of [..., K]."""
+        y: NDArray[np.float32] = x @ self.weight.T + self.bias
+        return np.tanh(y) if self.activation == "tanh" else y
+
+
 @dataclass(frozen=True)
 class Pooling:
-    """What happens to the token embeddings."""
+    """What happens to the token embeddings.
+
+    Attributes:
+        folders: of the Dense modules, in the order in which they run.
+    """
 
     mode: Literal["cls", "mean", "max"]
     normalize: bool
+    folders: tuple[Path, ...] = ()
+
+    @cached_property
+    def dense(self) -> tuple[Dense, ...]:
+        """The linears behind the pooling, read from their files when they are first asked for."""
+        return tuple(_read_dense(folder) for folder in self.folders)
 
 
 def read_pooling(path: Path) -> tuple[Pooling, Path] | None:
@@ -30,7 +68,7 @@ def read_pooling(path: Path) -> tuple[Pooling, Path] | None:
 
     Raises:
         FileFormatError: a file is missing or is not as sentence-transformers writes it.
-        GraphError: other modules than Transformer, Pooling and Normalize, or a pooling that is not supported.
+        GraphError: other modules than Transformer, Pooling, Dense and Normalize, or a pooling that is not supported.
     """
     modules_path = path / MODULES_FILE
     if not modules_path.is_file():
@@ -40,10 +78,86 @@ def read_pooling(path: Path) -> tuple[Pooling, Path] | None:
     except (TypeError, KeyError) as error:
         raise FileFormatError(f"{modules_path}: not a list of modules with a type and a path") from error
     kinds = [kind for kind, _ in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise GraphError(f"{modules_path}: {', '.join(kinds)}: only Transformer, Pooling, Normalize are supported")
+    folders = [path / folder for kind, folder in modules if kind == "Dense"]
+    if kinds not in (form := ["Transformer", "Pooling", *["Dense"] * len(folders)], [*form, "Normalize"]):
+        raise GraphError(
+            f"{modules_path}: {', '.join(kinds)}: only Transformer, Pooling, Dense and Normalize are supported"
+        )
     mode = _mode(path / modules[1][1] / "config.json")
-    return Pooling(mode, "Normalize" in kinds), path / modules[0][1]
+    return Pooling(mode, "Normalize" in kinds, tuple(folders)), path / modules[0][1]
+
+
+def _read_dense(folder: Path) -> Dense:
+    """A Dense module; FileFormatError or GraphError if it is none that is supported."""
+    path = folder / "config.json"
+    config = read_json(path)
+    try:
+        shape = int(config["out_features"]), int(config["in_features"])
+        name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
+        has_bias = bool(config.get("bias", True))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path}: not the configuration of a Dense module") from error
+    if name not in _ACTIVATIONS:
+        raise GraphError(f"{path}: the activation {name} is not supported; one of {', '.join(_ACTIVATIONS)} is")
+    tensors = _tensors(folder)
+    expected = {_WEIGHT: shape} | ({_BIAS: shape[:1]} if has_bias else {})
+    found = {key: tensor.shape for key, tensor in tensors.items()}
+    if found != expected:
+        raise GraphError(f"{folder}: its weights are {found}, but {expected} by config.json")
+    for key, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise GraphError(f"{folder}: weight '{key}' contains NaN or infinite values")
+    bias = tensors.get(_BIAS, np.zeros(shape[0], np.float32))
+    return Dense(folder.name, tensors[_WEIGHT], bias, _ACTIVATIONS[name])
+
+
+def _tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """The weights of a module, as f32."""
+    path = folder / "model.safetensors"
+    try:
+        if path.is_file():
+            from safetensors.numpy import load_file
+
+            loaded: dict[str, Any] = dict(load_file(path))
+        else:
+            path = folder / "pytorch_model.bin"
+            if not path.is_file():
+                raise FileFormatError(f"{folder}: no model.safetensors and no pytorch_model.bin")
+            import torch
+
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = {key: tensor.float().numpy() for key, tensor in state.items()}
+    except (FileFormatError, MissingPackageError):
+        raise
+    except ImportError as error:
+        raise MissingPackageError(f"{path}: reading it needs {error.name} (pip install fastcpu[compress])") from error
+    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own for a damaged file
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise FileFormatError(f"{path}: the weights cannot be loaded: {reason}") from error
+    return {key: np.asarray(tensor, np.float32) for key, tensor in loaded.items()}
+
+
+def add_dense(path: Path, weight: NDArray[np.float32]) -> None:
+    """Puts a linear [N, K] without bias and activation behind the pooling and what follows it, before Normalize."""
+    from safetensors.numpy import save_file
+
+    modules = read_json(path / MODULES_FILE)
+    end = [str(module["type"]).rpartition(".")[2] for module in modules]
+    place = end.index("Normalize") if "Normalize" in end else len(end)
+    folder = f"{place}_Dense"
+    (path / folder).mkdir()
+    config = {
+        "in_features": weight.shape[1],
+        "out_features": weight.shape[0],
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    write_json(path / folder / "config.json", config)
+    save_file({_WEIGHT: np.ascontiguousarray(weight, np.float32)}, path / folder / "model.safetensors")
+    modules.insert(place, {"path": folder, "type": "sentence_transformers.models.Dense"})
+    for number, module in enumerate(modules):
+        module |= {"idx": number, "name": str(number)}
+    write_text(path / MODULES_FILE, json.dumps(modules, indent=2) + "\n")
 
 
 def _mode(path: Path) -> Literal["cls", "mean", "max"]:

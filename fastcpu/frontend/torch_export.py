@@ -17,7 +17,7 @@ from fastcpu.frontend.builder import Builder
 from fastcpu.frontend.families import Family
 from fastcpu.frontend.sentence_transformers import Pooling, read_json, read_pooling
 from fastcpu.frontend.symbols import Activation
-from fastcpu.graph.ir import Graph
+from fastcpu.graph.ir import EMBEDDING, Graph
 
 if TYPE_CHECKING:
     import onnx
@@ -181,16 +181,20 @@ def _listed(names: list[str]) -> str:
 
 
 def append_pooling(graph: Graph, pooling: Pooling) -> None:
-    """Add the output ``sentence_embedding`` behind ``last_hidden_state``."""
+    """Add the output `EMBEDDING` behind ``last_hidden_state``."""
     hidden = next(output for output in graph.outputs if output.name == "last_hidden_state")
     repad = graph.producer(hidden.value)
     assert repad is not None
     source = graph.values[repad.inputs[0]]
     builder = Builder.extend(graph)
     embedding = builder.pool(pooling.mode, Activation(source.name, source.space, source.channels))
+    for dense in pooling.dense:
+        if dense.weight.shape[1] != embedding.channels:
+            raise GraphError(f"{dense.name} takes {dense.weight.shape[1]} channels, but gets {embedding.channels}")
+        embedding = builder.dense(dense.name, embedding, dense.weight, dense.bias, dense.activation)
     if pooling.normalize:
         embedding = builder.l2norm(embedding)
-    builder.output("sentence_embedding", embedding, 0, embedding.channels, False)
+    builder.output(EMBEDDING, embedding, 0, embedding.channels, False)
 
 
 # ---- export ----

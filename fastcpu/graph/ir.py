@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 DType = Literal["f32", "u8", "s32"]
 Space = Literal["tokens", "sequences", "output"]
 
+EMBEDDING = "sentence_embedding"
+"""The output of a sentence encoder with one vector per text."""
+
 
 @dataclass(frozen=True)
 class Quantization:

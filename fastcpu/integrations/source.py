@@ -200,6 +200,9 @@ def as_sentence_encoder(path: Path) -> Iterator[Path]:
             listed = read_modules(path)
             kinds = [kind for kind, _ in listed]
             shutil.copyfile(path / listed[1][1] / CONFIG_FILE, pooling)
+            for i, dense in enumerate(found[0].folders, 2):
+                (made / f"{i}_Dense").mkdir()
+                _link_files(dense, made / f"{i}_Dense")
             _link_files(found[1], made)
         folders = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds[1:], 1))]
         modules = [

@@ -15,7 +15,7 @@ from fastcpu.prune.pattern import Pattern
 if TYPE_CHECKING:
     import torch
 
-_FIRST_SHARE, _SHARE = 0.4, 0.3
+_FIRST_SHARE, _SHARE = 0.6, 0.35
 """Of the blocks that are left, how many leave in the first round, which has one inverse for all rows, and in others."""
 _SMALL = 64
 _BYTES = 1 << 28

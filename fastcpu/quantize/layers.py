@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastcpu.errors import QuantizationError
-from fastcpu.graph.ir import Graph, Node, Quantization, Tensor
+from fastcpu.graph.ir import EMBEDDING, Graph, Node, Quantization, Tensor
 from fastcpu.graph.limits import MAX_COLUMNS
 from fastcpu.prune.graph import selected
 from fastcpu.quantize.weights import encoded, quantize_tensor
@@ -49,12 +49,15 @@ class Record:
 def quantizable_linears(graph: Graph, selection: Selection, record: Record) -> list[Node]:
     """The f32 linears to quantize; QuantizationError if none is left."""
     chosen: list[Node] = []
+    behind = _behind_pooling(graph)
     for node in graph.nodes:
         if node.op != "linear" or graph.values[node.inputs[0]].dtype != "f32":
             continue
         weight = graph.tensors[node.tensors["weight"]]
         if node.name not in selection:
             record.kept_f32[node.name] = "excluded"
+        elif node.name in behind:
+            record.kept_f32[node.name] = "behind the pooling of a sentence encoder"
         elif weight.data.shape[1] > MAX_COLUMNS:
             record.kept_f32[node.name] = f"more than {MAX_COLUMNS} input channels"
         else:
@@ -62,6 +65,17 @@ def quantizable_linears(graph: Graph, selection: Selection, record: Record) -> l
     if not chosen:
         raise QuantizationError("no linear to quantize: the graph has no f32 linear, or the globs exclude them all")
     return chosen
+
+
+def _behind_pooling(graph: Graph) -> set[str]:
+    """The linears between a pooling and the sentence embedding: they run once per text, and cost next to nothing."""
+    found: set[str] = set()
+    for output in graph.outputs:
+        node = graph.producer(output.value) if output.name == EMBEDDING else None
+        while node is not None and node.op in ("repad", "l2norm", "linear"):
+            found |= {node.name} if node.op == "linear" else set()
+            node = graph.producer(node.inputs[0])
+    return found
 
 
 def quantize_weights(graph: Graph, linears: Sequence[Node]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcpu.errors import InputError
-from fastcpu.frontend.sentence_transformers import read_pooling
+from fastcpu.frontend.sentence_transformers import Dense, Pooling, read_pooling
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.task import Task
 from fastcpu.tasks.tokenizer import Text
@@ -29,12 +29,15 @@ class Embedder(Task[Text, FloatArray]):
 
     def __init__(self, model: Model, threads: int | None = None, max_length: int | None = None) -> None:
         super().__init__(model, threads, max_length)
-        self._pooling: str | None = None
+        self._pooling: Pooling | None = None
+        self._dense: tuple[Dense, ...] = ()
         if OUTPUT in self.engine.outputs:
             self._source, self.channels = self._output(OUTPUT, "batch")
         elif _HIDDEN in self.engine.outputs:
             self._source, self.channels = self._output(_HIDDEN, "batch", "sequence")
             self._pooling = _pooling(self.engine.directory)
+            self._dense = self._pooling.dense
+            self.channels = len(self._dense[-1].bias) if self._dense else self.channels
         else:
             raise self._refusal(f"{OUTPUT} [batch, channels] or {_HIDDEN} [batch, sequence, channels]")
 
@@ -57,16 +60,18 @@ class Embedder(Task[Text, FloatArray]):
         if self._pooling is None:
             return values
         pooled: FloatArray = values[0]
-        if self._pooling != "cls":
-            pooled = values.max(axis=0) if self._pooling == "max" else values.mean(axis=0)
+        if self._pooling.mode != "cls":
+            pooled = values.max(axis=0) if self._pooling.mode == "max" else values.mean(axis=0)
+        for dense in self._dense:
+            pooled = dense(pooled)
         return pooled
 
 
-def _pooling(directory: Path) -> str:
+def _pooling(directory: Path) -> Pooling:
     """How sentence-transformers pools the tokens of a model; `directory` is its own or that of its transformer."""
     found = read_pooling(directory)
     if found is None:
         found = read_pooling(directory.parent)
         if found is not None and found[1] != directory:
             found = None
-    return "mean" if found is None else found[0].mode
+    return Pooling("mean", True) if found is None else found[0]

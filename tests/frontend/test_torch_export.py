@@ -191,7 +191,7 @@ def test_all_minilm(minilm_dir: Path, rng: np.random.Generator) -> None:
     [
         ({"pooling_mode_mean_sqrt_len_tokens": True}, ("Transformer", "Pooling"), "mean_sqrt_len"),
         ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, ("Transformer", "Pooling"), "max, mean"),
-        ({"pooling_mode": "mean"}, ("Transformer", "Pooling", "Dense"), "Dense"),
+        ({"pooling_mode": "mean"}, ("Transformer", "Dense", "Pooling"), "Transformer, Dense, Pooling"),
     ],
 )
 def test_unsupported_sentence_transformers(
