@@ -18,6 +18,7 @@ import fastcpu
 from fastcpu import FileFormatError, GraphError, InputError, OutputError
 from fastcpu.export.reader import read_graph
 from fastcpu.export.writer import write_model
+from fastcpu.frontend.sentence_transformers import add_dense
 from fastcpu.graph.passes import remove_dead
 from fastcpu.graph.trace import Trace
 from fastcpu.integrations.sentence_transformers import SentenceTransformer
@@ -114,6 +115,33 @@ def test_transformer_in_a_folder_of_its_own(encoder: MakeModel, cache: Path, rng
 
 
 # ---- options ----
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_dense_module_behind_the_pooling(
+    apart: bool, encoder: MakeModel, cache: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Also where the transformer has a folder of its own, and in a model that was saved."""
+    folder = encoder()
+    sentences = models.texts(rng, 12)
+    before = models.pooled(folder, sentences, "mean", True)
+    weight = rng.normal(size=(32, 32)).astype(np.float32)
+    add_dense(folder, weight)
+    if apart:
+        inner = folder / "0_Transformer"
+        inner.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.move(folder / name, inner)
+        modules = json.loads((folder / "modules.json").read_text())
+        modules[0]["path"] = inner.name
+        (folder / "modules.json").write_text(json.dumps(modules))
+    model = SentenceTransformer(folder, recipe=F32, cache_dir=cache)
+    want = before @ weight.T
+    want /= np.linalg.norm(want, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.encode(sentences), want, rtol=0, atol=5e-4)
+    model.save_pretrained(tmp_path / "saved")
+    again = SentenceTransformer(tmp_path / "saved").encode(sentences)
+    np.testing.assert_array_equal(again, model.encode(sentences))
 
 
 def test_kinds_of_results(encoder: MakeModel, cache: Path, rng: np.random.Generator) -> None:
@@ -250,9 +278,9 @@ def test_other_models_are_refused(tiny: MakeModel, encoder: MakeModel, cache: Pa
         SentenceTransformer(compiled)
     folder = encoder()
     modules = json.loads((folder / "modules.json").read_text())
-    modules[2]["type"] = "sentence_transformers.models.Dense"
+    modules[2]["type"] = "sentence_transformers.models.LayerNorm"
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(GraphError, match="Dense"):
+    with pytest.raises(GraphError, match="Transformer, Pooling, LayerNorm"):
         SentenceTransformer(folder, cache_dir=cache)
 
 
