@@ -1,12 +1,15 @@
-"""Measures the drop-ins for transformers and sentence-transformers against ONNX Runtime int8 in the same wrappers.
+"""Measures the drop-ins for transformers and sentence-transformers against ONNX Runtime int8, text in, results out.
 
-    FASTCPU_DATA=DATA python -m bench.dropins [--cases NAME,...] [--recipe R] [--batches 1,32] [--quick] [--json FILE]
+    FASTCPU_DATA=DATA python -m bench.dropins [--cases NAME,...] [--recipe R] [--classes C] [--batches 1,32] [--quick]
+        [--json FILE]
 
 Texts are the sentences of SST-2's dev set, sorted by length within chunks, so that padding costs the peer little. One
 process per engine, interleaved; ratios are taken within a round. The peer is the fastest of ONNX Runtime's int8 files
-(`bench.e2e.onnxruntime_int8`) whose answers have cosine 0.99 to fp32; where none has, the closest one. All cosines are
-reported. The profile says what a text costs in the model, in the tokenizer and in the rest of the pipeline, which is
-the same for both.
+(`bench.e2e.onnxruntime_int8`) whose answers have cosine 0.99 to fp32; where none has, the closest one. With
+``--classes fastcpu`` it runs in the drop-ins' own classes; with ``--classes optimum`` in those of Optimum and in
+sentence-transformers' ONNX backend, which its users have, in an environment that has them (`make test-transformers4`
+makes it in build/transformers4). All cosines are reported. The profile says what a text costs in the model, in the
+tokenizer and in the rest of the pipeline.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from bench import stats
 from bench.dropins.cases import CASES, Case, find_case, source_directory
 from bench.dropins.contestant import OURS, Contestant
+from bench.dropins.optimum import NAME as OPTIMUM
 from bench.machine import describe_machine, git_state, now, package_versions
 from bench.models import DEFAULT_CACHE, prepare_model
 from bench.report import write_json
@@ -32,8 +36,9 @@ from fastcpu.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "onnxruntime_fp32"
-PEERS = tuple(f"onnxruntime_int8:{variant}" for variant in ("dynamic", "static-linear", "static-full"))
-PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "onnxruntime")
+CLASSES = {"fastcpu": "onnxruntime_int8", "optimum": OPTIMUM}
+VARIANTS = ("dynamic", "static-linear", "static-full")
+PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "onnxruntime", "optimum-onnx", "sentence-transformers")
 ANSWERS = 64
 """Texts on which answers are compared."""
 CHUNK = 128
@@ -87,11 +92,12 @@ def measure(case: Case, args: argparse.Namespace, texts: list[str], minilm: Path
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         cosines: dict[str, float] = {}
-        for engine in (OURS, *PEERS):
+        peers = [f"{CLASSES[args.classes]}:{variant}" for variant in VARIANTS]
+        for engine in (OURS, *peers):
             workers[engine] = start(engine)
             stack.callback(workers[engine].close)
             cosines[engine] = _cosine(workers[engine].call("values", ANSWERS, timeout=_TIMEOUT), expected)
-        peers = [name for name in PEERS if cosines[name] >= stats.MIN_COSINE] or [max(PEERS, key=lambda n: cosines[n])]
+        peers = [name for name in peers if cosines[name] >= stats.MIN_COSINE] or [max(peers, key=lambda n: cosines[n])]
         contestants = {name: workers[name] for name in (OURS, *peers)}
         batches = {str(batch): _rounds(contestants, batch, args) for batch in args.batches}
     return {"case": case.name, "model": prepared.label, "cosine_to_fp32": cosines, "batches": batches}
@@ -139,6 +145,12 @@ def main() -> None:
     add = parser.add_argument
     add("--cases", default=",".join(case.name for case in CASES), help="(default: %(default)s)")
     add("--recipe", default="int8-dynamic", help="of our model (default: %(default)s, that of the drop-ins)")
+    add(
+        "--classes",
+        choices=CLASSES,
+        default="fastcpu",
+        help="that the peer runs in: the drop-ins' own, or those of Optimum (default: %(default)s)",
+    )
     add("--batches", default="1,32", help="batch sizes (default: %(default)s)")
     add("--threads", type=int, default=2)
     add("--rounds", type=int, default=7)
@@ -162,6 +174,7 @@ def main() -> None:
         "versions": package_versions(PACKAGES),
         "git": git_state(ROOT),
         "recipe": args.recipe,
+        "classes": args.classes,
         "threads": args.threads,
         "quick": args.quick,
         "texts": len(texts),

@@ -39,7 +39,9 @@ CASES = (
     Case("classification", "distilbert-cls", 0.0, "text-classification", 2),
     Case("classification-sparse80", "distilbert-cls", 0.8, "text-classification", 2),
     Case("features", "minilm", 0.0, "feature-extraction", 384),
+    Case("features-sparse80", "minilm", 0.8, "feature-extraction", 384),
     Case("encode", "minilm", 0.0, "encode", 384),
+    Case("encode-sparse80", "minilm", 0.8, "encode", 384),
 )
 
 
@@ -53,11 +55,13 @@ def find_case(name: str) -> Case:
 
 def source_directory(case: Case, prepared: PreparedModel, minilm: Path, folder: Path) -> Path:
     """The directory to compile: that of the model, with the tokenizer of all-MiniLM-L6-v2, whose vocabulary it has."""
-    if case.model == "minilm":
+    if case.model == "minilm" and not case.sparsity:
         return minilm
     out = folder / prepared.label
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(prepared.hf, out)
+    if case.model == "minilm":
+        shutil.copytree(minilm, out, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.onnx"))
+    shutil.copytree(prepared.hf, out, dirs_exist_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(minilm / name, out / name)
     return out
@@ -96,13 +100,19 @@ def open_case(case: Case, session: Any) -> Opened:
         **options,
     )
 
+    stages = {"model": (session, "run"), "tokenize": (pipe, "preprocess"), "results": (pipe, "postprocess")}
+    return of_pipeline(case, pipe, stages)
+
+
+def of_pipeline(case: Case, pipe: Any, stages: dict[str, tuple[Any, str]]) -> Opened:
+    """A pipeline of transformers, whatever runs its model."""
+
     def values(texts: Sequence[str]) -> NDArray[np.float32]:
         if case.task == "feature-extraction":  # what does not depend on padding: the first token
             return np.stack([np.asarray(tensor)[0, 0] for tensor in pipe(list(texts))])
         answers = pipe(list(texts), top_k=None, function_to_apply="none")
         return np.array([[each["score"] for each in sorted(row, key=lambda each: each["label"])] for row in answers])
 
-    stages = {"model": (session, "run"), "tokenize": (pipe, "preprocess"), "results": (pipe, "postprocess")}
     return Opened(lambda texts, batch: pipe(list(texts), batch_size=batch), stages, values)
 
 

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.dropins.cases import find_case, open_case
+from bench.dropins.optimum import NAME as OPTIMUM
+from bench.dropins.optimum import open_optimum
 from bench.dropins.peer import PeerSession
 from bench.e2e import find_engine
+from bench.e2e.onnxruntime_int8 import OnnxRuntimeInt8
 from bench.inputs import Shape
 from bench.models import find_spec, load_prepared
 
@@ -24,7 +27,8 @@ class Contestant:
     """Runs a case.
 
     Args:
-        engine: ``fastcpu``, or an engine of `bench.e2e` and its variant: ``onnxruntime_int8:dynamic``.
+        engine: ``fastcpu``; an engine of `bench.e2e` and its variant in our classes: ``onnxruntime_int8:dynamic``; or a
+            variant of its int8 files in those of Optimum: ``optimum:dynamic``.
         case: of `CASES`.
         compiled: our directory, where the peer finds configuration and tokenizer.
         model: the directory of a `PreparedModel`.
@@ -38,21 +42,25 @@ class Contestant:
     ) -> None:
         self._texts = list(texts)
         found = find_case(case)
-        session: Any
+        name, _, variant = engine.partition(":")
+        prepared = load_prepared(Path(model))
         if engine == OURS:
             from fastcpu import Session
 
-            session = Session(compiled, threads=threads)
+            self._opened = open_case(found, Session(compiled, threads=threads))
+        elif name == OPTIMUM:
+            int8 = OnnxRuntimeInt8({})
+            int8.prepare(prepared, Path(cache))
+            folder = Path(cache) / f"{OPTIMUM}-{found.task}-{variant}"
+            self._opened = open_optimum(found, int8.file(variant), Path(compiled), folder, threads)
         else:
-            name, _, variant = engine.partition(":")
             peer = find_engine(name)({})
-            prepared = load_prepared(Path(model))
             peer.prepare(prepared, Path(cache))
             peer.load(threads)
             peer.use(variant or peer.variants(Shape(1, 32))[0], Shape(1, 32))
             per_token = find_spec(prepared.name).per_token
             session = PeerSession(peer, prepared, Path(compiled), found.channels, per_token, found.task == "encode")
-        self._opened = open_case(found, session)
+            self._opened = open_case(found, session)
         self._seconds = dict.fromkeys(self._opened.stages, 0.0)
         for stage, (owner, method) in self._opened.stages.items():
             setattr(owner, method, self._timed(stage, getattr(owner, method)))

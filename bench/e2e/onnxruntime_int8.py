@@ -123,6 +123,10 @@ class OnnxRuntimeInt8(Engine):
         self._directory = cached_artifact(cache_dir / "quantized", stamp, build)
         self._outputs = model.outputs
 
+    def file(self, variant: str) -> Path:
+        """The model of a variant, once prepared."""
+        return self._directory / f"{variant}.onnx"
+
     def load(self, threads: int) -> None:
         """Notes the thread count; sessions open when a variant is first used."""
         self._threads = threads
@@ -135,7 +139,7 @@ class OnnxRuntimeInt8(Engine):
     def use(self, variant: str, shape: Shape) -> None:  # noqa: ARG002  (sessions take any shape)
         """Runs the session of `variant` from now on."""
         if variant not in self._sessions:
-            self._sessions[variant] = open_session(self._directory / f"{variant}.onnx", self._threads)
+            self._sessions[variant] = open_session(self.file(variant), self._threads)
         self._session = self._sessions[variant]
 
     def run(self, feeds: Feeds) -> Answers:
