@@ -21,6 +21,7 @@ REQUIREMENTS := $(wildcard requirements/*.txt)
 
 help:
 	@echo 'make build      build the runtime and install fastcpu, editable, into .venv'
+	@echo 'make runtime    the same without C++ tests and benchmarks'
 	@echo 'make demo       run the demo'
 	@echo 'make test       C++ tests and Python tests'
 	@echo 'make test-transformers4  tests of fastcpu.integrations with transformers 4'

@@ -85,7 +85,7 @@ class Distill:
             length, where short ones are mere parts of others.
         readout: number of texts with which a linear map of the embeddings is solved for after training, so that they
             rank as the teacher's do (``fastcpu.distill.readout``). It becomes a Dense module of the sentence encoder.
-            0 leaves it out.
+            0 leaves it out; models that are no sentence encoders have none.
         max_length: texts are cut to this many tokens.
         steps: training steps; 0 means that a budget of minutes decides.
         freeze: globs of parameters that stay as they are.

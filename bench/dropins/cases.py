@@ -121,5 +121,5 @@ def _open_encoder(session: Any) -> Opened:
 
     model = SentenceTransformer(session.path, threads=1)
     model.session = session
-    stages = {"model": (session, "run"), "tokenize": (model._tokenizer, "tokens")}
+    stages = {"model": (session, "run"), "tokenize": (model._tokenizer, "encode")}
     return Opened(lambda texts, batch: model.encode(texts, batch_size=batch), stages, model.encode)

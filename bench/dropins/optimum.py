@@ -40,7 +40,7 @@ def open_optimum(case: Case, onnx: Path, source: Path, folder: Path, threads: in
         def encode(texts: Sequence[str], batch: int = 32) -> NDArray[np.float32]:
             return np.asarray(model.encode(list(texts), batch_size=batch, show_progress_bar=False))
 
-        stages = {"model": (model[0].auto_model, "forward"), "tokenize": (model, "tokenize")}
+        stages = {"model": (model[0].auto_model, "forward"), "tokenize": (model, "preprocess")}
         return Opened(encode, stages, encode)
     from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTModelForSequenceClassification
     from transformers import AutoTokenizer, pipeline

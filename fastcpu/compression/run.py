@@ -104,14 +104,16 @@ def make_plan(
     if chosen.distill is not None:
         labelled = reads_tables([os.fspath(path) for path in data], columns, None if gate is None else gate.task)
         losses = chosen.distill.losses or _losses(Path(model), labelled, chosen.distill.neighbors)
-        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0))
-        if teacher is not None and not teacher_parts(losses):
-            raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
-        if chosen.distill is not None and chosen.distill.readout and teacher_parts(losses) != {"embedding"}:
+        embeds = teacher_parts(losses) == {"embedding"}
+        if chosen.distill.losses and chosen.distill.readout and not embeds:
             raise InputError(
                 f"recipe {chosen.name}: a readout is for sentence encoders that learn embeddings alone, not "
                 f"{', '.join(losses)}: set readout = 0"
             )
+        readout = chosen.distill.readout if embeds else 0
+        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0, readout=readout))
+        if teacher is not None and not teacher_parts(losses):
+            raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
     return Plan(
         model=os.fspath(model),
         teacher=os.fspath(model if teacher is None else teacher),

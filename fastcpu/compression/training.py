@@ -72,7 +72,21 @@ def prepare(plan: Plan, work: WorkFolder, tell: Report) -> Materials:
     labels = np.load(work.path / "labels.npy") if learns_labels(config.losses) else None
     corpus = _corpus(plan, work, config.max_length, labels)
     tell("teacher", None)
-    return Materials(module, pooling, corpus, _teacher(plan, work, config, corpus), work.path)
+    teacher = _teacher(plan, work, config, corpus)
+    if config.readout:
+        _check_readout(plan, work, module, pooling)
+    return Materials(module, pooling, corpus, teacher, work.path)
+
+
+def _check_readout(plan: Plan, work: WorkFolder, module: torch.nn.Module, pooling: Pooling | None) -> None:
+    """InputError where the teacher's embeddings have other channels than the student's."""
+    assert pooling is not None
+    mine = pooling.channels(cast("Any", module).config.hidden_size)
+    theirs = np.load(work.path / "teacher.npy", mmap_mode="r").shape[1]
+    if mine != theirs:
+        raise InputError(
+            f"recipe {plan.recipe.name}: a readout needs a teacher of {mine} channels, as the student has, not {theirs}"
+        )
 
 
 def _corpus(plan: Plan, work: WorkFolder, max_length: int, labels: NDArray[np.int64] | None = None) -> Corpus:
@@ -173,41 +187,39 @@ def distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
         work.write("steps.json", number_of_steps(plan, materials, work.path))
     training = make_trainer(plan, materials, int(work.read("steps.json")), work.path)
     training.run(lambda progress: tell("training", progress))
+    tell("student", None)
     with work.stage("student") as folder:
-        save_student(Path(plan.model), training.student, folder)
-        if distillation(plan).readout:
-            tell("readout", None)
-            _add_readout(plan, work, materials, folder)
+        write_student(plan, work, training.student, folder)
     return work.path / "student"
 
 
-def _add_readout(plan: Plan, work: WorkFolder, materials: Materials, student: Path) -> None:
-    """Solves for a linear readout of what the student says in integers, as it will be exported, if texts are enough.
+def write_student(plan: Plan, work: WorkFolder, student: torch.nn.Module, folder: Path) -> None:
+    """A directory of a trained student, with a linear readout where the recipe asks for one and texts are enough.
 
-    readout.json: the number of texts.
+    readout.json: the number of texts that it was solved for with, 0 without one.
     """
+    save_student(Path(plan.model), student, folder)
+    wanted = distillation(plan).readout
+    if not wanted:
+        return
     from fastcpu.data import sample
     from fastcpu.distill import readout
     from fastcpu.frontend.sentence_transformers import add_dense
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
     targets = np.load(work.path / "teacher.npy", mmap_mode="r")
-    order = np.random.default_rng(plan.seed).permutation(len(targets))
-    rows = np.sort(order[: distillation(plan).readout])
-    work.write("readout.json", 0)
-    if len(rows) < readout.LEAST_TEXTS * targets.shape[1]:
+    rows = np.sort(np.random.default_rng(plan.seed).permutation(len(targets))[:wanted])
+    enough = len(rows) >= readout.LEAST_TEXTS * targets.shape[1]
+    work.write("readout.json", len(rows) if enough else 0)
+    if not enough:
         return
     texts = taken_texts(work)
     options = compile_options(plan.recipe, lambda count: sample(texts, count, plan.seed))
-    with tempfile.TemporaryDirectory(dir=work.path) as folder:
-        compiled = compile(student, Path(folder) / "model", threads=plan.threads, **options).directory
-        vectors = _embedded(compiled, plan, [texts[row] for row in rows], materials.corpus.lengths[rows])
-    if vectors.shape[1] != targets.shape[1]:
-        raise InputError(
-            f"a readout needs a teacher with {vectors.shape[1]} channels, as the student has, not {targets.shape[1]}"
-        )
-    add_dense(student, readout.solve(vectors, targets[rows]))
-    work.write("readout.json", len(rows))
+    with tempfile.TemporaryDirectory(dir=work.path, prefix="readout.") as scratch:
+        compiled = compile(folder, Path(scratch) / "model", threads=plan.threads, **options).directory
+        lengths = _corpus(plan, work, distillation(plan).max_length).lengths[rows]
+        vectors = _embedded(compiled, plan, [texts[row] for row in rows], lengths)
+    add_dense(folder, readout.solve(vectors, targets[rows]))
 
 
 def taken_texts(work: WorkFolder) -> list[str]:
@@ -275,10 +287,14 @@ def compiled_teacher(plan: Plan, work: WorkFolder) -> Path:
 def save_student(source: Path, student: torch.nn.Module, folder: Path) -> None:
     """A copy of the model's directory with the student's configuration and weights."""
     from fastcpu.distill.model import transformer_folder
+    from fastcpu.frontend.sentence_transformers import read_pooling
     from fastcpu.frontend.torch_export import quiet
 
+    found = read_pooling(source)
+    kept = {folder.resolve() for folder in found[0].folders} if found else set()
+
     def skipped(where: str, names: list[str]) -> set[str]:
-        if where.endswith("_Dense"):  # what follows the pooling stays as it is
+        if Path(where).resolve() in kept:  # what follows the pooling stays as it is
             return set()
         return {name for name in names if name.endswith(_WEIGHTS) or (Path(where) / name / "model.onnx").is_file()}
 

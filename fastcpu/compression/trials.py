@@ -26,6 +26,7 @@ from fastcpu.compression.training import (
     prepare,
     save_student,
     taken_texts,
+    write_student,
 )
 from fastcpu.compression.work import WorkFolder
 from fastcpu.data import sample
@@ -202,7 +203,7 @@ class Trials:
         student = folder / "student"
         if student.is_dir():  # of a start that was killed here
             shutil.rmtree(student)
-        save_student(Path(plan.model), training.student, student)
+        write_student(plan, self._work, training.student, student)
         model = compile(
             student, folder / "model", threads=plan.threads, **compile_options(plan.recipe, self._texts)
         ).directory

@@ -177,8 +177,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
     training = (
         f"The dense int8 model was not trained; its ranges come from {task['calibration_texts']} texts. The sparse one "
         f"learned from the teacher in {report['steps']} steps on {task['training_texts']} other docstrings, by the "
-        f"recipe {report['recipe']}, and has a linear readout behind its pooling; the recipe sparse80-int8 is for an "
-        "hour of training."
+        f"recipe {report['recipe']}, in minutes; the recipe sparse80-int8 is for an hour of training."
     )
     domains = (
         f"Medical terms, {task['terms']['queries']} queries over {task['terms']['documents']} titles of the "

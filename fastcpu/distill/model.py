@@ -55,10 +55,11 @@ def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch
         pooled = (hidden * real).sum(dim=1) / real.sum(dim=1)
     else:
         pooled = hidden.masked_fill(~real, -torch.inf).amax(dim=1)
-    for dense in pooling.dense:
-        weight, bias = (torch.from_numpy(each).to(pooled.device) for each in (dense.weight, dense.bias))
-        pooled = torch.nn.functional.linear(pooled, weight, bias)
-        pooled = pooled.tanh() if dense.activation == "tanh" else pooled
+    with torch.autocast(hidden.device.type, enabled=False):  # embeddings are f32
+        for dense in pooling.dense:
+            weight, bias = (torch.from_numpy(each).to(pooled.device) for each in (dense.weight, dense.bias))
+            pooled = torch.nn.functional.linear(pooled, weight, bias)
+            pooled = pooled.tanh() if dense.activation == "tanh" else pooled
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 
@@ -124,7 +125,7 @@ def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
     """The module of a Hugging Face directory in evaluation mode, and its pooling if sentence-transformers wrote it.
 
     Raises:
-        GraphError: a weight is not finite. What opening raises, too.
+        GraphError: a weight is not finite, or a Dense module does not fit. What opening raises, too.
     """
     from fastcpu.frontend import torch_export
 
@@ -132,6 +133,8 @@ def open_directory(path: Path) -> tuple[torch.nn.Module, Pooling | None]:
     for name, parameter in module.named_parameters():
         if not parameter.isfinite().all():
             raise GraphError(f"{path}: weight '{name}' contains NaN or infinite values")
+    if pooling is not None:
+        pooling.channels(module.config.hidden_size)  # type: ignore[union-attr, arg-type]
     return module, pooling
 
 

@@ -19,15 +19,17 @@ _NOTHING = 1e-9
 
 def solve(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> NDArray[np.float32]:
     """The weight f32 [N, N] of a linear from a student's embeddings [T, N] to its teacher's, of unit length both."""
-    x, y = student.astype(np.float64), teacher.astype(np.float64)
+    import torch
+
+    x, y = (torch.from_numpy(np.array(each, np.float64)) for each in (student, teacher))
     gram = x.T @ x
-    ridge = _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    nearest = np.linalg.solve(gram + ridge, x.T @ y + ridge)
-    _, directions = np.linalg.eigh(np.cov(y.T))
-    guessed, wanted = ((each - each.mean(axis=0)) @ directions for each in (x @ nearest, y))
-    variance = (wanted * wanted).mean(axis=0)
+    ridge = _RIDGE * gram.trace() / len(gram) * torch.eye(len(gram), dtype=x.dtype)
+    nearest = torch.linalg.solve(gram + ridge, x.T @ y + ridge)
+    directions = torch.linalg.eigh(torch.cov(y.T)).eigenvectors
+    guessed, wanted = ((each - each.mean(dim=0)) @ directions for each in (x @ nearest, y))
+    variance = wanted.square().mean(dim=0)
     still = variance <= _NOTHING * variance.max()  # directions in which the teacher does not vary
-    slopes = (guessed * wanted).mean(axis=0) / np.where(still, 1.0, variance)
-    slopes = np.where(still, 1.0, slopes).clip(_LEAST_SLOPE, 1.0)
+    slopes = (guessed * wanted).mean(dim=0) / variance.where(~still, 1.0)
+    slopes = slopes.where(~still, 1.0).clamp(_LEAST_SLOPE, 1.0)
     weight = nearest @ (directions / slopes) @ directions.T
-    return np.ascontiguousarray(weight.T, np.float32)
+    return np.ascontiguousarray(weight.T.numpy(), np.float32)

@@ -211,6 +211,7 @@ class Trainer:
                 group["params"] = [new if each is old else each for each in group["params"]]
             state = self.optimizer.state.pop(old, {})
             self.optimizer.state[new] = {k: converted(v) if v.shape == old.shape else v for k, v in state.items()}
+            old.grad = None
             self.parameters[name] = new
             if name in self.average:
                 self.average[name] = converted(self.average[name])

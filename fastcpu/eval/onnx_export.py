@@ -12,8 +12,8 @@ from pathlib import Path
 from fastcpu.errors import FileFormatError, InputError
 from fastcpu.files import replacing_file
 from fastcpu.frontend.sentence_transformers import Pooling, read_pooling
+from fastcpu.graph.ir import EMBEDDING
 
-SENTENCE_OUTPUT = "sentence_embedding"
 _OPSET = 17
 
 
@@ -86,6 +86,7 @@ def export_encoder(model_dir: Path, path: Path) -> None:
             model = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FileFormatError(f"{folder}: the model cannot be loaded: {error}") from error
+    pooling.channels(model.config.hidden_size)
     names = ["input_ids", "attention_mask"]
     ids = torch.ones((2, 8), dtype=torch.int64)
     example = [ids, ids]
@@ -102,8 +103,8 @@ def export_encoder(model_dir: Path, path: Path) -> None:
             dynamo=False,
             opset_version=_OPSET,
             input_names=names,
-            output_names=["last_hidden_state", SENTENCE_OUTPUT],
-            dynamic_axes={**dict.fromkeys([*names, "last_hidden_state"], tokens), SENTENCE_OUTPUT: {0: "batch"}},
+            output_names=["last_hidden_state", EMBEDDING],
+            dynamic_axes={**dict.fromkeys([*names, "last_hidden_state"], tokens), EMBEDDING: {0: "batch"}},
         )
 
 

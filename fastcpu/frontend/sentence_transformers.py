@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastcpu.errors import FileFormatError, GraphError, MissingPackageError
 from fastcpu.files import write_json, write_text
+from fastcpu.graph.ir import EMBEDDING
 
 MODULES_FILE = "modules.json"
 _FLAGS = {
@@ -22,7 +24,11 @@ _FLAGS = {
 }
 
 
-_ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {"Identity": "none", "Tanh": "tanh"}
+_ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {
+    "torch.nn.modules.linear.Identity": "none",
+    "torch.nn.modules.activation.Tanh": "tanh",
+}
+_OTHER_USES = ("module_input_name", "module_output_name")
 _WEIGHT, _BIAS = "linear.weight", "linear.bias"
 
 
@@ -56,6 +62,14 @@ class Pooling:
     mode: Literal["cls", "mean", "max"]
     normalize: bool
     folders: tuple[Path, ...] = ()
+
+    def channels(self, hidden: int) -> int:
+        """Of the embedding, where hidden states have ``hidden``; GraphError if a Dense module takes other ones."""
+        for dense in self.dense:
+            if dense.weight.shape[1] != hidden:
+                raise GraphError(f"{dense.name} takes {dense.weight.shape[1]} channels, but gets {hidden}")
+            hidden = dense.weight.shape[0]
+        return hidden
 
     @cached_property
     def dense(self) -> tuple[Dense, ...]:
@@ -91,16 +105,18 @@ def _read_dense(folder: Path) -> Dense:
     """A Dense module; FileFormatError or GraphError if it is none that is supported."""
     path = folder / "config.json"
     config = read_json(path)
-    try:
-        shape = int(config["out_features"]), int(config["in_features"])
-        name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
-        has_bias = bool(config.get("bias", True))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise FileFormatError(f"{path}: not the configuration of a Dense module") from error
+    sizes = [config.get(key) for key in ("out_features", "in_features")] if isinstance(config, dict) else []
+    shape = tuple(size for size in sizes if type(size) is int and size > 0)
+    if len(shape) != 2:
+        raise FileFormatError(f"{path}: not the configuration of a Dense module")
+    name = str(config.get("activation_function", next(reversed(_ACTIVATIONS))))
     if name not in _ACTIVATIONS:
         raise GraphError(f"{path}: the activation {name} is not supported; one of {', '.join(_ACTIVATIONS)} is")
+    other = [key for key in _OTHER_USES if config.get(key) not in (None, EMBEDDING)]
+    if config.get("use_residual") or other:
+        raise GraphError(f"{path}: {(other or ['use_residual'])[0]} is not supported: {config}")
     tensors = _tensors(folder)
-    expected = {_WEIGHT: shape} | ({_BIAS: shape[:1]} if has_bias else {})
+    expected = {_WEIGHT: shape} | ({_BIAS: shape[:1]} if config.get("bias", True) else {})
     found = {key: tensor.shape for key, tensor in tensors.items()}
     if found != expected:
         raise GraphError(f"{folder}: its weights are {found}, but {expected} by config.json")
@@ -116,9 +132,7 @@ def _tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
     path = folder / "model.safetensors"
     try:
         if path.is_file():
-            from safetensors.numpy import load_file
-
-            loaded: dict[str, Any] = dict(load_file(path))
+            loaded = _safetensors(path)
         else:
             path = folder / "pytorch_model.bin"
             if not path.is_file():
@@ -127,7 +141,7 @@ def _tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
 
             state = torch.load(path, map_location="cpu", weights_only=True)
             loaded = {key: tensor.float().numpy() for key, tensor in state.items()}
-    except (FileFormatError, MissingPackageError):
+    except FileFormatError:
         raise
     except ImportError as error:
         raise MissingPackageError(f"{path}: reading it needs {error.name} (pip install fastcpu[compress])") from error
@@ -137,6 +151,21 @@ def _tensors(folder: Path) -> dict[str, NDArray[np.float32]]:
     return {key: np.asarray(tensor, np.float32) for key, tensor in loaded.items()}
 
 
+def _safetensors(path: Path) -> dict[str, Any]:
+    """Arrays of a file; what NumPy has no type for (bf16) is read by torch."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118  (not a dict)
+    if "BF16" not in types:
+        from safetensors.numpy import load_file
+
+        return dict(load_file(path))
+    from safetensors.torch import load_file as load_tensors
+
+    return {key: tensor.float().numpy() for key, tensor in load_tensors(path).items()}
+
+
 def add_dense(path: Path, weight: NDArray[np.float32]) -> None:
     """Puts a linear [N, K] without bias and activation behind the pooling and what follows it, before Normalize."""
     from safetensors.numpy import save_file
@@ -144,13 +173,13 @@ def add_dense(path: Path, weight: NDArray[np.float32]) -> None:
     modules = read_json(path / MODULES_FILE)
     end = [str(module["type"]).rpartition(".")[2] for module in modules]
     place = end.index("Normalize") if "Normalize" in end else len(end)
-    folder = f"{place}_Dense"
+    folder = next(name for i in count(place) if not (path / (name := f"{i}_Dense")).exists())
     (path / folder).mkdir()
     config = {
         "in_features": weight.shape[1],
         "out_features": weight.shape[0],
         "bias": False,
-        "activation_function": "torch.nn.modules.linear.Identity",
+        "activation_function": next(iter(_ACTIVATIONS)),
     }
     write_json(path / folder / "config.json", config)
     save_file({_WEIGHT: np.ascontiguousarray(weight, np.float32)}, path / folder / "model.safetensors")

@@ -188,9 +188,8 @@ def append_pooling(graph: Graph, pooling: Pooling) -> None:
     source = graph.values[repad.inputs[0]]
     builder = Builder.extend(graph)
     embedding = builder.pool(pooling.mode, Activation(source.name, source.space, source.channels))
+    pooling.channels(embedding.channels)
     for dense in pooling.dense:
-        if dense.weight.shape[1] != embedding.channels:
-            raise GraphError(f"{dense.name} takes {dense.weight.shape[1]} channels, but gets {embedding.channels}")
         embedding = builder.dense(dense.name, embedding, dense.weight, dense.bias, dense.activation)
     if pooling.normalize:
         embedding = builder.l2norm(embedding)

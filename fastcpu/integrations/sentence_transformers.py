@@ -20,6 +20,7 @@ import numpy as np
 
 from fastcpu.errors import FileFormatError, InputError
 from fastcpu.frontend.sentence_transformers import MODULES_FILE
+from fastcpu.graph.ir import EMBEDDING
 from fastcpu.integrations import source
 from fastcpu.integrations.cache import Calibration
 from fastcpu.integrations.cross_encoder import CrossEncoder
@@ -38,9 +39,8 @@ from fastcpu.recipe import Recipe
 
 __all__ = ["CrossEncoder", "SentenceTransformer"]
 
-_EMBEDDING = "sentence_embedding"
 _TOKENS = "last_hidden_state"
-_OUTPUT_VALUES = (_EMBEDDING, "token_embeddings")
+_OUTPUT_VALUES = (EMBEDDING, "token_embeddings")
 
 
 class SentenceTransformer(TextModel):
@@ -96,7 +96,7 @@ class SentenceTransformer(TextModel):
             cache_dir=cache_dir,
         )
         dims = {output.name: output.dims for output in self.session.outputs}
-        sources = [name for name, rank in ((_EMBEDDING, 2), (_TOKENS, 3)) if len(dims.get(name, ())) == rank]
+        sources = [name for name, rank in ((EMBEDDING, 2), (_TOKENS, 3)) if len(dims.get(name, ())) == rank]
         if not sources:
             raise InputError(f"{self.path}: no sentence encoder: its outputs are {', '.join(dims)}")
         self._sources = sources

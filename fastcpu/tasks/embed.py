@@ -9,11 +9,11 @@ import numpy as np
 
 from fastcpu.errors import InputError
 from fastcpu.frontend.sentence_transformers import Dense, Pooling, read_pooling
+from fastcpu.graph.ir import EMBEDDING
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.task import Task
 from fastcpu.tasks.tokenizer import Text
 
-OUTPUT = "sentence_embedding"
 _HIDDEN = "last_hidden_state"
 
 
@@ -31,15 +31,15 @@ class Embedder(Task[Text, FloatArray]):
         super().__init__(model, threads, max_length)
         self._pooling: Pooling | None = None
         self._dense: tuple[Dense, ...] = ()
-        if OUTPUT in self.engine.outputs:
-            self._source, self.channels = self._output(OUTPUT, "batch")
+        if EMBEDDING in self.engine.outputs:
+            self._source, self.channels = self._output(EMBEDDING, "batch")
         elif _HIDDEN in self.engine.outputs:
             self._source, self.channels = self._output(_HIDDEN, "batch", "sequence")
             self._pooling = _pooling(self.engine.directory)
             self._dense = self._pooling.dense
-            self.channels = len(self._dense[-1].bias) if self._dense else self.channels
+            self.channels = self._pooling.channels(self.channels)
         else:
-            raise self._refusal(f"{OUTPUT} [batch, channels] or {_HIDDEN} [batch, sequence, channels]")
+            raise self._refusal(f"{EMBEDDING} [batch, channels] or {_HIDDEN} [batch, sequence, channels]")
 
     def embed(self, texts: Sequence[Text]) -> FloatArray:
         """The vectors of texts: [texts, channels]. InputError if there are none."""

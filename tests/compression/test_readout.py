@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastcpu import InputError
 from fastcpu.compression import compress
+from fastcpu.compression.run import make_plan
+from fastcpu.distill import readout
+from fastcpu.frontend.sentence_transformers import add_dense
 from fastcpu.tasks import Embedder
+from tests.tasks import models
 
 RECIPE = """
 description = "for tests"
@@ -64,3 +70,38 @@ def test_it_is_for_losses_on_embeddings(encoder_dir: Path, texts_file: Path, tmp
     chosen = write(tmp_path, 100, "losses = { hidden = 1 }")
     with pytest.raises(InputError, match="a readout is for sentence encoders that learn embeddings alone, not hidden"):
         compress(encoder_dir, tmp_path / "out", recipe=chosen, data=[texts_file])
+
+
+def test_an_interrupted_start_goes_on_to_the_same_model(
+    encoder_dir: Path, texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"recipe": write(tmp_path, 400), "data": [texts_file], "threads": 1, "timing": False}
+    whole = compress(encoder_dir, tmp_path / "whole", **options)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(readout, "solve", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compress(encoder_dir, tmp_path / "cut", **options)
+    rest = compress(encoder_dir, tmp_path / "cut", **options)
+    name = "weights.safetensors"
+    assert (rest.directory / name).read_bytes() == (whole.directory / name).read_bytes()
+    assert rest.report["compression"]["readout"] == 400
+
+
+def test_a_teacher_of_other_width_is_found_before_training(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    wide = shutil.copytree(encoder_dir, tmp_path / "wide")
+    add_dense(wide, np.ones((48, 32), np.float32))
+    options = {"recipe": write(tmp_path, 400, "losses = { similarity = 1 }"), "data": [texts_file], "threads": 1}
+    with pytest.raises(InputError, match="a readout needs a teacher of 32 channels, as the student has, not 48"):
+        compress(encoder_dir, tmp_path / "out", teacher=wide, **options)
+    assert not list((tmp_path / "out.work").glob("steps.json"))
+
+
+def test_classifiers_have_none(texts_file: Path, tmp_path: Path) -> None:
+    classifier = models.huggingface("classify", "ForSequenceClassification", "Bert", tmp_path / "classifier")
+    plan = make_plan(classifier, recipe="sparse80-quick", data=[texts_file])
+    assert plan.recipe.distill is not None
+    assert plan.recipe.distill.readout == 0

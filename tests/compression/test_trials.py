@@ -87,6 +87,8 @@ def test_the_task_decides(encoder_dir: Path, texts_file: Path, sts_dir: Path, re
 def test_the_fastest_that_holds_a_drop_is_the_one_trained(
     encoder_dir: Path, texts_file: Path, sts_dir: Path, recipe: Path, tmp_path: Path
 ) -> None:
+    """With a readout, which is part of what a trial is judged by and of what is handed over."""
+    recipe.write_text(recipe.read_text().replace("[distill]", "[distill]\nreadout = 200"))
     options: dict[str, Any] = {"recipe": recipe, "data": [texts_file], "threads": 1}
     gate = Gate("sts", str(sts_dir), max_drop="60")
     searched = compress(encoder_dir, tmp_path / "a", target=Target(), gate=gate, **options)
@@ -97,7 +99,8 @@ def test_the_fastest_that_holds_a_drop_is_the_one_trained(
     assert chosen["speedup"] > 1
     alone = tmp_path / "alone.toml"
     changes = f"sparsity = {chosen['sparsity']}", f"\n[student]\nlayers = {chosen['layers']}\n"
-    alone.write_text(RECIPE.format(steps=40).replace("sparsity = 0.5", changes[0]) + changes[1])
+    assert searched.report["compression"]["readout"] == 200
+    alone.write_text(recipe.read_text().replace("sparsity = 0.5", changes[0]) + changes[1])
     trained = compress(encoder_dir, tmp_path / "b", gate=gate, **(options | {"recipe": alone}))
     assert (trained.directory / "weights.safetensors").read_bytes() == (
         searched.directory / "weights.safetensors"

@@ -61,8 +61,11 @@ def test_it_makes_a_model_that_runs(name: str, encoder_dir: Path, texts_file: Pa
 
     graph = read_graph(compiled.directory)
     attentions = sum(node.op == "attention" for node in graph.nodes)
-    rows = compiled.report["layers"]
+    kept = compiled.report.get("kept_f32", {})
+    rows = [row for row in compiled.report["layers"] if row["name"] not in kept]
     assert {row["storage"] for row in rows} == {"s8" if chosen.quantize else "f32"}
+    readout = chosen.distill is not None and chosen.distill.readout > 0
+    assert len(compiled.report["layers"]) - len(rows) == readout == bool(report["readout"])
     if chosen.student is not None:
         assert attentions == chosen.student.layers
     if chosen.prune is not None:

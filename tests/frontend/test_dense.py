@@ -18,10 +18,14 @@ from fastcpu.graph.ir import EMBEDDING
 torch = pytest.importorskip("torch")
 
 import tokenizers  # noqa: E402
+from safetensors.torch import save_file as save_tensors  # noqa: E402
 from tokenizers.models import WordLevel  # noqa: E402
 from tokenizers.pre_tokenizers import Whitespace  # noqa: E402
 
-from fastcpu.eval.torch_engine import open_directory  # noqa: E402
+from fastcpu.compression.training import save_student  # noqa: E402
+from fastcpu.distill.losses import LOSSES, Outputs  # noqa: E402
+from fastcpu.distill.model import open_directory, outputs  # noqa: E402
+from fastcpu.eval import torch_engine  # noqa: E402
 from fastcpu.tasks import Embedder  # noqa: E402
 from tests.frontend import tiny  # noqa: E402
 
@@ -87,7 +91,7 @@ def test_hidden_states_of_others_go_through_it(tmp_path: Path, rng: np.random.Ge
     tokenizer = tokenizers.Tokenizer(WordLevel({"[UNK]": 1, "a": 5, "b": 6}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(path / "tokenizer.json"))
-    by_torch = Embedder(open_directory(path, "Model")).embed(["a b a", "b"])
+    by_torch = Embedder(torch_engine.open_directory(path, "Model")).embed(["a b a", "b"])
     ours = Embedder(fastcpu.compile(path, tmp_path / "out").directory).embed(["a b a", "b"])
     np.testing.assert_allclose(ours, by_torch, atol=1e-5)
 
@@ -109,6 +113,45 @@ def test_an_old_file_of_weights(tmp_path: Path) -> None:
     np.testing.assert_array_equal(after[0].dense[0].bias, dense.bias)
 
 
+def test_weights_in_bf16(tmp_path: Path) -> None:
+    path = encoder(tmp_path, ({"bias": False},))
+    weight = torch.randn(32, 32).bfloat16()
+    save_tensors({"linear.weight": weight}, path / "2_Dense" / "model.safetensors")
+    found = read_pooling(path)
+    assert found is not None
+    np.testing.assert_array_equal(found[0].dense[0].weight, weight.float().numpy())
+
+
+@pytest.mark.parametrize("name", ["embedding", "similarity", "neighbors"])
+def test_students_learn_behind_it_in_f32(tmp_path: Path, name: str) -> None:
+    """Also where autocast would have linears in bf16."""
+    module, pooling = open_directory(encoder(tmp_path))
+    ids = torch.arange(5, 25).reshape(4, 5)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    want = outputs(module, pooling, ids, mask, {"embedding"}).embedding
+    with torch.autocast("cpu", torch.bfloat16):
+        found = outputs(module, pooling, ids, mask, {"embedding"})
+    assert found.embedding is not None
+    assert found.embedding.dtype == torch.float32
+    torch.testing.assert_close(found.embedding, want, atol=0.05, rtol=0)
+    others = torch.nn.functional.normalize(torch.randn(7, 32), dim=-1)
+    target = Outputs(mask, want.detach(), others=others, places=torch.full((4,), -1))
+    LOSSES[name].value(found, target).backward()
+
+
+def test_a_student_keeps_it_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    source = encoder(tmp_path / "of_Dense")
+    (source / "2_Dense").rename(source / "behind")
+    listed = (source / "modules.json").read_text().replace("2_Dense", "behind")
+    (source / "modules.json").write_text(listed)
+    module, _ = open_directory(source)
+    save_student(source, module, tmp_path / "student")
+    before, after = read_pooling(source), read_pooling(tmp_path / "student")
+    assert before is not None
+    assert after is not None
+    np.testing.assert_array_equal(after[0].dense[0].weight, before[0].dense[0].weight)
+
+
 @pytest.mark.parametrize("after", [(), ("Normalize",)])
 def test_one_is_added(tmp_path: Path, rng: np.random.Generator, after: tuple[str, ...]) -> None:
     path = encoder(tmp_path, ({},), after)
@@ -126,8 +169,16 @@ def test_one_is_added(tmp_path: Path, rng: np.random.Generator, after: tuple[str
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"activation_function": "torch.nn.modules.activation.GELU"}, GraphError, "activation GELU is not supported"),
+        (
+            {"activation_function": "torch.nn.modules.activation.GELU"},
+            GraphError,
+            r"activation .*GELU is not supported",
+        ),
+        ({"activation_function": "mine.Identity"}, GraphError, r"activation mine\.Identity is not supported"),
+        ({"use_residual": True}, GraphError, "use_residual is not supported"),
+        ({"module_input_name": "token_embeddings"}, GraphError, "module_input_name is not supported"),
         ({"in_features": "many"}, FileFormatError, "not the configuration of a Dense module"),
+        ({"in_features": 32.5}, FileFormatError, "not the configuration of a Dense module"),
         ({"out_features": 31}, GraphError, "its weights are .*31"),
         ({"bias": False}, GraphError, "its weights are .*linear.bias"),
     ],

@@ -173,12 +173,13 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
   Guarded<uint16_t> x(static_cast<size_t>(tokens * k)), dy(static_cast<size_t>(tokens * n)), y(dy.size()), dx(x.size());
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(random);
   for (size_t i = 0; i < dy.size(); ++i) dy[i] = number(random);
-  Guarded<float> values(4 * w.column.size()), dw(w.dense.size());
+  Guarded<float> values(4 * w.column.size()), dv(values.size()), dw(w.dense.size());
   for (const int threads : {1, 3}) {
     product.gather(w.wide.data(), values.data(), threads);
     product.forward(values.data(), w.bias.data(), {x.data(), true}, tokens, {y.data(), true}, threads);
-    product.backward(values.data(), {x.data(), true}, {dy.data(), true}, tokens, {dx.data(), true}, dw.data(), threads);
-    int wrong = !y.intact() + !dx.intact() + !dw.intact();
+    product.backward(values.data(), {x.data(), true}, {dy.data(), true}, tokens, {dx.data(), true}, dv.data(), threads);
+    product.scatter(dv.data(), dw.data(), threads);
+    int wrong = !y.intact() + !dx.intact() + !dv.intact() + !dw.intact();
     const auto close = [](float found, const Sum& sum) {
       return std::fabs(found - sum.value) <= std::fabs(sum.value) * 0x1p-8 + sum.magnitude * 1e-4;
     };

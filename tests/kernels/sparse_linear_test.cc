@@ -224,13 +224,17 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
   fill(x, random);
   fill(dy, random);
   Guarded<float> values(w.values.size());
-  Guarded<float> y(dy.size()), dx(x.size()), dw(w.dense.size()), first_y(dy.size()), first_dx(x.size());
+  Guarded<float> dv(w.values.size()), dw(w.dense.size()), weight(w.dense.size());
+  Guarded<float> y(dy.size()), dx(x.size()), first_y(dy.size()), first_dx(x.size());
   for (const int threads : {1, 2, 5}) {
     product.gather(w.dense.data(), values.data(), threads);
     product.forward(values.data(), w.bias.data(), {x.data(), false}, tokens, {y.data(), false}, threads);
-    product.backward(values.data(), {x.data(), false}, {dy.data(), false}, tokens, {dx.data(), false}, dw.data(),
+    product.backward(values.data(), {x.data(), false}, {dy.data(), false}, tokens, {dx.data(), false}, dv.data(),
                      threads);
-    int wrong = !values.intact() + !y.intact() + !dx.intact() + !dw.intact();
+    product.scatter(dv.data(), dw.data(), threads);
+    product.scatter(values.data(), weight.data(), threads);
+    int wrong = !values.intact() + !y.intact() + !dx.intact() + !dv.intact() + !dw.intact() + !weight.intact();
+    for (size_t i = 0; i < weight.size(); ++i) wrong += weight[i] != w.dense[i];
     for (size_t i = 0; i < values.size(); ++i) wrong += !test::same_bits(values[i], w.values[i]);
     for (int64_t t = 0; t < tokens; ++t)
       for (int i = 0; i < n; ++i) {
