@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def outcome(tmp_path: Path) -> run.Outcome:
     measurements = measure.measure(engines, data, lines.append)  # type: ignore[arg-type]
     assert len(lines) == measure.CORPUS_ROUNDS + 2
     evaluations = [retrieval.evaluate_vectors(each.documents, each.queries, data) for each in measurements]
-    options = run.Options(tmp_path, tmp_path, "the model", 2, "fastcpu demo -o 'x y'", run.Sizes())
+    options = run.Options(tmp_path, tmp_path, run.MODEL_NAME, 2, "fastcpu demo -o 'x y'", run.Sizes())
     tokens = {"documents": 60.0, "queries": 12.0}
     return run.Outcome(
         options, task, chosen, measurements, evaluations, evaluations, evaluations[2], tokens, {"measurements": 1.5}
@@ -93,6 +94,12 @@ def test_report_data(outcome: run.Outcome) -> None:
     assert ours["share_of_teacher"] == pytest.approx(share)
     assert share < run.KEPT[run.SPARSE]
     assert report["broken"] == [f"fastcpu <int8> keeps {share:.1%} of the teacher's nDCG@10; it must keep 93%"]
+
+
+def test_other_models_have_no_bar(outcome: run.Outcome) -> None:
+    assert outcome.broken()
+    outcome.options = replace(outcome.options, model_name="another")
+    assert outcome.broken() == []
 
 
 def test_a_model_that_keeps_enough(outcome: run.Outcome) -> None:
