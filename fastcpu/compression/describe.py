@@ -81,7 +81,8 @@ def steps(report: Json) -> dict[str, str]:
     if prune is not None:
         how = f"by {prune['score']}, {'in training' if distill else 'without training'}"
         if prune["reconstruct"]:
-            how = f"layer by layer with {prune['reconstruct']} texts, so that outputs stay (least squares)"
+            texts = min(prune["reconstruct"], compression["texts"]["taken"])
+            how = f"layer by layer with {texts} texts, so that outputs stay (least squares)"
         found["pruning"] = (
             f"{prune['sparsity']:.0%} of the weights of every encoder linear, pattern {prune['pattern']}, {how}"
         )
@@ -93,6 +94,8 @@ def steps(report: Json) -> dict[str, str]:
         )
     if compression.get("readout"):
         found["readout"] = f"a linear map of the embeddings, solved for with {compression['readout']} texts"
+    elif compression.get("readout") == 0:
+        found["readout"] = "none: there are too few texts to solve for one"
     if quantize is not None:
         found["quantization"] = f"int8, {quantize['scheme']}"
         if quantize["scheme"] == "static":

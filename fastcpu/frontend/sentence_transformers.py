@@ -88,14 +88,17 @@ def read_pooling(path: Path) -> tuple[Pooling, Path] | None:
     if not modules_path.is_file():
         return None
     try:
-        modules = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in read_json(modules_path)]
+        modules = [(str(module["type"]).rpartition(".")[2], module["path"]) for module in read_json(modules_path)]
     except (TypeError, KeyError) as error:
         raise FileFormatError(f"{modules_path}: not a list of modules with a type and a path") from error
+    for _, folder in modules:
+        if not isinstance(folder, str) or folder.startswith("/") or ".." in Path(folder).parts:
+            raise FileFormatError(f"{modules_path}: the path {folder!r} of a module is not one in this directory")
     kinds = [kind for kind, _ in modules]
     folders = [path / folder for kind, folder in modules if kind == "Dense"]
     if kinds not in (form := ["Transformer", "Pooling", *["Dense"] * len(folders)], [*form, "Normalize"]):
         raise GraphError(
-            f"{modules_path}: {', '.join(kinds)}: only Transformer, Pooling, Dense and Normalize are supported"
+            f"{modules_path}: {', '.join(kinds)}: supported are Transformer, Pooling, Dense and Normalize, in this order"
         )
     mode = _mode(path / modules[1][1] / "config.json")
     return Pooling(mode, "Normalize" in kinds, tuple(folders)), path / modules[0][1]

@@ -63,6 +63,7 @@ def test_few_texts_are_no_base_for_it(encoder_dir: Path, texts_file: Path, tmp_p
         encoder_dir, tmp_path / "out", recipe=write(tmp_path, 100), data=[texts_file], threads=1, timing=False
     )
     assert made.report["compression"]["readout"] == 0
+    assert "none: there are too few texts" in (made.directory / "README.md").read_text()
     assert not list(made.directory.glob("*_Dense"))
 
 

@@ -193,6 +193,16 @@ def test_a_configuration_that_does_not_fit(
         fastcpu.compile(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("folder", ["../elsewhere/2_Dense", "/2_Dense", 5])
+def test_a_folder_outside_of_the_model(tmp_path: Path, folder: str | int) -> None:
+    path = encoder(tmp_path / "model")
+    listed = json.loads((path / "modules.json").read_text())
+    listed[2]["path"] = folder
+    (path / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(FileFormatError, match="of a module is not one in this directory"):
+        fastcpu.compile(path, tmp_path / "out")
+
+
 def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     path = encoder(tmp_path / "model", ({"in_features": 16},))
     with pytest.raises(GraphError, match="2_Dense takes 16 channels, but gets 32"):
