@@ -98,7 +98,7 @@ def read_pooling(path: Path) -> tuple[Pooling, Path] | None:
     folders = [path / folder for kind, folder in modules if kind == "Dense"]
     if kinds not in (form := ["Transformer", "Pooling", *["Dense"] * len(folders)], [*form, "Normalize"]):
         raise GraphError(
-            f"{modules_path}: {', '.join(kinds)}: supported are Transformer, Pooling, Dense and Normalize, in this order"
+            f"{modules_path}: {', '.join(kinds)}: Transformer, Pooling, Dense, Normalize are supported, in this order"
         )
     mode = _mode(path / modules[1][1] / "config.json")
     return Pooling(mode, "Normalize" in kinds, tuple(folders)), path / modules[0][1]
