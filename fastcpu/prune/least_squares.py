@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _FIRST_SHARE, _SHARE = 0.6, 0.35
 """Of the blocks that are left, how many leave in the first round, which has one inverse for all rows, and in others."""
+_FIRST_PART = 0.75
+"""Of all that leave, how many do so in the first round at most: the others are chosen when weights are solved for."""
 _SMALL = 64
 _BYTES = 1 << 28
 """Of the matrices that are inverted at once."""
@@ -85,7 +87,7 @@ def prune_and_solve(
     kept = torch.arange(inputs).expand(rows, inputs)
     while kept.shape[1] > inputs - least:
         left = kept.shape[1]
-        share = _FIRST_SHARE if left == inputs else _SHARE
+        share = min(_FIRST_SHARE, _FIRST_PART * least / inputs) if left == inputs else _SHARE
         count = max(inputs - least, int(left * (1 - share)))
         kept = _without(kept, _rises(gram, wanted, kept), count)
     result = torch.zeros(rows, inputs, pattern.rows)

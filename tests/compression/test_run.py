@@ -44,7 +44,7 @@ def test_what_a_recipe_asks_for_is_in_the_model(
     assert len(encoder) == 2 * 6
     assert all(row["encoding"] == "block" and row["zero_blocks"] == 0.5 for row in encoder)
     assert all(row["storage"] == "s8" for row in encoder)
-    assert list(dict.fromkeys(stages)) == ["texts", "teacher", "training", "export", "report"]
+    assert list(dict.fromkeys(stages)) == ["texts", "teacher", "training", "student", "export", "report"]
     assert stages.count("training") == 40
     assert not (tmp_path / "out.work").exists()
 
