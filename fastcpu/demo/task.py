@@ -35,7 +35,7 @@ class Sizes:
     documents: int = 8192
     queries: int = 2048
     terms: int = 4096
-    texts: int = 44800
+    texts: int = 57600
 
 
 @dataclass(frozen=True)
