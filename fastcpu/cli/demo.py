@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """
 Compresses a small sentence encoder to int8, dense without training and by the recipe sparse80-quick, and measures
 quality, latency and throughput beside ONNX Runtime on a retrieval task made from the docstrings of installed packages,
-and quality on medical terms. Writes report.html and report.json. Takes about eleven minutes on two cores; needs
+and quality on medical terms. Writes report.html and report.json. Takes about twelve minutes on two cores; needs
 fastcpu[compress] and onnxruntime. Exit status: 0, 2 for an error, 3 if a model keeps less quality than it should.
 """
 
