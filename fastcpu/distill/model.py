@@ -48,19 +48,10 @@ def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch
     """[B, D] of unit length from [B, S, C]."""
     import torch
 
-    real = mask.unsqueeze(-1)
-    if pooling.mode == "cls":
-        pooled = hidden[:, 0]
-    elif pooling.mode == "mean":
-        pooled = (hidden * real).sum(dim=1) / real.sum(dim=1)
-    else:
-        pooled = hidden.masked_fill(~real, -torch.inf).amax(dim=1)
+    from fastcpu.frontend.torch_pooling import pool
+
     with torch.autocast(hidden.device.type, enabled=False):  # embeddings are f32
-        for dense in pooling.dense:
-            weight, bias = (torch.from_numpy(each).to(pooled.device) for each in (dense.weight, dense.bias))
-            pooled = torch.nn.functional.linear(pooled, weight, bias)
-            pooled = pooled.tanh() if dense.activation == "tanh" else pooled
-    return torch.nn.functional.normalize(pooled, dim=-1)
+        return torch.nn.functional.normalize(pool(hidden, mask, pooling), dim=-1)
 
 
 def chosen_layers(config: Student, layers: int) -> list[int]:

@@ -49,6 +49,8 @@ def export_encoder(model_dir: Path, path: Path) -> None:
         from safetensors import SafetensorError
         from transformers import AutoModel
         from transformers.utils import logging as transformers_logging
+
+        from fastcpu.frontend.torch_pooling import pool
     except ImportError as error:
         raise InputError(
             f"exporting {str(model_dir)!r} needs torch and transformers (pip install fastcpu[compress])"
@@ -65,20 +67,7 @@ def export_encoder(model_dir: Path, path: Path) -> None:
         ) -> tuple[torch.Tensor, torch.Tensor]:
             arrays = (input_ids, attention_mask, *token_type_ids)
             hidden = self.model(**dict(zip(names, arrays, strict=True))).last_hidden_state
-            pooled = self.pooled(hidden, attention_mask.unsqueeze(-1))
-            for dense in pooling.dense:
-                weight, bias = torch.from_numpy(dense.weight), torch.from_numpy(dense.bias)
-                pooled = torch.nn.functional.linear(pooled, weight, bias)
-                pooled = pooled.tanh() if dense.activation == "tanh" else pooled
-            return hidden, pooled
-
-        @staticmethod
-        def pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            if pooling.mode == "cls":
-                return hidden[:, 0]
-            if pooling.mode == "max":
-                return hidden.masked_fill(mask == 0, float("-inf")).amax(1)
-            return (hidden * mask.to(hidden.dtype)).sum(1) / mask.to(hidden.dtype).sum(1)
+            return hidden, pool(hidden, attention_mask, pooling)
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:

@@ -26,6 +26,7 @@ from fastcpu.compression.training import save_student  # noqa: E402
 from fastcpu.distill.losses import LOSSES, Outputs  # noqa: E402
 from fastcpu.distill.model import open_directory, outputs  # noqa: E402
 from fastcpu.eval import torch_engine  # noqa: E402
+from fastcpu.eval.onnx_export import export_encoder  # noqa: E402
 from fastcpu.tasks import Embedder  # noqa: E402
 from tests.frontend import tiny  # noqa: E402
 
@@ -94,6 +95,18 @@ def test_hidden_states_of_others_go_through_it(tmp_path: Path, rng: np.random.Ge
     by_torch = Embedder(torch_engine.open_directory(path, "Model")).embed(["a b a", "b"])
     ours = Embedder(fastcpu.compile(path, tmp_path / "out").directory).embed(["a b a", "b"])
     np.testing.assert_allclose(ours, by_torch, atol=1e-5)
+
+
+def test_peers_get_it_too(tmp_path: Path, rng: np.random.Generator) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = encoder(tmp_path / "model")
+    export_encoder(path, tmp_path / "encoder.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+    feeds = tiny.feeds(rng, holes=False)
+    hidden, vectors = session.run(["last_hidden_state", EMBEDDING], feeds)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    want = pooled(path, {"last_hidden_state": hidden}, feeds["attention_mask"])
+    np.testing.assert_allclose(vectors, want, atol=1e-5)
 
 
 def test_an_old_file_of_weights(tmp_path: Path) -> None:
