@@ -190,6 +190,8 @@ def distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     tell("student", None)
     with work.stage("student") as folder:
         write_student(plan, work, training.student, folder)
+    if work.read("readout.json") == 0:
+        tell(f"no readout: {min(distillation(plan).readout, len(materials.corpus))} texts are too few", None)
     return work.path / "student"
 
 

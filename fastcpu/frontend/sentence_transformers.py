@@ -24,10 +24,8 @@ _FLAGS = {
 }
 
 
-_ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {
-    "torch.nn.modules.linear.Identity": "none",
-    "torch.nn.modules.activation.Tanh": "tanh",
-}
+_IDENTITY, _TANH = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Tanh"
+_ACTIVATIONS: dict[str, Literal["none", "tanh"]] = {_IDENTITY: "none", _TANH: "tanh"}
 _OTHER_USES = ("module_input_name", "module_output_name")
 _WEIGHT, _BIAS = "linear.weight", "linear.bias"
 
@@ -112,7 +110,7 @@ def _read_dense(folder: Path) -> Dense:
     shape = tuple(size for size in sizes if type(size) is int and size > 0)
     if len(shape) != 2:
         raise FileFormatError(f"{path}: not the configuration of a Dense module")
-    name = str(config.get("activation_function", next(reversed(_ACTIVATIONS))))
+    name = str(config.get("activation_function", _TANH))
     if name not in _ACTIVATIONS:
         raise GraphError(f"{path}: the activation {name} is not supported; one of {', '.join(_ACTIVATIONS)} is")
     other = [key for key in _OTHER_USES if config.get(key) not in (None, EMBEDDING)]
@@ -182,7 +180,7 @@ def add_dense(path: Path, weight: NDArray[np.float32]) -> None:
         "in_features": weight.shape[1],
         "out_features": weight.shape[0],
         "bias": False,
-        "activation_function": next(iter(_ACTIVATIONS)),
+        "activation_function": _IDENTITY,
     }
     write_json(path / folder / "config.json", config)
     save_file({_WEIGHT: np.ascontiguousarray(weight, np.float32)}, path / folder / "model.safetensors")

@@ -59,9 +59,17 @@ def test_it_becomes_a_module_of_the_student(encoder_dir: Path, texts_file: Path,
 
 
 def test_few_texts_are_no_base_for_it(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
     made = compress(
-        encoder_dir, tmp_path / "out", recipe=write(tmp_path, 100), data=[texts_file], threads=1, timing=False
+        encoder_dir,
+        tmp_path / "out",
+        recipe=write(tmp_path, 100),
+        data=[texts_file],
+        threads=1,
+        timing=False,
+        report=lambda stage, _: stages.append(stage),
     )
+    assert "no readout: 100 texts are too few" in stages
     assert made.report["compression"]["readout"] == 0
     assert "none: there are too few texts" in (made.directory / "README.md").read_text()
     assert not list(made.directory.glob("*_Dense"))
