@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.distill.hardware import has_bf16
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.model import choose_attention, open_directory, outputs
 
@@ -68,8 +69,6 @@ class LiveTeacher:
     def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
         """What the teacher makes of a batch."""
         import torch
-
-        from fastcpu.distill.trainer import has_bf16
 
         del indices
         device = ids.device.type

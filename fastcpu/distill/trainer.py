@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastcpu.distill import checkpoint, schedule
 from fastcpu.distill.corpus import Corpus, Order
+from fastcpu.distill.hardware import has_bf16
 from fastcpu.distill.losses import LOSSES, Loss, runs_twice
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.masks import Masks
@@ -368,16 +369,3 @@ def freeze(module: torch.nn.Module, globs: Sequence[str]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise InputError("distill: freeze: no parameter is left to train")
-
-
-def has_bf16(device: str) -> bool:
-    """True if a type of device, ``cpu`` or ``cuda``, multiplies bf16 natively."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -22,11 +22,11 @@ AttentionBatch batch_of(const py::array& q, const py::array& k, const py::array&
   if (heads < 1 || columns < 1 || columns % heads != 0 || columns > INT32_MAX)
     refuse("heads", "a divisor of the columns");
   if (rows % batch != 0 || rows / batch > INT32_MAX) refuse("q", "of equally many rows for each length");
-  const Rows first = activations(q, "q", rows, columns, false);
+  const Rows first = f32_or_bf16(q, "q", rows, columns, false);
   for (int64_t i = 0; i < batch; ++i)
     if (lengths.at(i) < 1 || lengths.at(i) > rows / batch)
       refuse("lengths", "from 1 to " + std::to_string(rows / batch));
-  const Rows second = activations(k, "k", rows, columns, false), third = activations(v, "v", rows, columns, false);
+  const Rows second = f32_or_bf16(k, "k", rows, columns, false), third = f32_or_bf16(v, "v", rows, columns, false);
   if (second.bf16 != first.bf16 || third.bf16 != first.bf16) refuse("k", "of the dtype of 'q', and so must be 'v'");
   return {batch,      rows / batch, heads,     static_cast<int>(columns / heads), scale, first.bf16, lengths.data(),
           first.data, second.data,  third.data};
@@ -35,7 +35,7 @@ AttentionBatch batch_of(const py::array& q, const py::array& k, const py::array&
 // Another array of the batch's shape and format.
 void* like(const AttentionBatch& batch, const py::array& array, const char* name, bool written) {
   const Rows rows =
-      activations(array, name, batch.batch * batch.sequence, int64_t{batch.heads} * batch.channels, written);
+      f32_or_bf16(array, name, batch.batch * batch.sequence, int64_t{batch.heads} * batch.channels, written);
   if (rows.bf16 != batch.bf16) refuse(name, "of the dtype of 'q'");
   return rows.data;
 }

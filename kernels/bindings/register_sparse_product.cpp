@@ -22,7 +22,7 @@ void register_sparse_product(py::module_& module) {
       .def(
           "gather",
           [](const SparseProduct& self, const py::array& weight, const py::array& values, int threads) {
-            const float* w = floats(weight, "weight", self.n(), self.k(), false);
+            const Rows w = f32_or_bf16(weight, "weight", self.n(), self.k(), false);
             float* v = floats(values, "values", self.blocks(), 4, true);
             check_threads(threads);
             const py::gil_scoped_release release;
@@ -33,7 +33,7 @@ void register_sparse_product(py::module_& module) {
           "scatter",
           [](const SparseProduct& self, const py::array& values, const py::array& weight, int threads) {
             const float* v = floats(values, "values", self.blocks(), 4, false);
-            float* w = floats(weight, "weight", self.n(), self.k(), true);
+            const Rows w = f32_or_bf16(weight, "weight", self.n(), self.k(), true);
             check_threads(threads);
             const py::gil_scoped_release release;
             self.scatter(v, w, threads);
@@ -46,8 +46,8 @@ void register_sparse_product(py::module_& module) {
             const int64_t tokens = rows_of(x);
             const float* v = floats(values, "values", self.blocks(), 4, false);
             const float* b = floats(bias, "bias", 1, self.n(), false);
-            const Rows in = activations(x, "x", tokens, self.k(), false);
-            const Rows out = activations(y, "y", tokens, self.n(), true);
+            const Rows in = f32_or_bf16(x, "x", tokens, self.k(), false);
+            const Rows out = f32_or_bf16(y, "y", tokens, self.n(), true);
             check_threads(threads);
             const py::gil_scoped_release release;
             self.forward(v, b, in, tokens, out, threads);
@@ -59,9 +59,9 @@ void register_sparse_product(py::module_& module) {
              const py::array& dx, const py::array& dvalues, int threads) {
             const int64_t tokens = rows_of(x);
             const float* v = floats(values, "values", self.blocks(), 4, false);
-            const Rows in = activations(x, "x", tokens, self.k(), false);
-            const Rows gradient = activations(dy, "dy", tokens, self.n(), false);
-            const Rows out = activations(dx, "dx", tokens, self.k(), true);
+            const Rows in = f32_or_bf16(x, "x", tokens, self.k(), false);
+            const Rows gradient = f32_or_bf16(dy, "dy", tokens, self.n(), false);
+            const Rows out = f32_or_bf16(dx, "dx", tokens, self.k(), true);
             float* dv = floats(dvalues, "dvalues", self.blocks(), 4, true);
             check_threads(threads);
             const py::gil_scoped_release release;

@@ -29,7 +29,7 @@ inline float* floats(const pybind11::array& array, const char* name, int64_t row
   return static_cast<float*>(const_cast<void*>(array.data()));
 }
 
-inline Rows activations(const pybind11::array& array, const char* name, int64_t rows, int64_t columns, bool written) {
+inline Rows f32_or_bf16(const pybind11::array& array, const char* name, int64_t rows, int64_t columns, bool written) {
   const bool bf16 = array.dtype().is(pybind11::dtype::of<uint16_t>());
   if (!bf16 && !array.dtype().is(pybind11::dtype::of<float>())) refuse(name, "float32, or uint16 that holds bf16");
   check_matrix(array, name, rows, columns, written);

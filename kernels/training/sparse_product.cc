@@ -108,6 +108,13 @@ uint32_t bf16_of(float value) {
   return value != value ? bits >> 16 | 0x40u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
+float f32_of(uint16_t bf16) {
+  const uint32_t bits = uint32_t{bf16} << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 uint32_t bf16_pair(float first, float second) { return bf16_of(first) | bf16_of(second) << 16; }
 
 // The variant that multiplies bf16, unless it is the portable one: that would be slower than f32.
@@ -144,27 +151,43 @@ SparseProduct::SparseProduct(const uint8_t* keep, int n, int k)
   pairs_ = {n, k, pair_begin_.data(), pair_columns_.data()};
 }
 
-void SparseProduct::gather(const float* weight, float* values, int threads) const {
-  run_on_team(threads, [&](int thread) {
-    const Range groups = share(pattern_.n / 4, thread, threads);
-    for (int64_t group = groups.begin; group < groups.end; ++group) {
-      const float* rows = weight + group * 4 * pattern_.k;
-      for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block)
-        for (int r = 0; r < 4; ++r) values[4 * int64_t{block} + r] = rows[int64_t{r} * pattern_.k + column_[block]];
-    }
-  });
+// Calls body(first row, column, first value) for the blocks of the rows of one thread.
+template <class Body>
+void SparseProduct::for_each_block(int thread, int threads, Body body) const {
+  const Range groups = share(pattern_.n / 4, thread, threads);
+  for (int64_t group = groups.begin; group < groups.end; ++group)
+    for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block)
+      body(4 * group, column_[block], 4 * int64_t{block});
 }
 
-void SparseProduct::scatter(const float* values, float* weight, int threads) const {
-  run_on_team(threads, [&](int thread) {
-    const Range groups = share(pattern_.n / 4, thread, threads);
-    for (int64_t group = groups.begin; group < groups.end; ++group) {
-      float* rows = weight + group * 4 * pattern_.k;
-      std::memset(rows, 0, static_cast<size_t>(pattern_.k) * 4 * sizeof(float));
-      for (int32_t block = begin_[group]; block < begin_[group + 1]; ++block)
-        for (int r = 0; r < 4; ++r) rows[int64_t{r} * pattern_.k + column_[block]] = values[4 * int64_t{block} + r];
-    }
-  });
+void SparseProduct::gather(Rows weight, float* values, int threads) const {
+  const auto take = [&](const auto* rows, auto widen) {
+    run_on_team(threads, [&](int thread) {
+      for_each_block(thread, threads, [&](int64_t row, int32_t column, int64_t at) {
+        for (int r = 0; r < 4; ++r) values[at + r] = widen(rows[(row + r) * pattern_.k + column]);
+      });
+    });
+  };
+  if (weight.bf16)
+    take(static_cast<const uint16_t*>(weight.data), f32_of);
+  else
+    take(static_cast<const float*>(weight.data), [](float value) { return value; });
+}
+
+void SparseProduct::scatter(const float* values, Rows weight, int threads) const {
+  const auto put = [&](auto* rows, auto narrow) {
+    run_on_team(threads, [&](int thread) {
+      const Range groups = share(pattern_.n / 4, thread, threads);
+      std::fill(rows + groups.begin * 4 * pattern_.k, rows + groups.end * 4 * pattern_.k, narrow(0.0f));
+      for_each_block(thread, threads, [&](int64_t row, int32_t column, int64_t at) {
+        for (int r = 0; r < 4; ++r) rows[(row + r) * pattern_.k + column] = narrow(values[at + r]);
+      });
+    });
+  };
+  if (weight.bf16)
+    put(static_cast<uint16_t*>(weight.data), [](float value) { return static_cast<uint16_t>(bf16_of(value)); });
+  else
+    put(static_cast<float*>(weight.data), [](float value) { return value; });
 }
 
 void SparseProduct::pack_pairs(const float* values, uint32_t* packed, int threads) const {

@@ -29,16 +29,18 @@ class SparseProduct {
   int k() const { return pattern_.k; }
   int64_t blocks() const { return static_cast<int64_t>(column_.size()); }
 
-  // The values [blocks][4] of a row-major weight.
-  void gather(const float* weight, float* values, int threads) const;
-  // A row-major weight of these values, zero outside the blocks.
-  void scatter(const float* values, float* weight, int threads) const;
+  // The values [blocks][4] of a row-major weight [N, K].
+  void gather(Rows weight, float* values, int threads) const;
+  // A row-major weight [N, K] of these values, rounded where it is bf16, zero outside the blocks.
+  void scatter(const float* values, Rows weight, int threads) const;
   // y [tokens, N] of x [tokens, K]; bias [N].
   void forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const;
   // Of dy [tokens, N] and x: dx [tokens, K] and the gradients of the values.
   void backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dvalues, int threads) const;
 
  private:
+  template <class Body>
+  void for_each_block(int thread, int threads, Body body) const;
   void pack_pairs(const float* values, uint32_t* packed, int threads) const;
   void pack_rows(const float* values, uint32_t* packed, int threads) const;
   template <class Body>

@@ -168,18 +168,21 @@ void check_load(const SparseLinearBf16Kernel& kernel, int tokens, int channels, 
 // A linear of bf16 activations; y and dx are rounded to bf16, dw is not.
 void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& report) {
   test::Random random(seed);
-  const Weight w = make_weight(n, k, random);
+  Weight w = make_weight(n, k, random);
   const SparseProduct product(w.keep.data(), n, k);
   Guarded<uint16_t> x(static_cast<size_t>(tokens * k)), dy(static_cast<size_t>(tokens * n)), y(dy.size()), dx(x.size());
   for (size_t i = 0; i < x.size(); ++i) x[i] = number(random);
   for (size_t i = 0; i < dy.size(); ++i) dy[i] = number(random);
   Guarded<float> values(4 * w.column.size()), dv(values.size()), dw(w.dense.size());
+  Guarded<uint16_t> weight(w.dense.size());
   for (const int threads : {1, 3}) {
-    product.gather(w.wide.data(), values.data(), threads);
+    product.gather({w.dense.data(), true}, values.data(), threads);
+    product.scatter(values.data(), {weight.data(), true}, threads);
     product.forward(values.data(), w.bias.data(), {x.data(), true}, tokens, {y.data(), true}, threads);
     product.backward(values.data(), {x.data(), true}, {dy.data(), true}, tokens, {dx.data(), true}, dv.data(), threads);
-    product.scatter(dv.data(), dw.data(), threads);
-    int wrong = !y.intact() + !dx.intact() + !dv.intact() + !dw.intact();
+    product.scatter(dv.data(), {dw.data(), false}, threads);
+    int wrong = !y.intact() + !dx.intact() + !dv.intact() + !dw.intact() + !weight.intact();
+    for (size_t i = 0; i < weight.size(); ++i) wrong += weight[i] != w.dense[i];
     const auto close = [](float found, const Sum& sum) {
       return std::fabs(found - sum.value) <= std::fabs(sum.value) * 0x1p-8 + sum.magnitude * 1e-4;
     };

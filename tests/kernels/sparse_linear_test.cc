@@ -218,7 +218,7 @@ void check_panels(const SparseLinearKernel& kernel, int tokens, int channels, ui
 // A whole linear, its gradients and their independence of the number of threads.
 void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& report) {
   test::Random random(seed);
-  const Weight w = make_weight(n, k, 0.3, random);
+  Weight w = make_weight(n, k, 0.3, random);
   const SparseProduct product(w.keep.data(), n, k);
   Guarded<float> x(static_cast<size_t>(tokens * k)), dy(static_cast<size_t>(tokens * n));
   fill(x, random);
@@ -227,12 +227,12 @@ void check_linear(int n, int k, int64_t tokens, uint64_t seed, test::Report& rep
   Guarded<float> dv(w.values.size()), dw(w.dense.size()), weight(w.dense.size());
   Guarded<float> y(dy.size()), dx(x.size()), first_y(dy.size()), first_dx(x.size());
   for (const int threads : {1, 2, 5}) {
-    product.gather(w.dense.data(), values.data(), threads);
+    product.gather({w.dense.data(), false}, values.data(), threads);
     product.forward(values.data(), w.bias.data(), {x.data(), false}, tokens, {y.data(), false}, threads);
     product.backward(values.data(), {x.data(), false}, {dy.data(), false}, tokens, {dx.data(), false}, dv.data(),
                      threads);
-    product.scatter(dv.data(), dw.data(), threads);
-    product.scatter(values.data(), weight.data(), threads);
+    product.scatter(dv.data(), {dw.data(), false}, threads);
+    product.scatter(values.data(), {weight.data(), false}, threads);
     int wrong = !values.intact() + !y.intact() + !dx.intact() + !dv.intact() + !dw.intact() + !weight.intact();
     for (size_t i = 0; i < weight.size(); ++i) wrong += weight[i] != w.dense[i];
     for (size_t i = 0; i < values.size(); ++i) wrong += !test::same_bits(values[i], w.values[i]);
