@@ -23,6 +23,7 @@ from fastcpu.distill.losses import LOSSES, Loss, runs_twice
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.masks import Masks
 from fastcpu.distill.model import choose_attention, depths, outputs
+from fastcpu.distill.words import train_rows
 from fastcpu.errors import InputError, TrainingError
 from fastcpu.recipe import Distill, Recipe
 
@@ -106,7 +107,10 @@ class Trainer:
         choose_attention(student, self.device.type)
         freeze(student, self.config.freeze)
         self.masks = None if self.prune is None else Masks(student, self.prune, recipe.only, recipe.ignore)
+        self.words = train_rows(student, corpus.ids)
         self.parameters = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        if self.words is not None:
+            self.parameters[self.words.name] = self.words.rows
         if self.masks is not None:
             self.parameters |= {name: each.values for name, each in self.masks.blocks().items() if each is not None}
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.config.learning_rate, fused=True)
@@ -248,7 +252,7 @@ class Trainer:
         self._take_average()
 
     def _take_average(self) -> None:
-        """Puts the mean of the weights in their place; what is pruned stays so, and linears become what they were."""
+        """Puts the mean of the weights in their place; what is pruned stays so, and layers become what they were."""
         import torch
 
         with torch.no_grad():
@@ -257,6 +261,8 @@ class Trainer:
         if self.masks is not None:
             self.masks.apply()
             self.masks.release()
+        if self.words is not None:
+            self.words.restore()
 
     def seconds_per_step(self, count: int) -> float:
         """Mean duration of a step over a whole training, from the time per token of ``count`` steps after a warm-up.

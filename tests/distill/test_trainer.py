@@ -40,7 +40,10 @@ def trainer(corpus: Corpus, chosen: Recipe, folder: Path, steps: int = 6, dropou
 
 
 def weights(training: Trainer) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in training.student.named_parameters()}
+    found = {name: parameter.detach().clone() for name, parameter in training.student.named_parameters()}
+    if training.words is not None and "forward" in vars(training.words.layer):
+        found[training.words.name][training.words.tokens] = training.words.rows.detach()
+    return found
 
 
 def of(**changes: object) -> Recipe:
