@@ -71,6 +71,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
     )
     parser.add_argument(
+        "--plan",
+        choices=("auto", "uniform"),
+        default="auto",
+        help="where more than --max-drop is lost, leave layers as they were, one by one (auto), or write nothing",
+    )
+    parser.add_argument(
         "--target-speedup", type=float, metavar="X", help="search: X times as fast as this model in dense int8"
     )
     parser.add_argument("--target-latency", type=float, metavar="MS", help="search: at most MS milliseconds per run")
@@ -112,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.task is None and (args.eval_data or args.eval_columns or args.max_drop):
         raise InputError("--eval-data, --eval-columns and --max-drop need a --task")
+    if args.plan == "uniform" and args.max_drop is None:
+        raise InputError("--plan uniform says what to do where more than --max-drop is lost, which is not given")
     target = _target(args)
     if args.json is not None:
         _check_json(args)
@@ -131,7 +139,14 @@ def run(args: argparse.Namespace) -> int:
         "device": args.device,
         "gate": None
         if args.task is None
-        else Gate(args.task, args.eval_data and str(args.eval_data), args.split, args.max_drop, args.eval_columns),
+        else Gate(
+            args.task,
+            args.eval_data and str(args.eval_data),
+            args.split,
+            args.max_drop,
+            args.eval_columns,
+            args.plan == "auto",
+        ),
         "target": target,
     }
     if args.dry_run:
@@ -172,6 +187,9 @@ def run(args: argparse.Namespace) -> int:
             print(
                 f"{name} {value['value']:.4f}, teacher {accuracy['teacher'][name]['value']:.4f} ({accuracy['split']})"
             )
+    alone = compiled.report["compression"]["left_alone"]
+    if alone:
+        print(f"left as they were, since too much was lost with them: {', '.join(alone)}")
     print(f"wrote {compiled.directory}")
     if args.json is not None:
         write_json(args.json, compiled.report)

@@ -24,6 +24,7 @@ class Gate:
         max_drop: points of the metric times 100 (``0.5``), or a share of the teacher's value (``1%``); None measures
             and accepts whatever comes out.
         columns: what the task reads from which column, as ``role=column,role=column``; by default the usual names.
+        fallback: whether layers may stay as they were, one by one, until no more than ``max_drop`` is lost.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Gate:
     split: str = "dev"
     max_drop: str | None = None
     columns: str = ""
+    fallback: bool = True
 
     def checked(self) -> Gate:
         """The gate itself; InputError if it cannot be applied."""

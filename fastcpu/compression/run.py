@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 
 from fastcpu.compression.checks import check_model, check_out, check_training
 from fastcpu.compression.examples import Example, labels_of, read_examples, reads_tables
+from fastcpu.compression.fallback import by_error, fall_back
 from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
@@ -27,7 +29,7 @@ from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
-from fastcpu.errors import FileFormatError, GraphError, InputError, OutputError
+from fastcpu.errors import AccuracyError, FileFormatError, GraphError, InputError, OutputError
 from fastcpu.recipe import Recipe, compile_options, load
 
 if TYPE_CHECKING:
@@ -345,7 +347,19 @@ def _export(
         tell("report", None)
         write_report(directory, plan, circumstances)
 
-    return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **options)
+    def build(alone: Sequence[str]) -> Compiled:
+        notes["compression"]["left_alone"] = list(alone)
+        chosen = {**options, "ignore": (*options["ignore"], *map(glob.escape, alone))} if alone else options
+        return compile(source, out, threads=plan.threads, notes=notes, accept=accept, **chosen)
+
+    try:
+        return build(())
+    except AccuracyError as error:
+        if plan.gate is None or not plan.gate.fallback or not options or plan.target is not None:
+            raise
+        tell("cost of each layer", None)
+        layers = by_error(source, plan.gate.texts(), options, plan.threads, work.path)
+        return fall_back(error, build, layers, lambda text: tell(text, None))
 
 
 def _with_teacher(circumstances: Circumstances, plan: Plan, work: WorkFolder) -> Circumstances:

@@ -143,6 +143,7 @@ CASES: list[tuple[str, Prepare, str, str]] = [
     ("endless threads", nothing, "--threads 100000", "threads must be from 0 to 1024, not 100000"),
     ("a negative seed", nothing, "--seed -1", "the seed must not be negative: -1"),
     ("a drop without a task", nothing, "--max-drop 1", "--eval-data, --eval-columns and --max-drop need a --task"),
+    ("a plan without a drop", nothing, "--plan uniform", "--plan uniform says what to do where more than --max-drop"),
     ("columns without a task", nothing, "--eval-columns label=c", "and --max-drop need a --task"),
     ("columns of another task", nothing, "--task sts --eval-columns query=c", "no column 'query' is read by the task"),
     ("columns that are no map", nothing, "--task sts --eval-columns c", "columns are given as role=column"),
