@@ -82,7 +82,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--target-latency", type=float, metavar="MS", help="search: at most MS milliseconds per run")
     parser.add_argument("--batch", type=int, metavar="N", help="sequences per run that a search times (default: 8)")
     parser.add_argument("--seq", type=int, metavar="N", help="tokens per sequence of it (default: 128)")
-    parser.add_argument("--teacher", type=path_argument, metavar="MODEL", help="model to learn from (default: MODEL)")
+    parser.add_argument(
+        "--teacher",
+        type=path_argument,
+        action="append",
+        metavar="MODEL",
+        help="model to learn from (default: MODEL); the logits of several are averaged",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="training steps")
     parser.add_argument("--budget", type=float, metavar="MIN", help="minutes of training, turned into steps once")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(default: %(default)s)")

@@ -12,9 +12,11 @@ import numpy as np
 from fastcpu.compression.candidate import Candidate, recipe_for
 from fastcpu.compression.examples import labels_of
 from fastcpu.compression.plan import Plan
+from fastcpu.distill.losses import teacher_parts
 from fastcpu.errors import InputError
 from fastcpu.export.writer import check_replaceable
-from fastcpu.tasks.tokenizer import Tokenizer
+from fastcpu.recipe import Recipe
+from fastcpu.tasks.tokenizer import Tokenizer, read_config
 
 _COMPARED_TEXTS = 64
 
@@ -30,36 +32,52 @@ def check_model(name: str, model: object) -> None:
 def check_out(out: Path, plan: Plan) -> None:
     """InputError where writing ``out`` would change what the plan reads; OutputError if it must not be replaced."""
     place = Path(os.path.realpath(out))
-    read = {"the model": plan.model, "the teacher": plan.teacher}
+    read = [("the model", plan.model), *(("a teacher", path) for path in (plan.teacher, *plan.assistants))]
     if plan.gate is not None and plan.gate.data is not None:
-        read["the evaluation data"] = plan.gate.data
-    for name, path in read.items():
+        read.append(("the evaluation data", plan.gate.data))
+    for name, path in read:
         if place.is_relative_to(os.path.realpath(path)):
             raise InputError(f"{out}: is {name}, or lies within it; choose another directory to write")
     check_replaceable(place)
 
 
 def check_tokens(plan: Plan, texts: Sequence[str]) -> None:
-    """InputError unless the teacher gives every token the id, and texts the tokens, that the model gives them.
+    """InputError unless teachers give every token the id, and texts the tokens, that the model gives them.
 
     A teacher that runs on every batch reads the token ids of the model.
     """
-    if os.path.realpath(plan.teacher) == os.path.realpath(plan.model):
-        return
     assert plan.recipe.distill is not None
-    mine, theirs = (Tokenizer(each, plan.recipe.distill.max_length) for each in (plan.model, plan.teacher))
-    if mine.max_length > theirs.max_length:
-        raise InputError(
-            f"teacher {plan.teacher}: takes {theirs.max_length} tokens, but training has up to {mine.max_length} "
-            "(distill: max_length)"
-        )
     sample = texts[:_COMPARED_TEXTS]
-    if mine.vocabulary != theirs.vocabulary or not all(
-        np.array_equal(a.ids, b.ids) for a, b in zip(mine.encode(sample), theirs.encode(sample), strict=True)
-    ):
+    for teacher in (plan.teacher, *plan.assistants):
+        if os.path.realpath(teacher) == os.path.realpath(plan.model):
+            continue
+        mine, theirs = (Tokenizer(each, plan.recipe.distill.max_length) for each in (plan.model, teacher))
+        if mine.max_length > theirs.max_length:
+            raise InputError(
+                f"teacher {teacher}: takes {theirs.max_length} tokens, but training has up to {mine.max_length} "
+                "(distill: max_length)"
+            )
+        if mine.vocabulary != theirs.vocabulary or not all(
+            np.array_equal(a.ids, b.ids) for a, b in zip(mine.encode(sample), theirs.encode(sample), strict=True)
+        ):
+            raise InputError(
+                f"teacher {teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
+            )
+
+
+def check_assistants(teachers: Sequence[Path], recipe: Recipe) -> None:
+    """InputError unless the logits of teachers can be averaged, and are all that a recipe learns from them."""
+    assert recipe.distill is not None
+    others = sorted(teacher_parts(recipe.distill.losses) - {"logits"})
+    if others:
         raise InputError(
-            f"teacher {plan.teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
+            f"recipe {recipe.name}: several teachers teach logits alone, and it learns from {', '.join(others)}, too "
+            "(distill: losses)"
         )
+    first, *more = (read_config(teacher / "config.json").get("id2label") for teacher in teachers)
+    for teacher, labels in zip(teachers[1:], more, strict=True):
+        if labels != first:
+            raise InputError(f"teacher {teacher}: its labels are {labels}, and those of {teachers[0]} are {first}")
 
 
 def check_training(plan: Plan) -> None:

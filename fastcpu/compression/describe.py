@@ -92,6 +92,8 @@ def steps(report: Json) -> dict[str, str]:
             f"{compression['steps']} steps of {distill['batch']} texts of up to {distill['max_length']} tokens; "
             f"learning rate {distill['learning_rate']:g}; losses: {losses}"
         )
+        if compression["plan"]["assistants"]:
+            found["distillation"] += f"; the mean of {1 + len(compression['plan']['assistants'])} teachers"
     if compression.get("readout"):
         found["readout"] = f"a linear map of the embeddings, solved for with {compression['readout']} texts"
     elif compression.get("readout") == 0:

@@ -22,6 +22,7 @@ class Plan:
 
     Attributes:
         model, teacher: directories; the teacher is the model itself unless another one is given.
+        assistants: more teachers, with whose logits those of the teacher are averaged.
         data: files and folders with training texts.
         columns: which columns of tables are texts.
         exclude: files with evaluation sentences, which are kept out of training and calibration.
@@ -31,7 +32,7 @@ class Plan:
         device: of training, ``cpu`` or ``cuda``.
         gate: what is measured before the model is published, and how much may be lost.
         target: what layers and sparsity are searched for; None leaves both as the recipe has them.
-        digests: SHA-256 of the files of ``model``, ``teacher``, ``data``, ``exclude`` and the gate's data, by path.
+        digests: SHA-256 of the files of ``model``, all teachers, ``data``, ``exclude`` and the gate's data, by path.
     """
 
     model: str
@@ -43,13 +44,14 @@ class Plan:
     seed: int
     threads: int
     device: str = "cpu"
+    assistants: tuple[str, ...] = ()
     gate: Gate | None = None
     target: Target | None = None
     digests: dict[str, str] = field(default_factory=dict)
 
     def with_digests(self) -> Plan:
         """A copy that names the contents of all files."""
-        paths = [self.model, self.teacher]
+        paths = [self.model, self.teacher, *self.assistants]
         if self.gate is not None and self.gate.data is not None:
             paths.append(self.gate.data)
         files = {file for path in paths for file in _files(Path(path))}

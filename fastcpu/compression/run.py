@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcpu.compression.checks import check_model, check_out, check_training
+from fastcpu.compression.checks import check_assistants, check_model, check_out, check_training
 from fastcpu.compression.examples import Example, labels_of, read_examples, reads_tables
 from fastcpu.compression.fallback import by_error, fall_back
 from fastcpu.compression.gate import Gate, gate_length
@@ -48,7 +48,7 @@ def make_plan(
     data: Sequence[str | os.PathLike[str]] = (),
     columns: Sequence[str] = (),
     exclude: Sequence[str | os.PathLike[str]] = (),
-    teacher: str | os.PathLike[str] | None = None,
+    teacher: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     steps: int | None = None,
     budget: float | None = None,
     seed: int = 0,
@@ -60,6 +60,11 @@ def make_plan(
     target: Target | None = None,
 ) -> Plan:
     """Everything that a compression depends on, checked.
+
+    Args:
+        teacher: what is learned from instead of the model, a directory; or several, whose logits are averaged, and the
+            first of which is what the result is compared with.
+        gate, target: what is measured before the model is published, and what is searched for.
 
     Raises:
         InputError: an unknown recipe, options that do not fit it, or files that are not there.
@@ -91,8 +96,7 @@ def make_plan(
         raise InputError(f"columns are named ({', '.join(columns)}), but the data are plain text: each line is a text")
     if teacher is not None and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
-    if teacher is not None:
-        check_model("teacher", teacher)
+    teachers = _teachers(teacher)
     if not 0 <= threads <= _MOST_THREADS:
         raise InputError(f"threads must be from 0 to {_MOST_THREADS}, not {threads}")
     if seed < 0:
@@ -114,11 +118,14 @@ def make_plan(
             )
         readout = chosen.distill.readout if embeds else 0
         chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0, readout=readout))
-        if teacher is not None and not teacher_parts(losses):
+        if teachers and not teacher_parts(losses):
             raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
+        if len(teachers) > 1:
+            check_assistants([Path(each) for each in teachers], chosen)
     return Plan(
         model=os.fspath(model),
-        teacher=os.fspath(model if teacher is None else teacher),
+        teacher=teachers[0] if teachers else os.fspath(model),
+        assistants=tuple(teachers[1:]),
         data=tuple(os.fspath(path) for path in data),
         columns=tuple(columns),
         exclude=tuple(os.fspath(path) for path in exclude),
@@ -129,6 +136,16 @@ def make_plan(
         gate=None if gate is None else gate.checked(),
         target=target,
     ).with_digests()
+
+
+def _teachers(teacher: Any) -> list[str]:
+    """The directories of the argument ``teacher``."""
+    given = [] if teacher is None else [teacher] if isinstance(teacher, (str, os.PathLike)) else teacher
+    if not isinstance(given, (list, tuple)):
+        check_model("teacher", given)
+    for each in given:
+        check_model("teacher", each)
+    return [os.fspath(each) for each in given]
 
 
 def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:

@@ -232,14 +232,15 @@ def taken_texts(work: WorkFolder) -> list[str]:
 
 def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
     """Targets from a file, where one vector per text is all that the losses read; from the teacher itself otherwise."""
-    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher, NoTeacher
+    from fastcpu.distill.teacher import CachedEmbeddings, LiveTeacher, MeanTeacher, NoTeacher
 
     parts = teacher_parts(config.losses)
     if not parts:
         return NoTeacher()
     if parts != {"embedding"}:
         check_tokens(plan, taken_texts(work))
-        return LiveTeacher(Path(plan.teacher), parts, plan.device)
+        teachers = [LiveTeacher(Path(each), parts, plan.device) for each in (plan.teacher, *plan.assistants)]
+        return MeanTeacher(teachers) if plan.assistants else teachers[0]
     if not work.done("teacher.npy"):
         vectors = _embeddings(plan, work, config, corpus)
         with work.stage("teacher.npy") as path, path.open("wb") as file:

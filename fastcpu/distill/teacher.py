@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from fastcpu.distill.hardware import has_bf16
 from fastcpu.distill.losses.loss import Outputs, Part
 from fastcpu.distill.model import choose_attention, open_directory, outputs
+from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -74,3 +76,20 @@ class LiveTeacher:
         device = ids.device.type
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=has_bf16(device)):
             return outputs(self._module, self._pooling, ids, mask, self._parts)
+
+
+class MeanTeacher:
+    """Several teachers, whose logits are averaged: the geometric mean of what they predict (Hinton et al., 2015)."""
+
+    def __init__(self, teachers: Sequence[LiveTeacher]) -> None:
+        self._teachers = teachers
+
+    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+        """The mean of their logits, by name."""
+        import torch
+
+        found = [each(indices, ids, mask).logits or {} for each in self._teachers]
+        for other in found[1:]:
+            if {name: each.shape for name, each in other.items()} != {n: each.shape for n, each in found[0].items()}:
+                raise InputError("the teachers' logits differ in shape: they cannot be averaged")
+        return Outputs(mask, logits={name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]})

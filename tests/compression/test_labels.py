@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from fastcpu.compression.run import make_plan
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import InputError, OutputError
 from fastcpu.tasks import Classifier
+from fastcpu.tasks.engine import as_engine
+from fastcpu.tasks.tokenizer import Encoded
 from tests.tasks import models
 
 pytest.importorskip("torch")
@@ -241,3 +244,48 @@ def test_a_student_is_kept_where_nothing_is(
     )
     assert labels_of(tmp_path / "hf") == LABELS
     assert Classifier(again)(["the car"])[0].label in LABELS
+
+
+def teacher_of(source: Path, folder: Path, bias: tuple[float, ...]) -> Path:
+    """A copy of a classifier that says the same of every text."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = shutil.copytree(source, folder) / "model.safetensors"
+    tensors = load_file(path)
+    tensors["classifier.weight"] = torch.zeros_like(tensors["classifier.weight"])
+    tensors["classifier.bias"] = torch.tensor(bias)
+    save_file(tensors, path, {"format": "pt"})
+    return folder
+
+
+def test_the_logits_of_several_teachers_are_averaged(classifier_dir: Path, train: Path, tmp_path: Path) -> None:
+    teachers = [
+        teacher_of(classifier_dir, tmp_path / f"teacher{i}", bias)
+        for i, bias in enumerate([(3.0, 0.0, 0.0), (-1.0, 0.0, 0.0)])
+    ]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=120) + "[distill.losses]\nlogits = 1\n")
+    options = {"recipe": recipe, "data": [train], "columns": ["sentence"], "threads": 1, "timing": False}
+    out = compress(classifier_dir, tmp_path / "out", teacher=teachers, **options)
+    assert out.report["compression"]["plan"]["assistants"] == [str(teachers[1])]
+    assert "the mean of 2 teachers" in (out.directory / "README.md").read_text()
+    logits = as_engine(out.directory, 1).run([Encoded(np.array([2, 9, 3]), np.zeros(3, np.int64))])["logits"][0]
+    assert logits[0] - logits[1] == pytest.approx(1.0, abs=0.2)
+
+
+def test_teachers_that_cannot_be_averaged(classifier_dir: Path, train: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(classifier_dir, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] = {"0": "up", "1": "down"}
+    (other / "config.json").write_text(json.dumps(config))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=2))
+    options = {"recipe": recipe, "data": [train], "threads": 1}
+    with pytest.raises(InputError, match=r"several teachers teach logits alone, and it learns from hidden, too"):
+        compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, other], **options)
+    recipe.write_text(RECIPE.format(steps=2) + "[distill.losses]\nlogits = 1\n")
+    with pytest.raises(InputError, match=r"other: its labels are .*'up'.*, and those of .* are "):
+        compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, other], **options)
+    with pytest.raises(InputError, match=r"teacher must be the path of a directory, not 5"):
+        compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, 5], **options)
