@@ -19,8 +19,13 @@
 namespace fastcpu {
 namespace {
 
-constexpr auto kSpin =
-    std::chrono::microseconds(50);  // longer than the gap between two phases, far shorter than a scheduler tick
+using Clock = std::chrono::steady_clock;
+
+// A worker that has nothing to do looks for work for a while before it sleeps, since waking it takes as long as several
+// ops. It does so for longer where its last wait was short: for a caller that runs one input after the other, with a
+// tokenizer between. Far shorter than a scheduler tick in any case.
+constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr auto kLongestSpin = std::chrono::microseconds(1500);
 constexpr int kSpinsPerClock = 64;
 
 void pause_cpu() {
@@ -167,15 +172,16 @@ void ThreadPool::run(int threads, Call call, const void* body) {
 
 void ThreadPool::work(Worker& worker) {
   uint32_t seen = 0;
+  Clock::duration patience = kSpin;
   while (true) {
-    const auto give_up = std::chrono::steady_clock::now() + kSpin;
+    const Clock::time_point began = Clock::now();
     bool ready = false;
     while (!ready) {
       for (int i = 0; i < kSpinsPerClock && !ready; ++i) {
         ready = worker.posted.load(std::memory_order_acquire) != seen;
         if (!ready) pause_cpu();
       }
-      if (!ready && std::chrono::steady_clock::now() > give_up) break;
+      if (!ready && Clock::now() - began > patience) break;
     }
     if (!ready) {
       std::unique_lock<std::mutex> lock(worker.mutex);
@@ -183,6 +189,7 @@ void ThreadPool::work(Worker& worker) {
       worker.wake.wait(lock, [&] { return worker.posted.load(std::memory_order_seq_cst) != seen; });
       worker.asleep.store(false, std::memory_order_relaxed);
     }
+    patience = Clock::now() - began < kLongestSpin ? kLongestSpin : kSpin;
     ++seen;
     call_(body_, worker.index);
     pending_.fetch_sub(1, std::memory_order_release);
