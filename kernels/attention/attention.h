@@ -12,14 +12,15 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "base/tile.h"
 
 namespace fastcpu {
 
 // Rows [channel, channel + head_dim) of the tokens [begin, begin + length) of a value in the tile layout.
 struct TileSpan {
-  void* base;      // the value's buffer, u8 or f32
-  int64_t tokens;  // of the whole value: fixes the tile geometry
-  int channels;    // of the whole value: fixes the tile stride
+  void* base;     // the value's buffer, u8 or f32
+  Tiling tiling;  // of the whole value: fixes the tile geometry
+  int channels;   // of the whole value: fixes the tile stride
   int channel;
   int64_t begin, length;
 };

@@ -30,7 +30,7 @@ template <class T, class F>
 void for_each_tile(const TileSpan& span, F f) {
   for (int64_t done = 0; done < span.length;) {
     const int64_t token = span.begin + done;
-    const Tile tile = tile_of(span.tokens, token);
+    const Tile tile = tile_of(span.tiling, token);
     const int64_t lane = token - tile.begin;
     int64_t count = tile.width - lane;
     if (count > span.length - done) count = span.length - done;

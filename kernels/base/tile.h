@@ -1,8 +1,9 @@
 // Token tiles: the layout of every activation between ops.
 //
 // A value with C channels and T tokens (columns) is cut along tokens into tiles of width 64; the rest of 1..63 tokens
-// becomes tiles of width 32 and 16 (48 = 32 + 16), so that a short query does not pay for 64 lanes. Tile i covers
-// tokens [t0, t0 + width) and is stored channel-major: element (c, t) lies at
+// becomes tiles of width 32 and 16 (48 = 32 + 16), so that a short query does not pay for 64 lanes. Where few tokens
+// are shared by several threads, all tiles may be narrower (Tiling). Tile i covers tokens [t0, t0 + width) and is
+// stored channel-major: element (c, t) lies at
 //     base[t0 * channel_stride(C) + c * width + (t - t0)].
 // channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist and are written
 // by kernels, but carry no meaning. Buffers are 64-byte aligned, hence so is every row
@@ -23,24 +24,31 @@ struct Tile {
 constexpr int64_t padded_tokens(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 constexpr int64_t channel_stride(int64_t channels) { return (channels + 3) / 4 * 4; }
 
-constexpr int64_t tile_count(int64_t tokens) {
-  const int64_t rest = padded_tokens(tokens) % kTileWidth;
-  return padded_tokens(tokens) / kTileWidth + (rest == 48 ? 2 : rest > 0 ? 1 : 0);
+// How the tokens of a value are cut: tiles of `width` (64, 32 or 16), and the rest.
+struct Tiling {
+  int64_t tokens;
+  int width;
+  constexpr Tiling(int64_t tokens = 0, int width = kTileWidth) : tokens(tokens), width(width) {}
+  constexpr int64_t full() const { return padded_tokens(tokens) / width; }  // tiles of that width
+  constexpr int64_t rest() const { return padded_tokens(tokens) % width; }
+};
+
+constexpr int64_t tile_count(Tiling tiling) {
+  return tiling.full() + (tiling.rest() == 48 ? 2 : tiling.rest() > 0 ? 1 : 0);
 }
 
-constexpr Tile tile_at(int64_t tokens, int64_t index) {
-  const int64_t full = padded_tokens(tokens) / kTileWidth;
-  if (index < full) return {index * kTileWidth, kTileWidth};
-  const int64_t rest = padded_tokens(tokens) % kTileWidth;
-  if (rest != 48) return {full * kTileWidth, static_cast<int>(rest)};
-  return index == full ? Tile{full * kTileWidth, 32} : Tile{full * kTileWidth + 32, 16};
+constexpr Tile tile_at(Tiling tiling, int64_t index) {
+  const int64_t full = tiling.full(), begin = full * tiling.width;
+  if (index < full) return {index * tiling.width, tiling.width};
+  if (tiling.rest() != 48) return {begin, static_cast<int>(tiling.rest())};
+  return index == full ? Tile{begin, 32} : Tile{begin + 32, 16};
 }
 
 // The tile that holds a token.
-constexpr Tile tile_of(int64_t tokens, int64_t token) {
-  const int64_t full = padded_tokens(tokens) / kTileWidth;
-  if (token < full * kTileWidth) return {token / kTileWidth * kTileWidth, kTileWidth};
-  return tile_at(tokens, token - full * kTileWidth < 32 ? full : tile_count(tokens) - 1);
+constexpr Tile tile_of(Tiling tiling, int64_t token) {
+  const int64_t full = tiling.full(), begin = full * tiling.width;
+  if (token < begin) return {token / tiling.width * tiling.width, tiling.width};
+  return tile_at(tiling, token - begin < 32 ? full : tile_count(tiling) - 1);
 }
 
 }  // namespace fastcpu

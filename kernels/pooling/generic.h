@@ -22,7 +22,7 @@ template <class V, class Body>
 inline void for_each_columns(const TileSpan& span, Body body) {
   const int64_t end = span.begin + span.length;
   for (int64_t t = span.begin; t < end;) {
-    const Tile tile = tile_of(span.tokens, t);
+    const Tile tile = tile_of(span.tiling, t);
     const int64_t block = t / V::lanes * V::lanes;
     float* rows = static_cast<float*>(span.base) + tile.begin * channel_stride(span.channels) +
                   static_cast<int64_t>(span.channel) * tile.width + (block - tile.begin);
@@ -105,7 +105,8 @@ template <class V>
 void from_rows(const float* rows, int64_t row_stride, int count, const TileSpan& out) {
   if (out.length == 0) return;
   TileSpan span = out;
-  if (span.begin + span.length == span.tokens) span.length = padded_tokens(span.tokens) - span.begin;
+  const int64_t tokens = span.tiling.tokens;
+  if (span.begin + span.length == tokens) span.length = padded_tokens(tokens) - span.begin;
   for_each_columns<V>(span, [&](const Columns& columns) {
     for (int c = 0; c < count; c += V::lanes) {
       V square[V::lanes];

@@ -23,6 +23,7 @@ struct Batch {
   int64_t tokens = 0;
   int64_t columns = 0;           // length of the caller's sequence axis; padded outputs have this many columns
   int64_t longest = 0;           // tokens of the longest sequence
+  int tile_width = kTileWidth;   // of whole tiles of tokens
   std::vector<int64_t> offsets;  // [sequences + 1] first token of each sequence
   // A value of the caller that no table can hold is -1 here, and the first such id and type are kept in decimal.
   std::vector<int32_t> ids, types;
@@ -33,6 +34,7 @@ struct Batch {
   std::vector<int32_t> counted_positions;
 
   int64_t count(Space space) const { return space == Space::sequences ? sequences : tokens; }
+  Tiling tiling(Space space) const { return {count(space), space == Space::tokens ? tile_width : kTileWidth}; }
   int64_t length(int64_t sequence) const {
     return offsets[static_cast<size_t>(sequence) + 1] - offsets[static_cast<size_t>(sequence)];
   }

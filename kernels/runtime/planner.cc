@@ -155,31 +155,35 @@ Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> 
   return plan;
 }
 
-int64_t whole_tiles(int64_t columns, int threads) {
-  const int64_t tiles = tile_count(columns), full = padded_tokens(columns) / kTileWidth;
-  if (threads == 1) return tiles;
+Sharing share_tiles(Tiling tiling, int threads) {
+  const int64_t tiles = tile_count(tiling);
+  const auto cost_of = [&](int64_t tile) { return tile_cost(tile_at(tiling, tile).width); };
   // Tiles come in falling widths; try to keep the last few for splitting. No more than one per thread: the tiles that
   // are split use the local buffers of the threads.
-  int64_t best = tiles;
-  double best_cost = -1;
-  for (int64_t split = 0; split <= std::min<int64_t>(tiles, threads); ++split) {
-    const int64_t whole = tiles - split, wide = std::min(whole, full);
+  Sharing best = {tiles, -1};
+  for (int64_t split = 0; split <= (threads == 1 ? 0 : std::min<int64_t>(tiles, threads)); ++split) {
+    const int64_t whole = tiles - split, wide = std::min(whole, tiling.full());
     // The wide tiles go round; the one or two narrow tiles behind them go to the threads with the least work.
-    const auto rounds = static_cast<double>(wide / threads);
+    const double each = wide > 0 ? cost_of(0) : 0, rounds = static_cast<double>(wide / threads) * each;
     const int64_t more = wide % threads;  // threads with one wide tile more than the others
-    double longest = rounds + (more > 0 ? 1.0 : 0.0), narrow = 0;
+    double longest = rounds + (more > 0 ? each : 0.0), narrow = 0;
     for (int64_t i = wide; i < whole; ++i) {
-      const double cost = tile_cost(tile_at(columns, i).width);
+      const double cost = cost_of(i);
       narrow = threads - more > i - wide ? cost : narrow + cost;
       longest = std::max(longest, rounds + narrow);
     }
     double rest = 0;
-    for (int64_t i = whole; i < tiles; ++i) rest += tile_cost(tile_at(columns, i).width) / threads + kSplitOverhead;
-    if (best_cost < 0 || longest + rest < best_cost) {
-      best_cost = longest + rest;
-      best = whole;
-    }
+    for (int64_t i = whole; i < tiles; ++i) rest += cost_of(i) / threads + kSplitOverhead;
+    if (best.cost < 0 || longest + rest < best.cost) best = {whole, longest + rest};
   }
+  return best;
+}
+
+int best_tile_width(int64_t tokens, int threads) {
+  int best = kTileWidth;
+  if (tokens > int64_t{kTileWidth} * threads) return best;  // every thread has a wide tile
+  for (int width = kTileWidth / 2; width >= kMinTileWidth; width /= 2)
+    if (share_tiles({tokens, width}, threads).cost < share_tiles({tokens, best}, threads).cost) best = width;
   return best;
 }
 

@@ -41,8 +41,16 @@ struct Plan {
 Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> Batch::*>& token_arrays,
                const std::vector<bool>& keep);
 
-// How a token-wise segment with these tiles is shared by `threads` threads: the first `whole` tiles one per thread at a
-// time (tile-parallel), the others split by channels with a barrier after each op (channel-parallel).
-int64_t whole_tiles(int64_t columns, int threads);
+// How a token-wise segment is shared by threads: the first `whole` tiles one per thread at a time (tile-parallel), the
+// others split by channels with a barrier after each op (channel-parallel).
+struct Sharing {
+  int64_t whole;
+  double cost;  // the time that it takes, with that of a 64-wide tile on one thread as 1
+};
+Sharing share_tiles(Tiling tiling, int threads);
+
+// The width of tiles with which `threads` threads are done with `tokens` tokens first, if every thread can read all
+// weights at little cost: 64 unless there are few tokens.
+int best_tile_width(int64_t tokens, int threads);
 
 }  // namespace fastcpu

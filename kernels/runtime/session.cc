@@ -147,6 +147,7 @@ Session::Session(const std::string& directory, const SessionOptions& options)
   const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays, weights_};
   for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
   plan_ = make_plan(*model_, token_arrays, keep_);
+  light_ = has_light_weights();
   check_output_dims();
   profile_data_.resize(ops_.size());
   model_->drop_pages();  // what is packed is not needed any more
@@ -156,6 +157,17 @@ std::vector<OpInfo> Session::op_infos() const {
   std::vector<OpInfo> infos;
   for (const auto& op : ops_) infos.push_back(op->info());
   return infos;
+}
+
+// True if the weights take half of the bytes or less that they would take in dense s8: then each thread may read all of
+// them for few tokens of its own. Dense ones it had better share with others, since memory is what takes time.
+bool Session::has_light_weights() const {
+  double packed = 0, dense = 0;
+  for (const OpInfo& info : op_infos()) {
+    packed += static_cast<double>(info.packed_bytes);
+    dense += info.macs_per_token / info.density;
+  }
+  return packed <= dense / 2;
 }
 
 // What the file says about the shape of each output is what a run will give.
@@ -331,14 +343,15 @@ void Session::prepare(Context& context, float* const* outputs) const {
         break;
     }
   }
-  context.whole[0] = whole_tiles(batch.count(Space::tokens), threads_);
-  context.whole[1] = whole_tiles(batch.count(Space::sequences), threads_);
+  context.whole[0] = share_tiles(batch.tiling(Space::tokens), threads_).whole;
+  context.whole[1] = share_tiles(batch.tiling(Space::sequences), threads_).whole;
   for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
 }
 
 void Session::run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const {
-  const int64_t columns = context.batch.count(segment.space);
-  const int64_t tiles = tile_count(columns), whole = context.whole[segment.space == Space::sequences ? 1 : 0];
+  const Tiling tiling = context.batch.tiling(segment.space);
+  const int64_t columns = tiling.tokens, tiles = tile_count(tiling),
+                whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
   const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts, int64_t next) {
     const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
@@ -348,9 +361,9 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
   while (true) {
     const int64_t i = context.counters[index].next.fetch_add(1, std::memory_order_relaxed);
     if (i >= whole) break;
-    const int64_t next =
-        (i + threads + 1) * kTileWidth <= columns && i + threads < whole ? (i + threads) * kTileWidth : -1;
-    for (const int op : segment.ops) run_op(op, tile_at(columns, i), own.local, 0, 1, next);
+    const bool wide = tiling.width == kTileWidth && (i + threads + 1) * kTileWidth <= columns && i + threads < whole;
+    const int64_t next = wide ? (i + threads) * kTileWidth : -1;
+    for (const int op : segment.ops) run_op(op, tile_at(tiling, i), own.local, 0, 1, next);
   }
   if (whole == tiles) return;
   context.barrier->wait();  // the local buffers of other threads are used from here on
@@ -359,9 +372,9 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
     for (int64_t i = whole; i < tiles; ++i) {
       uint8_t* local = context.threads[static_cast<size_t>((i - whole) % threads)].local;
       if (splits)
-        run_op(op, tile_at(columns, i), local, thread, threads, -1);
+        run_op(op, tile_at(tiling, i), local, thread, threads, -1);
       else if ((i - whole) % threads == thread)
-        run_op(op, tile_at(columns, i), local, 0, 1, -1);
+        run_op(op, tile_at(tiling, i), local, 0, 1, -1);
     }
     if (op != segment.ops.back()) context.barrier->wait();
   }
@@ -389,6 +402,7 @@ void Session::run_thread(Context& context, int thread, int threads) const {
 
 void Session::run(Context& context, float* const* outputs) {
   for (const auto& op : ops_) op->check(context.batch);
+  context.batch.tile_width = light_ ? best_tile_width(context.batch.tokens, threads_) : kTileWidth;
   prepare(context, outputs);
   ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
   if (profile_) add_profile(context);
@@ -400,11 +414,12 @@ std::vector<float> Session::kept(const Context& context, const std::string& name
   if (v == model_->values().size() || !keep_[v] || plan_.places[v].kind != Place::Kind::shared)
     throw Error(Error::Kind::input, "value '" + name + "' was not kept");
   const ValueInfo& value = model_->values()[v];
-  const int64_t columns = context.batch.count(value.space), channels = value.channels;
+  const Tiling tiling = context.batch.tiling(value.space);
+  const int64_t columns = tiling.tokens, channels = value.channels;
   const uint8_t* base = context.memory.base[v];
   std::vector<float> rows(static_cast<size_t>(columns * channels));
-  for (int64_t i = 0; i < tile_count(columns); ++i) {
-    const Tile tile = tile_at(columns, i);
+  for (int64_t i = 0; i < tile_count(tiling); ++i) {
+    const Tile tile = tile_at(tiling, i);
     const int64_t stride = value.is_scale ? 1 : channel_stride(channels);
     for (int64_t t = tile.begin; t < std::min(columns, tile.begin + tile.width); ++t)
       for (int64_t c = 0; c < channels; ++c) {

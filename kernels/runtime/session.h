@@ -64,7 +64,7 @@ class Context {
   std::vector<size_t> slot_begins;
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
-  int64_t whole[2] = {};          // whole_tiles() of the batch's tokens and sequences
+  int64_t whole[2] = {};          // share_tiles() of the batch's tokens and sequences
   std::unique_ptr<SpinBarrier> barrier;
 };
 
@@ -108,6 +108,7 @@ class Session {
   void reset_profile();
 
  private:
+  bool has_light_weights() const;
   void check_output_dims() const;
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
@@ -120,6 +121,7 @@ class Session {
   int threads_;
   Isa isa_;
   bool profile_;
+  bool light_ = false;       // has_light_weights()
   int64_t padding_id_ = -1;  // of unpad, or -1
   Arena weights_;            // as the ops have packed them
   std::vector<std::unique_ptr<Op>> ops_;

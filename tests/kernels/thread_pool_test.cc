@@ -86,10 +86,42 @@ void check_fork(Report& report) {
 void check_whole_tiles(Report& report) {
   for (const int threads : {1, 2, 3, 4, 8, 64, 1024})
     for (int64_t columns = 0; columns <= 64 * 40; columns += 16) {
-      const int64_t tiles = tile_count(columns), whole = whole_tiles(columns, threads);
+      const int64_t tiles = tile_count(columns), whole = share_tiles(columns, threads).whole;
       report.check(whole >= 0 && whole <= tiles && tiles - whole <= threads, "%d threads, %ld columns: %ld of %ld",
                    threads, static_cast<long>(columns), static_cast<long>(whole), static_cast<long>(tiles));
     }
+}
+
+void check_tilings(Report& report) {
+  for (const int width : {64, 32, 16})
+    for (int64_t tokens = 0; tokens <= 200; ++tokens) {
+      const Tiling tiling(tokens, width);
+      int64_t begin = 0;
+      int wrong = 0;
+      for (int64_t i = 0; i < tile_count(tiling); ++i) {
+        const Tile tile = tile_at(tiling, i);
+        wrong +=
+            tile.begin != begin || tile.width > width || (tile.width != 64 && tile.width != 32 && tile.width != 16);
+        for (int64_t t = begin; t < begin + tile.width; ++t) {
+          const Tile found = tile_of(tiling, t);
+          wrong += found.begin != tile.begin || found.width != tile.width;
+        }
+        begin += tile.width;
+      }
+      report.check(wrong == 0 && begin == padded_tokens(tokens), "%d wrong tiles of %ld tokens by %d", wrong,
+                   static_cast<long>(tokens), width);
+    }
+  for (const int threads : {1, 2, 3, 4, 8})
+    for (int64_t tokens = 1; tokens <= 600; ++tokens) {
+      const int width = best_tile_width(tokens, threads);
+      const bool wide = threads == 1 || tokens > int64_t{64} * threads;
+      report.check(width == 64 || (!wide && (width == 32 || width == 16)), "%d threads, %ld tokens: tiles of %d",
+                   threads, static_cast<long>(tokens), width);
+      report.check(share_tiles({tokens, width}, threads).cost <= share_tiles(tokens, threads).cost,
+                   "%d threads, %ld tokens: tiles of %d take longer", threads, static_cast<long>(tokens), width);
+    }
+  report.check(best_tile_width(25, 2) == 16 && best_tile_width(60, 2) == 32 && best_tile_width(128, 2) == 64,
+               "widths for two threads");
 }
 
 using Files = std::vector<std::pair<std::string, std::string>>;
@@ -146,6 +178,7 @@ int run_test(uint64_t seed) {
   report.check(available_cpus() >= 1, "no CPU is available");
   check_quotas(report);
   check_whole_tiles(report);
+  check_tilings(report);
   check_sizes(report);
   check_callers(report);
   check_sleep(report);

@@ -45,6 +45,34 @@ def test_two_sessions_share_the_pool(model: Path) -> None:
         np.testing.assert_array_equal(first.run(feeds)["last_hidden_state"], second.run(feeds)["last_hidden_state"])
 
 
+@pytest.mark.parametrize("quantize", ["dynamic", "static"])
+def test_few_tokens_of_a_sparse_model_are_shared_without_a_trace(quantize: str, tmp_path: Path, each_isa: str) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+    module = BertModel(BertConfig(vocab_size=100, max_position_embeddings=64, **sizes), add_pooling_layer=False).eval()
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(5, 100, length) for length in (20, 3, 13, 9, 20, 20, 11, 4, 20, 17, 20, 20)]
+    ids = rng.integers(5, 100, (4, 20))
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    calibration = {"calibration": [batch]} if quantize == "static" else {}
+    model = fastcpu.compile(module, tmp_path / "m", quantize=quantize, sparsity=0.9, **calibration)
+    first, *others = (fastcpu.Session(model.directory, threads=threads) for threads in (1, 2, 3, 4))
+    assert first.isa == each_isa
+    linears = [each for each in first.ops() if each["packed_bytes"]]
+    stored = sum(each["packed_bytes"] for each in linears)
+    whole = sum(each["macs_per_token"] / each["density"] for each in linears)
+    assert stored <= whole / 2, "the weights are light, so that tiles may be narrow"
+    for count in range(1, len(rows) + 1):
+        want = first.run({"input_ids": rows[:count]})
+        for session in others:
+            got = session.run({"input_ids": rows[:count]})
+            for name, array in want.items():
+                np.testing.assert_array_equal(got[name], array, err_msg=f"{count} {name} {session.threads}")
+
+
 def _child(session: fastcpu.Session, feeds: dict[str, np.ndarray], results: object) -> None:
     results.put(session.run(feeds)["last_hidden_state"])  # type: ignore[attr-defined]
 

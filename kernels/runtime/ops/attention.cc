@@ -107,12 +107,12 @@ class Attention : public Op {
     TileSpan* spans[3] = {&args.q, &args.k, &args.v};
     for (size_t i = 0; i < 3; ++i)
       *spans[i] = {run.base(inputs_[i]),
-                   batch.tokens,
+                   batch.tiling(Space::tokens),
                    channels_[i],
                    offsets_[i] + (i == 0 ? head : head / share_) * head_dim_,
                    begin,
                    length};
-    args.out = {run.base(output_), batch.tokens, out_channels_, head * head_dim_, begin, length};
+    args.out = {run.base(output_), batch.tiling(Space::tokens), out_channels_, head * head_dim_, begin, length};
     args.head_dim = head_dim_;
     args.mask = causal_ ? Mask::causal : Mask::none;
     args.exponent_scale = exponent_scale_;

@@ -67,7 +67,7 @@ class AttentionQdq : public Op {
     TileSpan* spans[4] = {&args.q, &args.k, &args.v, &args.out};
     for (size_t i = 0; i < 4; ++i) {
       spans[i]->base = run.base(values[i]);
-      spans[i]->tokens = batch.tokens;
+      spans[i]->tiling = batch.tiling(Space::tokens);
       spans[i]->channel += head * args.head_dim;
       spans[i]->begin = batch.offsets[static_cast<size_t>(sequence)];
       spans[i]->length = length;

@@ -33,8 +33,9 @@ class PoolOp : public Op {
   void run_unit(const UnitRun& run) const override {
     const Batch& batch = *run.memory.batch;
     auto* row = reinterpret_cast<float*>(run.scratch);
-    const TileSpan x = {run.base(input_),      batch.tokens, channels_, 0, batch.offsets[static_cast<size_t>(run.unit)],
-                        batch.length(run.unit)};
+    const TileSpan x = {
+        run.base(input_),      batch.tiling(Space::tokens), channels_, 0, batch.offsets[static_cast<size_t>(run.unit)],
+        batch.length(run.unit)};
     kernel_.pool(mode_, x, channels_, row);
     kernel_.from_rows(row, channels_, channels_, {run.base(output_), batch.sequences, channels_, 0, run.unit, 1});
   }

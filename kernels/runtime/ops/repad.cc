@@ -56,8 +56,8 @@ class Repad : public Op {
       int64_t last = t + 1;  // a run of neighbouring columns
       while (last < end && batch.positions[static_cast<size_t>(last)] == first + (last - t)) ++last;
       std::fill(out + column * count_, out + first * count_, fill_);
-      kernel_.to_rows({run.base(input_), batch.tokens, channels_, begin_, t, last - t}, count_, out + first * count_,
-                      count_);
+      kernel_.to_rows({run.base(input_), batch.tiling(Space::tokens), channels_, begin_, t, last - t}, count_,
+                      out + first * count_, count_);
       column = first + (last - t);
       t = last;
     }
