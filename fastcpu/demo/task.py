@@ -35,7 +35,7 @@ class Sizes:
     documents: int = 8192
     queries: int = 2048
     terms: int = 4096
-    texts: int = 57600
+    texts: int = 54400
 
 
 @dataclass(frozen=True)
