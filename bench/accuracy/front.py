@@ -42,6 +42,7 @@ TEACHER = "onnxruntime_fp32"
 PEERS = (TEACHER, PEER, "openvino_int8")
 RESULT = runs.ROOT / "bench" / "results" / "front.json"
 PLOT = RESULT.with_suffix(".svg")
+_LONGEST = Shape(1, 128)
 _TITLE = "STS-B test, Spearman x 100, against milliseconds"
 
 
@@ -74,7 +75,7 @@ def dense(threads: int) -> Path:
 
 
 def peer_accuracy(engine: str, model: PreparedModel, cache: Path, data: Path, threads: int) -> float:
-    """Of an engine of `bench.e2e` in the wrapper of sentence-transformers, its better variant at one sequence."""
+    """Of an engine of `bench.e2e` in the wrapper of sentence-transformers, its best variant at one padded sequence."""
     from fastcpu.eval import sts
     from fastcpu.eval.metrics import spearman as correlation
     from fastcpu.integrations.sentence_transformers import SentenceTransformer
@@ -82,13 +83,14 @@ def peer_accuracy(engine: str, model: PreparedModel, cache: Path, data: Path, th
     contestant = find_engine(engine)({})
     contestant.prepare(model, cache / "engines" / model.label / engine)
     contestant.load(threads)
-    pairs = sts.load(data, "test")
+    pairs = sts.load(data / "stsb", "test")
     best = -1.0
-    for variant in contestant.variants(Shape(1, 32)):
-        contestant.use(variant, Shape(1, 32))
+    for variant in contestant.variants(_LONGEST):
+        contestant.use(variant, _LONGEST)
         encoder = SentenceTransformer(dense(threads), threads=1)
-        encoder.session = PeerSession(contestant, model, dense(threads), 384, per_token=True, pooled=True)
-        first, second = (np.asarray(encoder.encode(texts)) for texts in (pairs.first, pairs.second))
+        session = PeerSession(contestant, model, dense(threads), 384, True, True, _LONGEST.sequence)
+        encoder.session = session
+        first, second = (np.asarray(encoder.encode(texts, batch_size=1)) for texts in (pairs.first, pairs.second))
         best = max(best, 100 * correlation((first * second).sum(axis=1), np.asarray(pairs.gold)))
     return best
 
@@ -97,8 +99,6 @@ def time_models(
     models: dict[str, Path], prepared: PreparedModel, shapes: list[Shape], cache: Path, settings: Settings
 ) -> dict[str, dict[str, Any]]:
     """Results of `measure_case` by model and shape: each of ours beside the peer, and the peers beside each other."""
-    for engine in PEERS:
-        prepare_engine(engine, prepared, cache, settings, {})
     results: dict[str, dict[str, Any]] = {}
     for shape in shapes:
         for name, directory in models.items():
@@ -155,14 +155,16 @@ def main() -> None:
     models = trained | {"int8-static": dense(args.threads)}
     prepared = prepare_model(MODEL, 0.0, args.cache)
     shapes = [Shape.parse(text) for text in args.shapes.split(",")]
-    timed = time_models(models, prepared, shapes, args.cache, settings)
-    peer = {shape: case["engines"][PEER]["milliseconds"]["median"] for shape, case in timed[PEER].items()}
+    for engine in PEERS:
+        prepare_engine(engine, prepared, args.cache, settings, {})
     found = {name: accuracies(name) for name in trained}
     found["int8-static"] = [100 * spearman(models["int8-static"], "test", args.threads)["value"]]
-    entries = [entry(name, OURS, found[name], timed[name], peer) for name in models]
     for engine in PEERS:
-        accuracy = peer_accuracy(engine, prepared, args.cache, Path(folder), args.threads)
-        entries.append(entry(engine, engine, [accuracy], timed[engine], peer))
+        found[engine] = [peer_accuracy(engine, prepared, args.cache, Path(folder), args.threads)]
+    timed = time_models(models, prepared, shapes, args.cache, settings)
+    peer = {shape: case["engines"][PEER]["milliseconds"]["median"] for shape, case in timed[PEER].items()}
+    entries = [entry(name, OURS, found[name], timed[name], peer) for name in models]
+    entries += [entry(engine, engine, found[engine], timed[engine], peer) for engine in PEERS]
     entries.sort(key=lambda each: -each.ratios[args.shapes.split(",")[0]]["median"])
     write_json(
         RESULT,

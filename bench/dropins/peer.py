@@ -26,10 +26,18 @@ class PeerSession:
         channels: of each output.
         per_token: whether the outputs have a row per token.
         pooled: whether to give the output ``sentence_embedding`` too: the mean over the tokens, with length 1.
+        length: lists are padded to this length at least, for engines of fixed shapes.
     """
 
     def __init__(
-        self, engine: Engine, model: PreparedModel, path: Path, channels: int, per_token: bool, pooled: bool
+        self,
+        engine: Engine,
+        model: PreparedModel,
+        path: Path,
+        channels: int,
+        per_token: bool,
+        pooled: bool,
+        length: int = 0,
     ) -> None:
         self.path = str(path)
         self.inputs = [InputSpec(name, ROLES[name], name == "token_type_ids") for name in model.inputs]
@@ -40,13 +48,16 @@ class PeerSession:
         self._engine = engine
         self._names = model.inputs
         self._pooled = pooled
+        self._length = length
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         """Outputs by name; ``feeds`` are arrays [batch, sequence], or lists of sequences without a mask."""
-        arrays = {name: _padded(value) if isinstance(value, list) else value for name, value in feeds.items()}
+        arrays = {
+            name: _padded(value, self._length) if isinstance(value, list) else value for name, value in feeds.items()
+        }
         if "attention_mask" not in arrays:
             lengths = np.array([len(row) for row in feeds["input_ids"]])
-            arrays["attention_mask"] = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+            arrays["attention_mask"] = (np.arange(arrays["input_ids"].shape[1]) < lengths[:, None]).astype(np.int64)
         outputs = self._engine.run({name: arrays[name] for name in self._names})
         if self._pooled:
             mask = arrays["attention_mask"].astype(np.float32)
@@ -55,8 +66,8 @@ class PeerSession:
         return outputs
 
 
-def _padded(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    array = np.zeros((len(rows), max(map(len, rows))), np.int64)
+def _padded(rows: Sequence[NDArray[np.int64]], length: int) -> NDArray[np.int64]:
+    array = np.zeros((len(rows), max(length, *map(len, rows))), np.int64)
     for target, row in zip(array, rows, strict=True):
         target[: len(row)] = row
     return array

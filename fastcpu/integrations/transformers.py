@@ -11,7 +11,6 @@ Works with transformers 4.57 and 5.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -109,8 +108,7 @@ class PreTrainedModel:
             raise InputError(f"a compressed model takes {', '.join(ROLES)} and return_dict, not {asked[0]}")
         if input_ids is None:
             raise InputError("input_ids are missing")
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        outputs = self._session.run(self._feeds({name: value for name, value in given.items() if value is not None}))
+        outputs = self._session.run(self._feeds(input_ids, attention_mask, token_type_ids))
         results: list[Any] = [outputs[name] for name in self._outputs]
         if isinstance(input_ids, self._torch.Tensor):
             results = [self._torch.from_numpy(array) for array in results]
@@ -121,22 +119,26 @@ class PreTrainedModel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
-    def _feeds(self, given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        arrays = {name: self._array(name, value) for name, value in given.items()}
-        if "attention_mask" not in arrays:
-            arrays["attention_mask"] = np.ones_like(arrays["input_ids"])
-        if "types" not in self._inputs and not arrays.get("token_type_ids", np.zeros(1)).any():
-            arrays.pop("token_type_ids", None)  # tokenizers give zeros to models that do not look at them
-        for name in arrays:
-            if ROLES[name] not in self._inputs:
-                raise InputError(f"{self._path}: this model takes no {name}")
-        return {self._inputs[ROLES[name]]: array for name, array in arrays.items()}
+    def _feeds(self, ids: Any, mask: Any, types: Any) -> dict[str, NDArray[Any]]:
+        array = self._array("input_ids", ids)
+        feeds = {self._inputs["ids"]: array}
+        if "mask" in self._inputs:
+            feeds[self._inputs["mask"]] = np.ones_like(array) if mask is None else self._array("attention_mask", mask)
+        elif mask is not None:
+            raise InputError(f"{self._path}: this model takes no attention_mask")
+        if types is not None:
+            array = self._array("token_type_ids", types)
+            if "types" in self._inputs:
+                feeds[self._inputs["types"]] = array
+            elif array.any():  # tokenizers give zeros to models that do not look at them
+                raise InputError(f"{self._path}: this model takes no token_type_ids")
+        return feeds
 
     def _array(self, name: str, value: Any) -> NDArray[Any]:
         if isinstance(value, self._torch.Tensor):
-            if value.device.type != "cpu":
+            if not value.is_cpu:
                 raise InputError(f"{name} is on {value.device}: fastcpu runs on CPUs")
-            array: NDArray[Any] = value.detach().numpy()
+            array: NDArray[Any] = (value.detach() if value.requires_grad else value).numpy()
             return array
         if isinstance(value, np.ndarray):
             return value
