@@ -181,9 +181,15 @@ Sharing share_tiles(Tiling tiling, int threads) {
 
 int best_tile_width(int64_t tokens, int threads) {
   int best = kTileWidth;
-  if (tokens > int64_t{kTileWidth} * threads) return best;  // every thread has a wide tile
-  for (int width = kTileWidth / 2; width >= kMinTileWidth; width /= 2)
-    if (share_tiles({tokens, width}, threads).cost < share_tiles({tokens, best}, threads).cost) best = width;
+  if (threads == 1 || tokens > int64_t{kTileWidth} * threads) return best;  // every thread has a wide tile
+  double least = share_tiles({tokens, best}, threads).cost;
+  for (int width = kTileWidth / 2; width >= kMinTileWidth; width /= 2) {
+    const double cost = share_tiles({tokens, width}, threads).cost;
+    if (cost < least) {
+      least = cost;
+      best = width;
+    }
+  }
   return best;
 }
 
