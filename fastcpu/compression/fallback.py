@@ -57,27 +57,31 @@ def by_error(
     """The layers that options of `fastcpu.compile` compress, as names of their linears, costly ones first.
 
     The cost of a layer is the squared error of the model's outputs for some texts where this layer alone is compressed.
-    Linears outside numbered layers are one layer together. ``folder`` is where models are made that are deleted again.
+    Linears outside numbered layers are one layer together, unless there is pruning. ``folder`` is where models are made
+    that are deleted again.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix="fallback.") as scratch:
 
-        def outputs(name: str, **chosen: Any) -> tuple[list[Mapping[str, FloatArray]], dict[str, Any]]:
-            compiled = compile(source, Path(scratch) / name, threads=threads, **chosen)
-            return _outputs(compiled.directory, texts[:TEXTS], threads), compiled.report
+        def made(name: str, **chosen: Any) -> Compiled:
+            return compile(source, Path(scratch) / name, threads=threads, **chosen)
 
-        _, report = outputs("whole", **options)
+        def outputs(name: str, **chosen: Any) -> list[Mapping[str, FloatArray]]:
+            return _outputs(made(name, **chosen).directory, texts[:TEXTS], threads)
+
+        report = made("whole", **options).report
         layers: dict[str, list[str]] = {}
         for each in report["layers"]:
-            if each["name"] not in report["kept_f32"]:
+            # Pruning leaves linears outside the layers alone, and refuses to have nothing else.
+            if each["pruned"] if "sparsity" in options else each["name"] not in report["kept_f32"]:
                 found = _NUMBERED.match(each["name"])
                 layers.setdefault(found[0] if found else "", []).append(each["name"])
         if len(layers) == 1:
             return list(layers.values())
-        wanted, _ = outputs("plain")
+        wanted = outputs("plain")
         costs = {}
         for number, (layer, names) in enumerate(layers.items()):
             chosen = {**options, "only": [glob.escape(name) for name in names], "ignore": ()}
-            costs[layer] = _error(outputs(str(number), **chosen)[0], wanted)
+            costs[layer] = _error(outputs(str(number), **chosen), wanted)
     return [layers[layer] for layer in sorted(layers, key=lambda layer: -costs[layer])]
 
 

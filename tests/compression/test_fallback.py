@@ -16,6 +16,7 @@ from fastcpu.compression.gate import Gate
 from fastcpu.errors import AccuracyError
 from fastcpu.pipeline import Compiled
 from fastcpu.recipe import Recipe, load
+from tests.tasks import models
 
 LAYERS = [["c.1"], ["a.1", "a.2"], ["b.1"]]
 
@@ -123,3 +124,13 @@ def test_what_has_no_layers_to_give_back_is_refused(
     uniform = Gate("sts", str(sts_dir), max_drop="0.1", fallback=False)
     with pytest.raises(AccuracyError, match=r"^too much is lost$"):
         compress(encoder_dir, tmp_path / "uniform", recipe=load("int8-dynamic"), gate=uniform)
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "dynamic"}])
+def test_linears_that_cannot_be_pruned_are_no_layer_of_a_pruned_model(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = models.huggingface("classify", "ForSequenceClassification", "Bert", tmp_path / "model")
+    layers = fallback.by_error(
+        source, ["the red house", "Anna lives in London"], options | {"sparsity": 0.5}, 1, tmp_path
+    )
+    assert layers
+    assert all("layer." in name for names in layers for name in names)
