@@ -43,10 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = args.recipes.split(",") if args.recipes else None
     if "stsb" in parts:
         seeds = list(map(int, args.seeds.split(",")))
-        stsb.run(Path(folder), given or list(stsb.STEPS), seeds, args.steps, args.threads, args.device)
+        stsb.run(Path(folder), given or stsb.RECIPES, seeds, args.steps, args.threads, args.device)
     if "sst2" in parts:
-        recipes = [name for name in given or sst2.STEPS if name != "finetune"]
-        sst2.run(Path(folder), recipes, args.steps, args.threads, args.device)
+        sst2.run(Path(folder), given or sst2.RECIPES, args.steps, args.threads, args.device)
 
 
 if __name__ == "__main__":

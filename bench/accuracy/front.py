@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy import runs
-from bench.accuracy.stsb import STEPS, spearman
+from bench.accuracy.stsb import RECIPES, spearman
 from bench.compare import QUICK, pick_cpus
 from bench.dropins.peer import PeerSession
 from bench.e2e import find_engine
@@ -148,7 +148,7 @@ def main() -> None:
     settings = Settings(threads=args.threads, cpus=pick_cpus("", args.threads), time_void=True)
     if args.quick:
         settings = Settings(settings.threads, settings.cpus, time_void=True, patience=0.0, **QUICK)
-    trained = {name: runs.MODELS / f"{name}-seed{args.seed}" for name in STEPS}
+    trained = {name: runs.MODELS / f"{name}-seed{args.seed}" for name in (Path(recipe).stem for recipe in RECIPES)}
     missing = [name for name, path in trained.items() if not (path / "graph.json").is_file()]
     if missing:
         sys.exit(f"not trained yet: {', '.join(missing)} (python -m bench.accuracy --parts stsb)")

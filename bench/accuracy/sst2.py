@@ -2,9 +2,10 @@
 
 Train and dev of the data folder are GLUE's train; its test is GLUE's dev, which chooses nothing and is read once per
 model at the end. How models are trained was chosen on full sentences that are held out of train
-(docs/decisions/0004-compression.md). Fine-tuning draws long phrases more often, since most are mere parts of others;
-students are distilled on the phrases without their labels, which the teacher knows by heart, and on sentences of the
-other part.
+(docs/decisions/0004-compression.md). Several models are fine-tuned on the labels, drawing long phrases more often,
+since most are mere parts of others. The teacher learns their mean prediction on the phrases and on sentences that are
+spliced from them, without labels. What is compressed from it is distilled on the phrases without their labels, which
+it knows by heart, and on sentences of the other part.
 """
 
 from __future__ import annotations
@@ -19,16 +20,23 @@ import numpy as np
 
 from bench.accuracy import runs
 from bench.accuracy.sentences import sentences
+from bench.accuracy.splices import splice
 from fastcpu.compression.gate import Gate
 from fastcpu.recipe import load
 
 SEED = 0
 HELD_OUT = 700
 """Full sentences that models are chosen by."""
-STEPS = {"finetune": 2400, "int8-static": None, "sparse80-int8": 3600}
+MEMBERS = (0, 1)
+"""Seeds of the models that the teacher learns from."""
+RECIPES = ("int8-static", "sparse80-int8")
+STEPS = {"finetune": 2400, "sst2-teacher": 1500, "sparse80-int8": 3600}
 """Training steps of each recipe."""
+SPLICED = 60_000
+"""Sentences that are spliced."""
 LABELS = {0: "negative", 1: "positive"}
 
+_TEACHER = Path(__file__).parent / "recipes" / "sst2-teacher.toml"
 _LEAST_WORDS = 8
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
@@ -87,7 +95,7 @@ def with_head(source: Path, out: Path, seed: int) -> Path:
 
 
 def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, device: str) -> None:
-    """Fine-tunes the teacher, compresses it by the recipes, evaluates on GLUE dev, prints a table."""
+    """Fine-tunes the members, makes one teacher of them, compresses it, evaluates on GLUE dev, prints a table."""
     test = data / "sst2" / "test.tsv"
     train, held = split([*read(data / "sst2" / "train.tsv"), *read(data / "sst2" / "dev.tsv")], HELD_OUT, SEED)
     held_out = write(runs.MODELS / "sst2-held-out.tsv", held)
@@ -98,32 +106,44 @@ def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, dev
         "threads": threads,
         "device": device,
     }
-    labelled = {
-        "data": [write(runs.MODELS / "sst2-train.tsv", train)],
-        "columns": ["sentence1=sentence", "label=label"],
-    }
-    recipe = load("finetune")
-    assert recipe.distill is not None
-    by_length = replace(recipe, distill=replace(recipe.distill, sampling="by length"))
-    tuned, teacher = f"sst2-finetune-seed{SEED}", runs.MODELS / f"sst2-finetune-seed{SEED}-torch"
-    base = with_head(runs.minilm(), runs.MODELS / "sst2-base", SEED)
-    training = options | labelled | {"recipe": by_length, "steps": steps or STEPS["finetune"]}
-    entry = runs.train(tuned, base, training, teacher)
     phrases, others = _lines(runs.MODELS / "sst2-train.txt", train), runs.MODELS / "sentences.txt"
     others.write_text("\n".join(sentences(data)) + "\n", encoding="utf-8")
 
-    def measure(name: str, entry: dict[str, Any]) -> None:
-        against = [] if name == tuned else ["--against", str(runs.MODELS / tuned)]
+    spliced = runs.MODELS / "sst2-spliced.txt"
+    spliced.write_text("\n".join(splice([row.phrase for row in train], SPLICED, SEED)) + "\n", encoding="utf-8")
+    tuned = f"sst2-teacher-seed{SEED}"
+    teacher = runs.MODELS / f"{tuned}-torch"
+
+    def measure(name: str, seed: int, entry: dict[str, Any], final: bool) -> None:
+        against = ["--against", str(runs.MODELS / tuned)] if final and name != tuned else []
         metrics, difference = {}, {}
-        for part, path in (("held-out", held_out), ("GLUE dev", test)):
+        for part, path in (("held-out", held_out), ("GLUE dev", test))[: 2 if final else 1]:
             arguments = ["--task", "classify", "--data", str(path), *against]
             found = runs.evaluate(runs.MODELS / name, arguments, threads, final=path == test)
             metrics[part], difference[part] = found["models"][0]["metrics"], found.get("difference")
-        runs.record(name, SEED, entry, metrics=metrics, difference_to_teacher=difference)
+        runs.record(name, seed, entry, metrics=metrics, difference_to_teacher=difference)
         values = ", ".join(f"{part} {100 * each['accuracy']['value']:.2f}" for part, each in metrics.items())
         print(f"{name:32} {values}", flush=True)
 
-    measure(tuned, entry)
+    recipe = load("finetune")
+    assert recipe.distill is not None
+    by_length = replace(recipe, distill=replace(recipe.distill, sampling="by length"))
+    members = []
+    for seed in MEMBERS:
+        name = f"sst2-finetune-seed{seed}"
+        members.append(runs.MODELS / f"{name}-torch")
+        labelled = options | {
+            "recipe": by_length,
+            "data": [write(runs.MODELS / "sst2-train.tsv", train)],
+            "columns": ["sentence1=sentence", "label=label"],
+            "seed": seed,
+            "steps": steps or STEPS["finetune"],
+        }
+        base = with_head(runs.minilm(), runs.MODELS / f"sst2-base-seed{seed}", seed)
+        measure(name, seed, runs.train(name, base, labelled, members[-1]), final=False)
+    used = options | {"recipe": _TEACHER, "data": [spliced, phrases], "teacher": members}
+    used["steps"] = steps or STEPS["sst2-teacher"]
+    measure(tuned, SEED, runs.train(tuned, members[0], used, teacher), final=True)
     for given in recipes:
         name = f"sst2-{Path(given).stem}-seed{SEED}"
         used = options | {"recipe": given, "data": [phrases]}
@@ -132,4 +152,4 @@ def run(data: Path, recipes: Sequence[str], steps: int | None, threads: int, dev
         else:
             used["data"] = [phrases, others]
             used["steps"] = steps or STEPS.get(Path(given).stem)
-        measure(name, runs.train(name, teacher, used))
+        measure(name, SEED, runs.train(name, teacher, used), final=True)

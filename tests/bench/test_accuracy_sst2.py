@@ -64,6 +64,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(runs, "minilm", lambda: encoder)
     monkeypatch.setattr(sst2, "HELD_OUT", 12)
+    monkeypatch.setattr(sst2, "SPLICED", 20)
     monkeypatch.setattr(sst2, "sentences", lambda _: [row.phrase for row in phrases(3, 20)])
     return tmp_path
 
@@ -72,12 +73,15 @@ def test_the_whole_path_with_a_few_steps(small: Path, capsys: pytest.CaptureFixt
     arguments = ["--parts", "sst2", "--steps", "3", "--threads", "1"]
     accuracy.main(arguments)
     results = {path.stem: json.loads(path.read_text()) for path in (small / "results").iterdir()}
-    tuned = next(name for name in results if "finetune" in name)
-    assert set(results) == {tuned, "sst2-int8-static-seed0", "sst2-sparse80-int8-seed0"}
+    tuned, members = "sst2-teacher-seed0", {f"sst2-finetune-seed{seed}" for seed in sst2.MEMBERS}
+    assert set(results) == members | {tuned, "sst2-int8-static-seed0", "sst2-sparse80-int8-seed0"}
     test = sst2.read(small / "data" / "sst2" / "test.tsv")
     for name, result in results.items():
-        assert result["seed"] == 0
+        assert result["seed"] == int(name[-1])
         assert {"recipe", "steps", "texts", "training", "evaluated", "machine", "log"} <= set(result)
+        if name in members:
+            assert set(result["metrics"]) == {"held-out"}, "GLUE dev is read for models that are published alone"
+            continue
         assert set(result["metrics"]) == {"held-out", "GLUE dev"}
         assert 0 <= result["metrics"]["GLUE dev"]["accuracy"]["value"] <= 1
         assert (result["difference_to_teacher"]["GLUE dev"] is None) == (name == tuned)
@@ -87,6 +91,10 @@ def test_the_whole_path_with_a_few_steps(small: Path, capsys: pytest.CaptureFixt
     assert set(losses) == {"logits", "hidden"}, "the teacher alone"
     lines = [json.loads(line) for line in (small / "models" / "evaluations.jsonl").read_text().splitlines()]
     assert {line["examples"] for line in lines} == {len(test)}, "only GLUE dev is final"
+    plan = json.loads((small / "models" / tuned / "report.json").read_text())["compression"]["plan"]
+    assert [Path(each).name for each in (plan["teacher"], *plan["assistants"])] == [
+        f"{m}-torch" for m in sorted(members)
+    ]
 
     trained = {path: path.stat().st_mtime_ns for path in (small / "models").rglob("*.safetensors")}
     accuracy.main(arguments)
