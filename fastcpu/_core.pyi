@@ -28,7 +28,10 @@ class Session:
         profile: bool = False,
     ) -> None: ...
     def run(
-        self, feeds: Mapping[str, Any], out: Mapping[str, NDArray[np.float32]] | None = None
+        self,
+        feeds: Mapping[str, Any],
+        out: Mapping[str, NDArray[np.float32]] | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float32]]: ...
     def run_kept(
         self, feeds: Mapping[str, Any], names: Sequence[str]

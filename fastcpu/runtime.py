@@ -38,7 +38,7 @@ def _names(names: object, argument: str) -> list[str]:
         listed = list(names)
         if all(isinstance(name, str) for name in listed):
             return listed
-    raise InputError(f"{argument} must be a list of names of values, not {names!r}")
+    raise InputError(f"{argument} must be a list of names, not {names!r}")
 
 
 def _arrays(arrays: object, argument: str) -> dict[str, Any]:
@@ -101,7 +101,10 @@ class Session:
         return self._session.isa
 
     def run(
-        self, feeds: Mapping[str, Feed], out: Mapping[str, NDArray[np.float32]] | None = None
+        self,
+        feeds: Mapping[str, Feed],
+        out: Mapping[str, NDArray[np.float32]] | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Run one batch.
 
@@ -110,6 +113,7 @@ class Session:
                 left padding included), or to a list of 1-D integer arrays, one per sequence, which takes no mask.
                 Dtypes are int8 to int64 and uint8 to uint64, for a mask also bool; nothing else is converted.
             out: optional output arrays to write into, by name: float32, C-contiguous, of the right shape.
+            outputs: names of the outputs to return, by default all. What only the others need is not computed.
 
         Returns:
             Output name to a float32 array. Padding is never computed: its rows are 0 in hidden states and -1e4 in
@@ -121,11 +125,15 @@ class Session:
         transformers takes column 0, which is padding in such a row.
 
         Raises:
-            fastcpu.errors.InputError: a missing input, a wrong name, dtype, rank or shape, an empty batch, an id
-                outside the vocabulary, a mask value that is neither 0 nor 1, a sequence longer than the model's
-                positions, or not enough memory for the batch; the session stays usable.
+            fastcpu.errors.InputError: a missing input, an unknown output, a wrong name, dtype, rank or shape, an empty
+                batch, an id outside the vocabulary, a mask value that is neither 0 nor 1, a sequence longer than the
+                model's positions, or not enough memory for the batch; the session stays usable.
         """
-        return self._session.run(_arrays(feeds, "feeds"), None if out is None else _arrays(out, "out"))
+        return self._session.run(
+            _arrays(feeds, "feeds"),
+            None if out is None else _arrays(out, "out"),
+            None if outputs is None else _names(outputs, "outputs"),
+        )
 
     def run_kept(
         self, feeds: Mapping[str, Feed], names: Sequence[str]

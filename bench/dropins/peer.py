@@ -50,20 +50,23 @@ class PeerSession:
         self._pooled = pooled
         self._length = length
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name; ``feeds`` are arrays [batch, sequence], or lists of sequences without a mask."""
+    def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name; ``feeds`` are arrays [batch, sequence], or lists of sequences without a mask.
+
+        The engine computes all; the mean is left out unless ``outputs`` names it.
+        """
         arrays = {
             name: _padded(value, self._length) if isinstance(value, list) else value for name, value in feeds.items()
         }
         if "attention_mask" not in arrays:
             lengths = np.array([len(row) for row in feeds["input_ids"]])
             arrays["attention_mask"] = (np.arange(arrays["input_ids"].shape[1]) < lengths[:, None]).astype(np.int64)
-        outputs = self._engine.run({name: arrays[name] for name in self._names})
-        if self._pooled:
+        found = self._engine.run({name: arrays[name] for name in self._names})
+        if self._pooled and (outputs is None or "sentence_embedding" in outputs):
             mask = arrays["attention_mask"].astype(np.float32)
-            means = np.matmul(mask[:, None], outputs["last_hidden_state"])[:, 0]  # of length 1 below, so sums do
-            outputs["sentence_embedding"] = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return outputs
+            means = np.matmul(mask[:, None], found["last_hidden_state"])[:, 0]  # of length 1 below, so sums do
+            found["sentence_embedding"] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return found
 
 
 def _padded(rows: Sequence[NDArray[np.int64]], length: int) -> NDArray[np.int64]:

@@ -68,11 +68,12 @@ class OrtEngine:
         self._names = [each.name for each in self._session.get_outputs()]
         self.outputs = probed_axes(self.run)
 
-    def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         arrays = padded(batch)
         feeds = {name: arrays[ROLES[name]].astype(dtype, copy=False) for name, dtype in self._inputs.items()}
         try:
-            return dict(zip(self._names, self._session.run(None, feeds), strict=True))
+            names = self._names if outputs is None else list(outputs)
+            return dict(zip(names, self._session.run(names, feeds), strict=True))
         except Exception as error:  # as above: its exception classes have no other common base
             shape = list(arrays["ids"].shape)
             raise InputError(f"{self._path}: does not run with inputs {shape}: {error}") from error

@@ -35,8 +35,10 @@ class TorchEngine:
         self._inputs = [name for name in ROLES if name in inspect.signature(module.forward).parameters]
         self.outputs = probed_axes(self.run)
 
-    def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         import torch
+
+        del outputs  # a module gives all
 
         arrays = padded(batch)
         device = next(self._module.parameters()).device

@@ -131,8 +131,8 @@ class CrossEncoder(TextModel):
         check_device(device)
         pairs, single = _pairs(sentences)
         logits = np.empty((len(pairs), self.num_labels), np.float32)
-        for places, _, outputs in self._run(pairs, batch_size, show_progress_bar):
-            logits[places] = outputs[_LOGITS]
+        for places, _, found in self._run(pairs, _LOGITS, batch_size, show_progress_bar):
+            logits[places] = found
         scores = self._activated(logits, activation_fn or self.activation_fn)
         if self.num_labels == 1 and scores.ndim == 2:
             scores = scores[:, 0]

@@ -176,16 +176,15 @@ class SentenceTransformer(TextModel):
             if _TOKENS not in self._sources:
                 raise InputError(f"{self.path}: this model does not give the embeddings of tokens")
             rows: list[FloatArray] = [np.empty(0, np.float32)] * len(texts)
-            for places, lengths, outputs in self._run(texts, batch_size, show_progress_bar):
-                for place, length, hidden in zip(places, lengths, outputs[_TOKENS], strict=True):
+            for places, lengths, found in self._run(texts, _TOKENS, batch_size, show_progress_bar):
+                for place, length, hidden in zip(places, lengths, found, strict=True):
                     rows[place] = hidden[:length].copy()
             answers: list[Any] = (
                 rows if convert_to_numpy and not convert_to_tensor else [as_tensor(row) for row in rows]
             )
             return answers[0] if isinstance(sentences, str) else answers
         vectors = np.empty((len(texts), self._channels), np.float32)
-        for places, lengths, outputs in self._run(texts, batch_size, show_progress_bar):
-            found = outputs[self._sources[0]]
+        for places, lengths, found in self._run(texts, self._sources[0], batch_size, show_progress_bar):
             if found.ndim == 2:
                 vectors[places] = found
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,9 @@ class TextModel:
             (folder / name).write_text(content, encoding="utf-8")
 
     def _run(
-        self, texts: Sequence[Text], batch_size: int, progress: bool | None
-    ) -> Iterator[tuple[list[int], list[int], Mapping[str, FloatArray]]]:
-        """Run texts, the longest first: for each batch the places of its texts, their tokens, and the outputs."""
+        self, texts: Sequence[Text], output: str, batch_size: int, progress: bool | None
+    ) -> Iterator[tuple[list[int], list[int], FloatArray]]:
+        """Run texts, the longest first: for each batch the places of its texts, their tokens, and one output."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         order = sorted(range(len(texts)), key=lambda place: -_characters(texts[place]))
@@ -134,7 +134,7 @@ class TextModel:
             feeds = {self._names["ids"]: [each.ids for each in tokens]}
             if "types" in self._names:
                 feeds[self._names["types"]] = [each.types for each in tokens]
-            yield places, [len(each.ids) for each in tokens], self.session.run(feeds)
+            yield places, [len(each.ids) for each in tokens], self.session.run(feeds, outputs=[output])[output]
 
 
 def _characters(text: Text) -> int:

@@ -108,7 +108,7 @@ class PreTrainedModel:
             raise InputError(f"a compressed model takes {', '.join(ROLES)} and return_dict, not {asked[0]}")
         if input_ids is None:
             raise InputError("input_ids are missing")
-        outputs = self._session.run(self._feeds(input_ids, attention_mask, token_type_ids))
+        outputs = self._session.run(self._feeds(input_ids, attention_mask, token_type_ids), outputs=self._outputs)
         results: list[Any] = [outputs[name] for name in self._outputs]
         if isinstance(input_ids, self._torch.Tensor):
             results = [self._torch.from_numpy(array) for array in results]

@@ -41,8 +41,11 @@ class Engine(Protocol):
         """How many sequences one run should have at most, None for any number."""
         ...
 
-    def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
-        """Outputs by name, a row per sequence; those per token are as long as the longest sequence."""
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
+        """Outputs by name, a row per sequence; those per token are as long as the longest sequence.
+
+        At least those that ``outputs`` names, by default all.
+        """
         ...
 
 
@@ -60,11 +63,11 @@ class SessionEngine:
         self._session = session
         self._names = {spec.role: spec.name for spec in session.inputs}
 
-    def run(self, batch: Sequence[Encoded]) -> Mapping[str, FloatArray]:
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> Mapping[str, FloatArray]:
         feeds = {self._names["ids"]: [encoded.ids for encoded in batch]}
         if "types" in self._names:
             feeds[self._names["types"]] = [encoded.types for encoded in batch]
-        return self._session.run(feeds)
+        return self._session.run(feeds, outputs=outputs)
 
 
 def as_engine(model: Model, threads: int | None = None) -> Engine:

@@ -66,7 +66,7 @@ class Task(ABC, Generic[Input, Result]):
         lengths = [len(sequence.ids) for sequence in sequences]
         per_token = [self.engine.outputs[name][1:2] == ("sequence",) for name in outputs]
         for batch in batches(lengths, self.engine.max_rows, self.batch_tokens):
-            arrays = self.engine.run([sequences[index] for index in batch])
+            arrays = self.engine.run([sequences[index] for index in batch], outputs)
             for row, index in enumerate(batch):
                 length = lengths[index]
                 rows = tuple(

@@ -162,20 +162,39 @@ py::array_t<float> new_output(const std::string& name, const std::vector<int64_t
   }
 }
 
-py::dict run(Session& session, const py::dict& feeds, const py::object& out, py::dict* kept,
+// Which outputs are asked for: all by default. `out` may only name such ones.
+std::vector<bool> wanted_outputs(const std::vector<OutputInfo>& outputs, const py::object& names,
+                                 const py::object& out) {
+  const auto find = [&](const std::string& name) {
+    size_t i = 0;
+    while (i < outputs.size() && outputs[i].name != name) ++i;
+    if (i == outputs.size()) throw Error(Error::Kind::input, "no output is named '" + name + "'");
+    return i;
+  };
+  std::vector<bool> wanted(outputs.size(), names.is_none());
+  if (!names.is_none())
+    for (const auto& name : py::cast<py::list>(names)) wanted[find(key_text(name))] = true;
+  if (std::find(wanted.begin(), wanted.end(), true) == wanted.end())
+    throw Error(Error::Kind::input, "outputs names no output");
+  if (!out.is_none())
+    for (const auto& item : py::cast<py::dict>(out)) {
+      const size_t i = find(key_text(item.first));
+      if (!wanted[i])
+        throw Error(Error::Kind::input, "out has an array for '" + outputs[i].name + "', which outputs does not name");
+    }
+  return wanted;
+}
+
+py::dict run(Session& session, const py::dict& feeds, const py::object& out, const py::object& names, py::dict* kept,
              const std::vector<std::string>& keep) {
   const Session::Lease context(session);
   fill_batch(session, *context, feeds);
   const auto& outputs = session.model().outputs();
+  const std::vector<bool> wanted = wanted_outputs(outputs, names, out);
   py::dict result;
-  std::vector<float*> pointers;
-  if (!out.is_none())
-    for (const auto& item : py::cast<py::dict>(out)) {
-      const std::string name = key_text(item.first);
-      if (std::none_of(outputs.begin(), outputs.end(), [&](const OutputInfo& output) { return output.name == name; }))
-        throw Error(Error::Kind::input, "no output is named '" + name + "'");
-    }
+  std::vector<float*> pointers(outputs.size(), nullptr);
   for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!wanted[i]) continue;
     const std::vector<int64_t> shape = session.output_shape(*context, i);
     py::array_t<float> array;
     if (!out.is_none() && py::cast<py::dict>(out).contains(outputs[i].name)) {
@@ -194,7 +213,7 @@ py::dict run(Session& session, const py::dict& feeds, const py::object& out, py:
     } else {
       array = new_output(outputs[i].name, shape);
     }
-    pointers.push_back(array.mutable_data());
+    pointers[i] = array.mutable_data();
     result[outputs[i].name.c_str()] = array;
   }
   {
@@ -306,16 +325,16 @@ void register_session(py::module_& module) {
            py::arg("keep") = std::vector<std::string>(), py::arg("profile") = false)
       .def(
           "run",
-          [](Session& session, const py::dict& feeds, const py::object& out) {
-            return within_memory([&] { return run(session, feeds, out, nullptr, {}); });
+          [](Session& session, const py::dict& feeds, const py::object& out, const py::object& outputs) {
+            return within_memory([&] { return run(session, feeds, out, outputs, nullptr, {}); });
           },
-          py::arg("feeds"), py::arg("out") = py::none())
+          py::arg("feeds"), py::arg("out") = py::none(), py::arg("outputs") = py::none())
       .def(
           "run_kept",
           [](Session& session, const py::dict& feeds, const std::vector<std::string>& names) {
             return within_memory([&] {
               py::dict kept;
-              py::dict outputs = run(session, feeds, py::none(), &kept, names);
+              py::dict outputs = run(session, feeds, py::none(), py::none(), &kept, names);
               return py::make_tuple(outputs, kept);
             });
           },

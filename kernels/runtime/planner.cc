@@ -78,12 +78,29 @@ int64_t place_locals(const ModelFile& model, const Segment& segment, const std::
   return offsets.back();
 }
 
+// Plan::serves.
+std::vector<uint64_t> find_served(const ModelFile& model, const std::vector<bool>& keep) {
+  std::vector<uint64_t> values(model.values().size()), ops(model.nodes().size());
+  for (size_t v = 0; v < values.size(); ++v)
+    if (keep[v]) values[v] = ~uint64_t{0};
+  for (size_t o = 0; o < model.outputs().size(); ++o)
+    values[static_cast<size_t>(model.outputs()[o].value)] |= output_bit(o);
+  for (size_t op = ops.size(); op-- > 0;) {
+    for (const int v : model.nodes()[op].outputs) ops[op] |= values[static_cast<size_t>(v)];
+    for (const int v : model.nodes()[op].inputs) values[static_cast<size_t>(v)] |= ops[op];
+  }
+  return ops;
+}
+
 }  // namespace
 
 Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> Batch::*>& token_arrays,
                const std::vector<bool>& keep) {
   Plan plan;
   plan.segments = make_segments(model);
+  plan.serves = find_served(model, keep);
+  for (Segment& segment : plan.segments)
+    for (const int op : segment.ops) segment.serves |= plan.serves[static_cast<size_t>(op)];
   plan.places.resize(model.values().size());
   std::vector<Lifetime> lifetimes(model.values().size());
   for (size_t s = 0; s < plan.segments.size(); ++s)

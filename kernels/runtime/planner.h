@@ -15,6 +15,7 @@ struct Segment {
   bool token_wise;
   Space space;
   std::vector<int> ops;
+  uint64_t serves = 0;  // what any of its ops serves
 };
 
 struct Place {
@@ -34,8 +35,12 @@ struct Plan {
   std::vector<Segment> segments;
   std::vector<Place> places;  // per value
   std::vector<Slot> slots;
-  int64_t local_bytes = 0;  // per tile
+  int64_t local_bytes = 0;       // per tile
+  std::vector<uint64_t> serves;  // per op: output_bit() of each output that needs it; all for a value that is kept
 };
+
+// The bit of an output of the graph in sets of outputs; those after the 64th share bits.
+inline uint64_t output_bit(size_t output) { return uint64_t{1} << (output % 64); }
 
 // `keep` marks values that must be readable after a run (per value).
 Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> Batch::*>& token_arrays,

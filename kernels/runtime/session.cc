@@ -343,6 +343,9 @@ void Session::prepare(Context& context, float* const* outputs) const {
         break;
     }
   }
+  context.wanted = 0;
+  for (size_t o = 0; o < model_->outputs().size(); ++o)
+    if (outputs[o] != nullptr) context.wanted |= output_bit(o);
   context.whole[0] = share_tiles(batch.tiling(Space::tokens), threads_).whole;
   context.whole[1] = share_tiles(batch.tiling(Space::sequences), threads_).whole;
   for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
@@ -354,6 +357,7 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
                 whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
   const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts, int64_t next) {
+    if ((plan_.serves[static_cast<size_t>(op)] & context.wanted) == 0) return;
     const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
     ops_[static_cast<size_t>(op)]->run_tile(
         {context.memory, tile, columns, local, own.scratch.data(), part, parts, next});
@@ -381,9 +385,12 @@ void Session::run_tiles(Context& context, const Segment& segment, size_t index, 
 }
 
 void Session::run_thread(Context& context, int thread, int threads) const {
+  bool first = true;
   for (size_t s = 0; s < plan_.segments.size(); ++s) {
     const Segment& segment = plan_.segments[s];
-    if (s > 0 && threads > 1) context.barrier->wait();
+    if ((segment.serves & context.wanted) == 0) continue;
+    if (!first && threads > 1) context.barrier->wait();
+    first = false;
     if (segment.token_wise) {
       run_tiles(context, segment, s, thread, threads);
       continue;
@@ -440,6 +447,7 @@ void Session::add_profile(Context& context) {
       thread.seconds[op] = 0;
     }
     const Space space = model_->values()[static_cast<size_t>(model_->nodes()[op].outputs[0])].space;
+    if ((plan_.serves[op] & context.wanted) == 0) continue;
     profile_data_[op].macs += ops_[op]->macs(context.batch) +
                               ops_[op]->info().macs_per_token * static_cast<double>(context.batch.count(space));
   }

@@ -65,6 +65,7 @@ class Context {
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
   int64_t whole[2] = {};          // share_tiles() of the batch's tokens and sequences
+  uint64_t wanted = 0;            // output_bit() of the outputs that are
   std::unique_ptr<SpinBarrier> barrier;
 };
 
@@ -98,7 +99,8 @@ class Session {
 
   // Shape of an output for the context's batch.
   std::vector<int64_t> output_shape(const Context& context, size_t output) const;
-  // Runs the batch; outputs[i] has the size of output_shape(i) and receives f32.
+  // Runs the batch; outputs[i] has the size of output_shape(i) and receives f32, or is nullptr for an output that is
+  // not wanted. What only such outputs need is not computed.
   void run(Context& context, float* const* outputs);
   // A kept value after run(), as [columns, channels] row-major: f32, or the codes of a u8 value converted to f32.
   std::vector<float> kept(const Context& context, const std::string& value) const;

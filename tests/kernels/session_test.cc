@@ -96,6 +96,28 @@ void check_fork(const char* golden, Report& report) {
   report.check(same(run(session, batch), expected), "%s: the parent after forking", golden);
 }
 
+// Each output alone is what it is among all.
+void check_single_outputs(const char* golden, Report& report) {
+  for (int threads = 1; threads <= 3; ++threads) {
+    Session session(golden, with_threads(threads));
+    for (const int64_t rows : {int64_t{1}, int64_t{9}, int64_t{40}}) {
+      const TinyBatch batch(rows, 20, 5);
+      const TinyAnswers expected = run(session, batch);
+      for (size_t wanted = 0; wanted < expected.size(); ++wanted) {
+        std::vector<float> answer(expected[wanted].size());
+        std::vector<float*> outputs(expected.size(), nullptr);
+        outputs[wanted] = answer.data();
+        const Session::Lease context(session);
+        session.set_padded(*context, {batch.ids.data(), 8, batch.rows, batch.columns},
+                           {batch.mask.data(), 8, batch.rows, batch.columns}, {});
+        session.run(*context, outputs.data());
+        report.check(same({answer}, {expected[wanted]}), "%s: output %zu alone of %d rows, %d threads", golden, wanted,
+                     static_cast<int>(rows), threads);
+      }
+    }
+  }
+}
+
 template <class Call>
 void expect_input_error(Report& report, const char* message, const Call& call) {
   std::string got = "nothing";
@@ -153,6 +175,7 @@ int run_test(uint64_t seed) {
   Report report(seed);
   for (const char* golden : kGolden) {
     check_batches(golden, report);
+    check_single_outputs(golden, report);
     check_callers(golden, report);
     check_fork(golden, report);
   }

@@ -115,6 +115,47 @@ def test_out_is_written_and_returned(model: Path) -> None:
     np.testing.assert_array_equal(out["last_hidden_state"], session.run(feeds)["last_hidden_state"])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_what_only_other_outputs_need_is_not_computed(tmp_path: Path, threads: int) -> None:
+    session = fastcpu.Session(write_model(graphs.written_out().graph, tmp_path / "m"), threads=threads, profile=True)
+    for rows in (1, 3, 40):
+        feeds = graphs.batch(rows)
+        expected = session.run(feeds)
+        for names in (["hidden"], ["logits"], ("logits", "hidden", "logits")):
+            got = session.run(feeds, outputs=names)
+            assert set(got) == set(names)
+            for name, array in got.items():
+                np.testing.assert_array_equal(array, expected[name])
+    session.reset_profile()
+    out = np.empty((1, 9, 16), np.float32)
+    assert session.run(graphs.batch(1), {"hidden": out}, ["hidden"])["hidden"] is out
+    macs = {op["name"]: op["macs"] for op in session.ops()}
+    assert macs["fc1"] == macs["fc2"] > 0 == macs["head"] == macs["unread"]
+
+
+def test_outputs_that_are_kept_are_computed(tmp_path: Path) -> None:
+    path = write_model(graphs.written_out().graph, tmp_path / "m")
+    session = fastcpu.Session(path, keep=["unread.out"])
+    _, kept = session.run_kept(graphs.batch(), ["unread.out"])
+    assert kept["unread.out"].any()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "out", "message"),
+    [
+        (["nothing"], None, "no output is named 'nothing'"),
+        ([], None, "outputs names no output"),
+        ("hidden", None, "outputs must be a list of names, not 'hidden'"),
+        ([3], None, r"outputs must be a list of names, not \[3\]"),
+        (["hidden"], {"logits": np.empty((3, 9, 4), np.float32)}, "out has an array for 'logits', which outputs does"),
+    ],
+)
+def test_outputs_that_cannot_be_asked_for(tmp_path: Path, outputs: Any, out: Any, message: str) -> None:
+    session = fastcpu.Session(write_model(graphs.written_out().graph, tmp_path / "m"))
+    with pytest.raises(fastcpu.InputError, match=message):
+        session.run(graphs.batch(), out, outputs)
+
+
 def test_kept_values_are_those_of_the_reference(model: Path) -> None:
     graph, feeds = graphs.encoder(), graphs.batch()
     session = fastcpu.Session(model, keep=["*"])
@@ -190,7 +231,7 @@ def test_feeds_that_are_no_mapping_are_input_errors(model: Path, feeds: Any) -> 
         session.run(feeds)
     with pytest.raises(fastcpu.InputError, match=message):
         session.run_kept(feeds, ["embedded"])
-    with pytest.raises(fastcpu.InputError, match="names must be a list of names of values, not 'embedded'"):
+    with pytest.raises(fastcpu.InputError, match="names must be a list of names, not 'embedded'"):
         session.run_kept(graphs.batch(), "embedded")
     if feeds is not None:
         with pytest.raises(fastcpu.InputError, match="out must be a mapping"):
@@ -235,9 +276,9 @@ def test_bad_out_arrays_are_input_errors(model: Path) -> None:
         ({"execution": "fast"}, "execution"),
         ({"execution": None}, "execution must be 'auto', 'dense' or 'sparse', not None"),
         ({"keep": ["nothing"]}, "nothing"),
-        ({"keep": "*"}, r"keep must be a list of names of values, not '\*'"),
-        ({"keep": None}, "keep must be a list of names of values, not None"),
-        ({"keep": [3]}, r"keep must be a list of names of values, not \[3\]"),
+        ({"keep": "*"}, r"keep must be a list of names, not '\*'"),
+        ({"keep": None}, "keep must be a list of names, not None"),
+        ({"keep": [3]}, r"keep must be a list of names, not \[3\]"),
     ],
 )
 def test_bad_options_are_input_errors(model: Path, options: dict[str, Any], message: str) -> None:

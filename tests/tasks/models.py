@@ -125,12 +125,14 @@ class FakeEngine:
         self._answer = answer
         self.batches: list[list[int]] = []
 
-    def run(self, batch: Sequence[Encoded]) -> dict[str, NDArray[np.float32]]:
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         self.batches.append([len(each.ids) for each in batch])
         longest = padded(batch)["ids"].shape[1]
         rows = [self._answer(each.ids) for each in batch]
         result = {}
         for name, axes in self.outputs.items():
+            if outputs is not None and name not in outputs:
+                continue
             arrays = [np.asarray(row[name], np.float32) for row in rows]
             if axes[1:2] == ("sequence",):
                 pads = [((0, longest - len(each)), *[(0, 0)] * (each.ndim - 1)) for each in arrays]

@@ -103,9 +103,9 @@ def test_sequences_are_no_longer_than_asked(
     lengths: list[int] = []
     run = SessionEngine.run
 
-    def recorded(self: SessionEngine, batch: Any) -> Any:
+    def recorded(self: SessionEngine, batch: Any, outputs: Any) -> Any:
         lengths.extend(len(each.ids) for each in batch)
-        return run(self, batch)
+        return run(self, batch, outputs)
 
     monkeypatch.setattr(SessionEngine, "run", recorded)
     task = TASKS[name](model_dirs[name], max_length=14)

@@ -100,8 +100,8 @@ def test_no_answer_of_a_long_passage(tokenizer_dir: Path) -> None:
     """The window with the answer is sure that there is one: its first token has a low logit."""
 
     class Sure(Oracle):
-        def run(self, batch):  # type: ignore[no-untyped-def]
-            result = super().run(batch)
+        def run(self, batch, outputs=None):  # type: ignore[no-untyped-def]
+            result = super().run(batch, outputs)
             for row, each in enumerate(batch):
                 null = 1.0 if WORDS.index("a") in each.ids else 8.0
                 result["start_logits"][row, 0] = result["end_logits"][row, 0] = null
