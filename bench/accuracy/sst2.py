@@ -30,7 +30,7 @@ HELD_OUT = 700
 MEMBERS = (0, 1)
 """Seeds of the models that the teacher learns from."""
 RECIPES = ("int8-static", "sparse80-int8")
-STEPS = {"finetune": 2400, "sst2-teacher": 1500, "sparse80-int8": 3600}
+STEPS = {"finetune": 2000, "sst2-teacher": 1200, "sparse80-int8": 3600}
 """Training steps of each recipe."""
 SPLICED = 60_000
 """Sentences that are spliced."""
