@@ -74,7 +74,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--plan",
         choices=("auto", "uniform"),
         default="auto",
-        help="where more than --max-drop is lost, leave layers as they were, one by one (auto), or write nothing",
+        help="where more than --max-drop is lost, leave layers as they were, one by one (auto), or write nothing; "
+        "a search chooses layers by itself",
     )
     parser.add_argument(
         "--target-speedup", type=float, metavar="X", help="search: X times as fast as this model in dense int8"

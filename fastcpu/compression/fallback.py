@@ -48,7 +48,7 @@ def fall_back(
             last = error
     if not alone:
         raise refused
-    raise AccuracyError(f"{last}, with {len(layers) - 1} of {len(layers)} layers left alone") from refused
+    raise AccuracyError(f"with {len(layers) - 1} of {len(layers)} layers left alone: {last}") from refused
 
 
 def by_error(

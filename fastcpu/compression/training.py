@@ -183,6 +183,8 @@ def distill(plan: Plan, work: WorkFolder, tell: Report) -> Path:
     if work.done("student"):
         return work.path / "student"
     materials = prepare(plan, work, tell)
+    if plan.recipe.reconstructs:
+        tell("pruning", None)
     if not work.done("steps.json"):
         work.write("steps.json", number_of_steps(plan, materials, work.path))
     training = make_trainer(plan, materials, int(work.read("steps.json")), work.path)

@@ -178,7 +178,9 @@ Sharing share_tiles(Tiling tiling, int threads) {
   // Tiles come in falling widths; try to keep the last few for splitting. No more than one per thread: the tiles that
   // are split use the local buffers of the threads.
   Sharing best = {tiles, -1};
+  double rest = 0;  // the time of the tiles that are split
   for (int64_t split = 0; split <= (threads == 1 ? 0 : std::min<int64_t>(tiles, threads)); ++split) {
+    if (split > 0) rest += cost_of(tiles - split) / threads + kSplitOverhead;
     const int64_t whole = tiles - split, wide = std::min(whole, tiling.full());
     // The wide tiles go round; the one or two narrow tiles behind them go to the threads with the least work.
     const double each = wide > 0 ? cost_of(0) : 0, rounds = static_cast<double>(wide / threads) * each;
@@ -189,8 +191,6 @@ Sharing share_tiles(Tiling tiling, int threads) {
       narrow = threads - more > i - wide ? cost : narrow + cost;
       longest = std::max(longest, rounds + narrow);
     }
-    double rest = 0;
-    for (int64_t i = whole; i < tiles; ++i) rest += cost_of(i) / threads + kSplitOverhead;
     if (best.cost < 0 || longest + rest < best.cost) best = {whole, longest + rest};
   }
   return best;
