@@ -14,7 +14,7 @@ from fastcpu.compression.checks import check_training
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.run import take_texts
 from fastcpu.compression.search import FIRST_LOOK, LAST_SHARE, check_reachable
-from fastcpu.compression.training import TIMED_STEPS, Materials, distillation, make_trainer, prepare
+from fastcpu.compression.training import TIMED_STEPS, Materials, distillation, make_trainer, prepare, prune_alone
 from fastcpu.compression.trials import Trials
 from fastcpu.compression.work import WorkFolder
 
@@ -24,8 +24,8 @@ _TEXTS = 4096
 def estimate(plan: Plan) -> dict[str, Any]:
     """Minutes of the parts of a compression, and what they were computed from; all data is read and checked.
 
-    ``training`` is the training in full. A search takes at most ``trainings_of_search`` times as
-    long beside it.
+    Pruning layer by layer is done in full, since it takes the same few texts for any amount of data. ``training`` is
+    the training in full; a search takes at most ``trainings_of_search`` times as long beside it.
 
     Raises:
         InputError: what `compress` would find before it trains, a target that no candidate reaches included.
@@ -40,28 +40,43 @@ def estimate(plan: Plan) -> dict[str, Any]:
         take_texts(plan, work, _TEXTS)
         texts = work.read("texts.json")
         found: dict[str, Any] = {"texts_seen": texts["seen"]}
-        if plan.recipe.distill is None:
-            return found | {"minutes": {}, "note": "no training"}
         began = time.monotonic()
+        if plan.recipe.distill is None:
+            minutes = {}
+            if plan.recipe.reconstructs:
+                prune_alone(plan, work, lambda *_: None)
+                minutes["pruning"] = (time.monotonic() - began) / 60
+            return found | {"minutes": _rounded(minutes), "note": "no training"}
         materials = prepare(plan, work, lambda *_: None)
-        teacher = (time.monotonic() - began) * (texts["seen"] - texts["equal"] - texts["similar"]) / texts["taken"]
-        minutes = {"texts_and_teacher": teacher / 60}
+        each = (time.monotonic() - began) / texts["taken"] / 60
+        usable = texts["seen"] - texts["equal"] - texts["similar"]
+        minutes = {"texts_and_teacher": each * usable}
+        if plan.recipe.distill.readout:
+            minutes["readout"] = each * min(usable, plan.recipe.distill.readout)
         if plan.target is None:
-            found |= _training(plan, materials, work.path)
-            minutes["training"] = found["steps"] * found["seconds_per_step"] / 60
+            _training(plan, materials, work.path, found, minutes)
         else:
             _search(plan, Trials(plan, work, lambda *_: None), materials, work.path, found, minutes)
     return found | {
-        "minutes": {name: round(value, 2) for name, value in minutes.items()}
-        | {"total": round(sum(minutes.values()), 1)},
+        "minutes": _rounded(minutes) | {"total": round(sum(minutes.values()), 1)},
         "note": f"an estimate, from {TIMED_STEPS} training steps; evaluation and export come on top",
     }
 
 
-def _training(plan: Plan, materials: Materials, folder: Path) -> dict[str, Any]:
+def _rounded(minutes: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in minutes.items()}
+
+
+def _training(plan: Plan, materials: Materials, folder: Path, found: dict[str, Any], minutes: dict[str, float]) -> None:
+    """Adds the training in full, and the pruning before it."""
     config = distillation(plan)
-    seconds = make_trainer(plan, materials, 1_000_000, folder).seconds_per_step(TIMED_STEPS)
-    return {"seconds_per_step": round(seconds, 4), "steps": config.steps or int(config.budget * 60 / seconds)}
+    began = time.monotonic()
+    trainer = make_trainer(plan, materials, 1_000_000, folder)
+    if plan.recipe.reconstructs:
+        minutes["pruning"] = (time.monotonic() - began) / 60
+    seconds = trainer.seconds_per_step(TIMED_STEPS)
+    found |= {"seconds_per_step": round(seconds, 4), "steps": config.steps or int(config.budget * 60 / seconds)}
+    minutes["training"] = found["steps"] * found["seconds_per_step"] / 60
 
 
 def _search(
@@ -77,7 +92,7 @@ def _search(
     each = (time.monotonic() - began) / 2  # the dense model was compiled as well
     check_reachable(target, smallest, latency)
     deepest = replace(plan, recipe=trials.recipe(Candidate(trials.depth, depths[0][-1].sparsity)))
-    found |= _training(deepest, materials, folder)
+    _training(deepest, materials, folder, found, minutes)
     count = sum(len(depth) for depth in depths)
     if target.has_speed:
         rungs = (len(depths) - 1).bit_length()
@@ -90,6 +105,5 @@ def _search(
         "highest_speedup": round(latency.speedup, 2),
         "trainings_of_search": round(trainings, 2),
     }
-    minutes["training"] = found["steps"] * found["seconds_per_step"] / 60
     minutes["measurements"] = measurements * each / 60
     minutes["search"] = trainings * minutes["training"]

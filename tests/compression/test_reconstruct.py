@@ -10,6 +10,8 @@ import pytest
 import fastcpu
 from fastcpu import InputError
 from fastcpu.compression import compress
+from fastcpu.compression.estimate import estimate
+from fastcpu.compression.run import make_plan
 from fastcpu.distill import checkpoint
 from fastcpu.tasks.embed import Embedder
 from tests.compression.test_run import files
@@ -64,6 +66,22 @@ def test_outputs_stay_nearer_than_by_magnitude(encoder_dir: Path, texts_file: Pa
     mine = cosine(encoder_dir, compiled.directory, texts_file, tmp_path)
     theirs = cosine(encoder_dir, simple, texts_file, tmp_path)
     assert 1 - mine < 0.5 * (1 - theirs)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (ALONE, {"pruning"}),
+        (TRAINED, {"texts_and_teacher", "pruning", "training", "total"}),
+        (TRAINED.replace("steps = 30", "steps = 30\nreadout = 400"), {"pruning", "readout", "training"}),
+    ],
+)
+def test_an_estimate_counts_it(encoder_dir: Path, texts_file: Path, tmp_path: Path, text: str, parts: set[str]) -> None:
+    plan = make_plan(encoder_dir, recipe=recipe(tmp_path, text), data=[texts_file], threads=1)
+    found = estimate(plan)["minutes"]
+    assert parts <= set(found)
+    assert all(value >= 0 for value in found.values())
+    assert found["pruning"] > 0
 
 
 def test_training_keeps_the_blocks(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
