@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.accuracy import runs
 from bench.accuracy.sentences import evaluation_sentences, sentences
+from fastcpu.recipe import load
 
 RECIPES = (
     "distill3-int8",
@@ -33,7 +34,12 @@ def run(data: Path, recipes: Sequence[str], seeds: Sequence[int], steps: int | N
         title, values = Path(recipe).stem, []
         for seed in seeds:
             name = f"{title}-seed{seed}"
-            entry = runs.train(name, runs.minilm(), options | {"recipe": recipe, "seed": seed, "steps": steps or STEPS})
+            used = options | {"recipe": recipe, "seed": seed}
+            if load(Path(recipe)).distill is None:
+                used["device"] = "cpu"
+            else:
+                used["steps"] = steps or STEPS
+            entry = runs.train(name, runs.minilm(), used)
             metrics = {split: spearman(runs.MODELS / name, split, threads) for split in ("dev", "test")}
             runs.record(name, seed, entry, metrics=metrics)
             values.append(100 * metrics["test"]["value"])

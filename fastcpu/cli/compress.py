@@ -74,8 +74,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--plan",
         choices=("auto", "uniform"),
         default="auto",
-        help="where more than --max-drop is lost, leave layers as they were, one by one (auto), or write nothing; "
-        "a search chooses layers by itself",
+        help="where more than --max-drop is lost, leave layers in f32, one by one (auto), or write nothing (uniform)",
     )
     parser.add_argument(
         "--target-speedup", type=float, metavar="X", help="search: X times as fast as this model in dense int8"
@@ -128,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
     if args.plan == "uniform" and args.max_drop is None:
         raise InputError("--plan uniform says what to do where more than --max-drop is lost, which is not given")
     target = _target(args)
+    if args.plan == "uniform" and target is not None:
+        raise InputError("--plan uniform is not for a search, which chooses layers by itself")
     if args.json is not None:
         _check_json(args)
 
@@ -196,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
             )
     alone = compiled.report["compression"]["left_alone"]
     if alone:
-        print(f"left as they were, since too much was lost with them: {', '.join(alone)}")
+        print(f"left in f32, since too much was lost with them: {', '.join(alone)}")
     print(f"wrote {compiled.directory}")
     if args.json is not None:
         write_json(args.json, compiled.report)

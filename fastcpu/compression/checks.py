@@ -4,8 +4,9 @@ training that cannot be."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,10 +75,15 @@ def check_assistants(teachers: Sequence[Path], recipe: Recipe) -> None:
             f"recipe {recipe.name}: several teachers teach logits alone, and it learns from {', '.join(others)}, too "
             "(distill: losses)"
         )
-    first, *more = (read_config(teacher / "config.json").get("id2label") for teacher in teachers)
+    first, *more = (_labels(read_config(teacher / "config.json")) for teacher in teachers)
     for teacher, labels in zip(teachers[1:], more, strict=True):
         if labels != first:
             raise InputError(f"teacher {teacher}: its labels are {labels}, and those of {teachers[0]} are {first}")
+
+
+def _labels(config: Mapping[str, Any]) -> Any:
+    """By number, as text; the ones that transformers makes up where a config.json names none."""
+    return config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
 
 
 def check_training(plan: Plan) -> None:

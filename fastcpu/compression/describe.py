@@ -104,7 +104,7 @@ def steps(report: Json) -> dict[str, str]:
             texts = report["options"]["calibration_sequences"]
             found["quantization"] += f", observer {quantize['observer']}, {texts} texts"
     if compression["left_alone"]:
-        found["left as they were"] = f"{', '.join(compression['left_alone'])}: with them, more was lost than is allowed"
+        found["left in f32"] = f"{', '.join(compression['left_alone'])}: with them, more was lost than is allowed"
     found |= {name: ", ".join(recipe[name]) for name in ("only", "ignore") if recipe[name]}
     plan = compression["plan"]
     return found | {"seed": str(plan["seed"]), "threads": f"{plan['threads']}, on {plan['device']}"}

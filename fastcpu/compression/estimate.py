@@ -82,7 +82,8 @@ def _training(plan: Plan, materials: Materials, folder: Path, found: dict[str, A
 def _search(
     plan: Plan, trials: Trials, materials: Materials, folder: Path, found: dict[str, Any], minutes: dict[str, float]
 ) -> None:
-    """Adds the parts of a search: its measurements and trainings, at most, and the training in full of all layers."""
+    """Adds the parts of a search: its measurements, prunings and trainings, at most, and the training in full of all
+    layers."""
     target = plan.target
     assert target is not None
     depths = candidates(trials.depth, trials.cut, plan.recipe.prune is not None)
@@ -106,4 +107,6 @@ def _search(
         "trainings_of_search": round(trainings, 2),
     }
     minutes["measurements"] = measurements * each / 60
+    if "pruning" in minutes:
+        minutes["pruning"] *= len(depths) if target.has_speed else count
     minutes["search"] = trainings * minutes["training"]

@@ -1,4 +1,4 @@
-"""Where a gate refuses a model, layers of it stay as they were: those first whose integers cost the outputs most."""
+"""Where a gate refuses a model, layers of it are left in f32: those first whose integers cost the outputs most."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from fastcpu.errors import AccuracyError
 from fastcpu.pipeline import MAX_LENGTH, Compiled, compile  # noqa: A004  (the public name)
 from fastcpu.tasks.engine import FloatArray, as_engine, batches
-from fastcpu.tasks.tokenizer import Tokenizer
+from fastcpu.tasks.tokenizer import Text, Tokenizer
 
 _NUMBERED = re.compile(r".*?\.\d+(?=\.)")
-TEXTS = 64
-"""On so many texts the outputs of models are compared."""
+INPUTS = 64
+"""On so many texts or pairs the outputs of models are compared."""
 
 
 def fall_back(
@@ -52,21 +52,24 @@ def fall_back(
 
 
 def by_error(
-    source: Path, texts: Sequence[str], options: Mapping[str, Any], threads: int, folder: Path
+    source: Path, inputs: Sequence[Text], options: Mapping[str, Any], threads: int, folder: Path
 ) -> list[list[str]]:
     """The layers that options of `fastcpu.compile` compress, as names of their linears, costly ones first.
 
-    The cost of a layer is the squared error of the model's outputs for some texts where this layer alone is compressed.
+    The cost of a layer is the squared error of the model's outputs where this layer alone is compressed, for some of
+    the inputs, evenly spread.
     Linears outside numbered layers are one layer together, unless there is pruning. ``folder`` is where models are made
     that are deleted again.
     """
+    places = np.linspace(0, len(inputs) - 1, min(len(inputs), INPUTS)).round().astype(int)
+    taken = [inputs[place] for place in places]
     with tempfile.TemporaryDirectory(dir=folder, prefix="fallback.") as scratch:
 
         def made(name: str, **chosen: Any) -> Compiled:
             return compile(source, Path(scratch) / name, threads=threads, **chosen)
 
         def outputs(name: str, **chosen: Any) -> list[Mapping[str, FloatArray]]:
-            return _outputs(made(name, **chosen).directory, texts[:TEXTS], threads)
+            return _outputs(made(name, **chosen).directory, taken, threads)
 
         report = made("whole", **options).report
         layers: dict[str, list[str]] = {}
@@ -85,9 +88,9 @@ def by_error(
     return [layers[layer] for layer in sorted(layers, key=lambda layer: -costs[layer])]
 
 
-def _outputs(directory: Path, texts: Sequence[str], threads: int) -> list[Mapping[str, FloatArray]]:
+def _outputs(directory: Path, inputs: Sequence[Text], threads: int) -> list[Mapping[str, FloatArray]]:
     engine = as_engine(directory, threads)
-    encoded = Tokenizer(directory, MAX_LENGTH).encode(texts)
+    encoded = Tokenizer(directory, MAX_LENGTH).encode(inputs)
     return [engine.run([encoded[row] for row in rows]) for rows in batches([len(each.ids) for each in encoded], None)]
 
 

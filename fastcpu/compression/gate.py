@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from fastcpu.compression.report import add_to_report
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.data import parse_columns
+from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.task import find_task, open_model
 from fastcpu.recipe import Distill, Recipe
+from fastcpu.tasks.tokenizer import Text
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Gate:
         max_drop: points of the metric times 100 (``0.5``), or a share of the teacher's value (``1%``); None measures
             and accepts whatever comes out.
         columns: what the task reads from which column, as ``role=column,role=column``; by default the usual names.
-        fallback: whether layers may stay as they were, one by one, until no more than ``max_drop`` is lost.
+        fallback: whether layers may be left in f32, one by one, until no more than ``max_drop`` is lost; never where
+            ``split`` is ``test``, since that chooses by what it measures.
     """
 
     task: str
@@ -62,42 +66,50 @@ class Gate:
         path = None if self.data is None else Path(self.data)
         return find_task(self.task).load(path, self.split, parse_columns(self.columns))
 
+    def inputs(self) -> Sequence[Text]:
+        """What it asks a model, texts and pairs of texts."""
+        return find_task(self.task).inputs(self.load())
+
     def texts(self) -> list[str]:
         """Its texts, which training and calibration must not see."""
-        return find_task(self.task).texts(self.load())
+        return [text for each in self.inputs() for text in ((each,) if isinstance(each, str) else each)]
 
     # ---- measurement ----
 
-    def score(self, directory: Path, threads: int, max_length: int | None) -> float:
-        """The headline metric of a compiled model, for the arguments that `accept` takes."""
+    def measure(self, directory: Path, threads: int, max_length: int | None) -> Evaluation:
+        """The metrics of a compiled model in the runtime, for the arguments that `accept` takes."""
         task = find_task(self.task)
-        result = task.evaluate(open_model(task, directory, threads, max_length), self.load())
+        return task.evaluate(open_model(task, directory, threads, max_length), self.load())
+
+    def score(self, directory: Path, threads: int, max_length: int | None) -> float:
+        """The headline metric of a compiled model."""
+        result = self.measure(directory, threads, max_length)
         return result.values[result.metric].value
 
-    def accept(self, directory: Path, teacher: Path, threads: int, max_length: int | None) -> None:
-        """Measures a finished directory beside its teacher, both in the runtime, and notes the result in report.json.
+    def accept(self, directory: Path, teacher: Evaluation, threads: int, max_length: int | None) -> None:
+        """Measures a finished directory and notes the result, beside that of its teacher, in report.json.
 
         Args:
-            directory, teacher: compiled models.
+            directory: a compiled model.
+            teacher: what `measure` has found for its teacher.
             threads: of the runtime.
             max_length: longest sequence in tokens, by default that of the task.
 
         Raises:
             AccuracyError: the model has lost more than is allowed.
         """
-        task, data = find_task(self.task), self.load()
-        theirs, mine = (
-            task.evaluate(open_model(task, path, threads, max_length), data) for path in (teacher, directory)
-        )
+        mine = self.measure(directory, threads, max_length)
         metric = mine.metric
-        before, after = theirs.values[metric].value, mine.values[metric].value
+        before, after = teacher.values[metric].value, mine.values[metric].value
         result = {
             "task": self.task,
             "split": self.split,
             "examples": mine.examples,
-            "teacher": {name: interval.to_json() for name, interval in theirs.values.items()},
+            "teacher": {name: interval.to_json() for name, interval in teacher.values.items()},
             "model": {name: interval.to_json() for name, interval in mine.values.items()},
-            "difference": {name: interval.to_json() for name, interval in task.compare(mine, theirs).items()},
+            "difference": {
+                name: interval.to_json() for name, interval in find_task(self.task).compare(mine, teacher).items()
+            },
             "max_drop": self.max_drop,
         }
         add_to_report(directory, {"accuracy": result})

@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -30,6 +31,7 @@ from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import AccuracyError, FileFormatError, GraphError, InputError, OutputError
+from fastcpu.eval.engine import Evaluation
 from fastcpu.recipe import Recipe, compile_options, load
 
 if TYPE_CHECKING:
@@ -357,10 +359,14 @@ def _export(
     }
     circumstances = _with_teacher(circumstances, plan, work)
 
+    measured: list[Evaluation] = []  # of the teacher, once
+
     def accept(directory: Path) -> None:
         if plan.gate is not None:
             assert circumstances.teacher is not None
-            plan.gate.accept(directory, circumstances.teacher, plan.threads, gate_length(recipe))
+            if not measured:
+                measured.append(plan.gate.measure(circumstances.teacher, plan.threads, gate_length(recipe)))
+            plan.gate.accept(directory, measured[0], plan.threads, gate_length(recipe))
         tell("report", None)
         write_report(directory, plan, circumstances)
 
@@ -372,11 +378,27 @@ def _export(
     try:
         return build(())
     except AccuracyError as error:
-        if plan.gate is None or not plan.gate.fallback or not options or plan.target is not None:
+        gate = plan.gate
+        if gate is None or not gate.fallback or gate.split == "test" or not options or plan.target is not None:
             raise
+        if source != Path(plan.model):
+            _check_student(gate, plan, source, measured[0], work.path, error)
         tell("cost of each layer", None)
-        layers = by_error(source, plan.gate.texts(), options, plan.threads, work.path)
+        layers = by_error(source, gate.inputs(), options, plan.threads, work.path)
         return fall_back(error, build, layers, lambda text: tell(text, None))
+
+
+def _check_student(
+    gate: Gate, plan: Plan, student: Path, teacher: Evaluation, folder: Path, refused: AccuracyError
+) -> None:
+    """AccuracyError if a student has lost too much already, so that no layers in f32 can mend it."""
+    from fastcpu.pipeline import compile  # noqa: A004  (the public name)
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix="student.") as scratch:
+        plain = compile(student, Path(scratch) / "model", threads=plan.threads).directory
+        value = gate.score(plain, plan.threads, gate_length(plan.recipe))
+    if value < gate.floor(teacher.values[teacher.metric].value):
+        raise AccuracyError(f"{refused}; it is {value:.4f} in f32, too, before quantization") from refused
 
 
 def _with_teacher(circumstances: Circumstances, plan: Plan, work: WorkFolder) -> Circumstances:

@@ -84,9 +84,9 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
     return ClassifyData(inputs, gold, table.places("label"), table.classes.get("label", ()))
 
 
-def texts(data: ClassifyData) -> list[str]:
-    """All sentences."""
-    return [text for each in data.inputs for text in ([each] if isinstance(each, str) else each)]
+def inputs(data: ClassifyData) -> list[Text]:
+    """All texts or pairs."""
+    return list(data.inputs)
 
 
 def evaluate(model: ClassifyModel, data: ClassifyData) -> Evaluation:

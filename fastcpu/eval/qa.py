@@ -20,6 +20,7 @@ from fastcpu.eval.engine import Evaluation
 from fastcpu.files import check_regular
 from fastcpu.tasks.qa import MAX_LENGTH as WINDOW
 from fastcpu.tasks.qa import Answer, QuestionAnswerer
+from fastcpu.tasks.tokenizer import Text
 
 MODEL = QuestionAnswerer
 MAX_LENGTH = WINDOW
@@ -120,9 +121,9 @@ def _questions(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, tupl
                 yield str(entry["id"]), entry["question"], paragraph["context"], answers
 
 
-def texts(data: QaData) -> list[str]:
-    """The questions and the passages."""
-    return [text for pair in data.inputs for text in pair]
+def inputs(data: QaData) -> list[Text]:
+    """The questions with their passages."""
+    return list(data.inputs)
 
 
 # ---- metrics ----

@@ -85,16 +85,14 @@ def _from_corpus(data: retrieval.RetrievalData) -> RerankData:
     return result
 
 
-def texts(data: RerankData) -> list[str]:
-    """The queries and the passages."""
-    return [*data.queries, *(passage for own in data.candidates for passage in own)]
+def inputs(data: RerankData) -> list[tuple[str, str]]:
+    """The queries, each with all of its passages."""
+    return [(query, passage) for query, own in zip(data.queries, data.candidates, strict=True) for passage in own]
 
 
 def evaluate(model: RerankModel, data: RerankData) -> Evaluation:
     """Scores every candidate once and ranks those of each query."""
-    scores = model.scores(
-        [(query, passage) for query, own in zip(data.queries, data.candidates, strict=True) for passage in own]
-    )
+    scores = model.scores(inputs(data))
     samples = {name: np.zeros(len(data.queries)) for name in METRICS}
     start = 0
     for index, (own, gains) in enumerate(zip(data.candidates, data.gains, strict=True)):

@@ -17,6 +17,7 @@ from fastcpu.eval.engine import EmbeddingEngine, Evaluation, FloatArray
 from fastcpu.eval.metrics import rank_metrics
 from fastcpu.files import write_text
 from fastcpu.tasks.embed import Embedder
+from fastcpu.tasks.tokenizer import Text
 
 MODEL = Embedder
 MAX_LENGTH = 128
@@ -161,7 +162,7 @@ def _read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def texts(data: RetrievalData) -> list[str]:
+def inputs(data: RetrievalData) -> list[Text]:
     """The queries and the documents."""
     return [*data.queries, *data.documents]
 

@@ -16,6 +16,7 @@ from fastcpu.eval.data import Column, data_files, data_folder, read_lines, read_
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation
 from fastcpu.eval.metrics import spearman
 from fastcpu.tasks.embed import Embedder
+from fastcpu.tasks.tokenizer import Text
 
 MODEL = Embedder
 MAX_LENGTH = 128
@@ -88,7 +89,7 @@ def _checked(data: StsData, path: Path) -> StsData:
     return data
 
 
-def texts(data: StsData) -> list[str]:
+def inputs(data: StsData) -> list[Text]:
     """All sentences."""
     return [*data.first, *data.second]
 

@@ -17,6 +17,7 @@ from fastcpu.eval.labels import LabelMap
 from fastcpu.eval.metrics import IntArray
 from fastcpu.tasks.labels import spans
 from fastcpu.tasks.tag import Tagger, Tagging
+from fastcpu.tasks.tokenizer import Text
 
 MODEL = Tagger
 MAX_LENGTH = 128
@@ -127,7 +128,7 @@ def _add_conll(path: Path, data: TagData) -> None:
         data.places[-1].append(f"{path}:{number}: the label")
 
 
-def texts(data: TagData) -> list[str]:
+def inputs(data: TagData) -> list[Text]:
     """The sentences, their words joined by spaces."""
     return [" ".join(words) for words in data.sentences]
 

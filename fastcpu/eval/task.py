@@ -13,6 +13,7 @@ from fastcpu.eval.bootstrap import Interval
 from fastcpu.eval.data import Column
 from fastcpu.eval.engine import Evaluation, open_engine
 from fastcpu.tasks.task import AnyTask
+from fastcpu.tasks.tokenizer import Text
 
 
 class EvalTask(Protocol):
@@ -38,8 +39,8 @@ class EvalTask(Protocol):
         """The data. InputError names file and row of what is wrong."""
         ...
 
-    def texts(self, data: Any) -> list[str]:
-        """The texts that training must not see."""
+    def inputs(self, data: Any) -> Sequence[Text]:
+        """What a model is asked: every text and pair of texts, which training must not see."""
         ...
 
     def evaluate(self, model: Any, data: Any) -> Evaluation:

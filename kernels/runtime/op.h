@@ -100,6 +100,7 @@ struct OpInfo {
   std::string kernel;         // e.g. spmm_u8s8_avx512vnni; empty when there is nothing to choose
   double macs_per_token = 0;  // multiply-accumulates of nonzero weights per column
   double density = 1;         // stored blocks / all blocks
+  int64_t weights = 0;        // elements of the weight, zeros included
   size_t packed_bytes = 0;
 };
 

@@ -39,7 +39,8 @@ struct Plan {
   std::vector<uint64_t> serves;  // per op: output_bit() of each output that needs it; all for a value that is kept
 };
 
-// The bit of an output of the graph in sets of outputs; those after the 64th share bits.
+// The bit of an output of the graph in sets of outputs. Those after the 64th share bits, so that more may be computed
+// than is needed.
 inline uint64_t output_bit(size_t output) { return uint64_t{1} << (output % 64); }
 
 // `keep` marks values that must be readable after a run (per value).

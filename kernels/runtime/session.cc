@@ -165,7 +165,7 @@ bool Session::has_light_weights() const {
   double packed = 0, dense = 0;
   for (const OpInfo& info : op_infos()) {
     packed += static_cast<double>(info.packed_bytes);
-    dense += info.macs_per_token / info.density;
+    dense += static_cast<double>(info.weights);
   }
   return packed <= dense / 2;
 }
@@ -351,13 +351,20 @@ void Session::prepare(Context& context, float* const* outputs) const {
   for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
 }
 
+// False for an op that the wanted outputs do not need, and for one that would write an output which is not among them.
+bool Session::wants(const Context& context, size_t op) const {
+  const auto first = static_cast<size_t>(model_->nodes()[op].outputs[0]);
+  if (plan_.places[first].kind == Place::Kind::output) return context.memory.base[first] != nullptr;
+  return (plan_.serves[op] & context.wanted) != 0;
+}
+
 void Session::run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const {
   const Tiling tiling = context.batch.tiling(segment.space);
   const int64_t columns = tiling.tokens, tiles = tile_count(tiling),
                 whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
   const auto run_op = [&](int op, Tile tile, uint8_t* local, int part, int parts, int64_t next) {
-    if ((plan_.serves[static_cast<size_t>(op)] & context.wanted) == 0) return;
+    if (!wants(context, static_cast<size_t>(op))) return;
     const OpTimer timer(profile_ ? &own.seconds[static_cast<size_t>(op)] : nullptr);
     ops_[static_cast<size_t>(op)]->run_tile(
         {context.memory, tile, columns, local, own.scratch.data(), part, parts, next});
@@ -396,6 +403,7 @@ void Session::run_thread(Context& context, int thread, int threads) const {
       continue;
     }
     const auto op = static_cast<size_t>(segment.ops[0]);
+    if (!wants(context, op)) continue;
     Context::Thread& own = context.threads[static_cast<size_t>(thread)];
     const OpTimer timer(profile_ ? &own.seconds[op] : nullptr);
     const int64_t units = ops_[op]->units(context.batch);
@@ -447,7 +455,7 @@ void Session::add_profile(Context& context) {
       thread.seconds[op] = 0;
     }
     const Space space = model_->values()[static_cast<size_t>(model_->nodes()[op].outputs[0])].space;
-    if ((plan_.serves[op] & context.wanted) == 0) continue;
+    if (!wants(context, op)) continue;
     profile_data_[op].macs += ops_[op]->macs(context.batch) +
                               ops_[op]->info().macs_per_token * static_cast<double>(context.batch.count(space));
   }

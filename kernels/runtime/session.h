@@ -115,6 +115,7 @@ class Session {
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
   void prepare(Context& context, float* const* outputs) const;
+  bool wants(const Context& context, size_t op) const;
   void run_thread(Context& context, int thread, int threads) const;
   void run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const;
   void add_profile(Context& context);

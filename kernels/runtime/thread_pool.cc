@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 // A worker that has nothing to do looks for work for a while before it sleeps, since waking it takes as long as several
 // ops. It does so for longer where its last wait was short: for a caller that runs one input after the other, with a
-// tokenizer between. Far shorter than a scheduler tick in any case.
+// tokenizer between. What a pause costs at most is kLongestSpin of each worker's CPU.
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr auto kLongestSpin = std::chrono::microseconds(1500);
 constexpr int kSpinsPerClock = 64;

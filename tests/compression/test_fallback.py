@@ -14,8 +14,10 @@ from fastcpu.cli.main import main
 from fastcpu.compression import compress, fallback, run
 from fastcpu.compression.gate import Gate
 from fastcpu.errors import AccuracyError
+from fastcpu.eval.engine import Evaluation
 from fastcpu.pipeline import Compiled
 from fastcpu.recipe import Recipe, load
+from tests.compression.conftest import RECIPE
 from tests.tasks import models
 
 LAYERS = [["c.1"], ["a.1", "a.2"], ["b.1"]]
@@ -110,7 +112,7 @@ def test_a_compression_falls_back(
     assert {stored[each] for each in alone} == {"f32"}
     assert set(stored.values()) == {"f32", "s8"}
     assert alone[0] in capsys.readouterr().out
-    assert f"left as they were: {alone[0]}" in (tmp_path / "out" / "README.md").read_text()
+    assert f"left in f32: {alone[0]}" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_has_no_layers_to_give_back_is_refused(
@@ -134,3 +136,48 @@ def test_linears_that_cannot_be_pruned_are_no_layer_of_a_pruned_model(tmp_path: 
     )
     assert layers
     assert all("layer." in name for names in layers for name in names)
+
+
+def test_the_teacher_is_measured_once(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    measured: list[Path] = []
+    whole = Gate.measure
+
+    class Counting(Gate):
+        def measure(self, directory: Path, threads: int, max_length: int | None) -> Evaluation:
+            measured.append(directory)
+            return whole(self, directory, threads, max_length)
+
+    gate = Counting("sts", str(sts_dir), max_drop="0")
+    with pytest.raises(AccuracyError, match="layers left alone"):
+        compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=gate, timing=False)
+    assert len(measured) > 2
+    assert len({path for path in measured if "teacher" in path.name}) == 1
+    assert sum("teacher" in path.name for path in measured) == 1
+
+
+def test_a_part_that_is_reported_chooses_nothing(
+    encoder_dir: Path, sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept_with(monkeypatch, 1)
+    monkeypatch.setattr(run, "by_error", lambda *_: pytest.fail("layers are chosen"))
+    shutil.copy(sts_dir / "sts-dev.csv", sts_dir / "sts-test.csv")
+    gate = Gate("sts", str(sts_dir), split="test", max_drop="0.1")
+    with pytest.raises(AccuracyError, match=r"^too much is lost$"):
+        compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=gate)
+
+
+def test_a_student_that_has_lost_too_much_in_f32_is_refused_at_once(
+    encoder_dir: Path, texts_file: Path, sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "by_error", lambda *_: pytest.fail("layers are chosen"))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=1).replace("layers = 2", "layers = 1"))
+    gate = Gate("sts", str(sts_dir), max_drop="0")
+    with pytest.raises(AccuracyError, match=r"must be at least .* in f32, too, before quantization$"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file], gate=gate, threads=1, timing=False)
+
+
+def test_a_search_takes_no_plan(encoder_dir: Path, sts_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compress", str(encoder_dir), "-o", "out", "--task", "sts", "--eval-data", str(sts_dir)]
+    assert main([*command, "--max-drop", "1", "--target-speedup", "2", "--plan", "uniform"]) == 2
+    assert "--plan uniform is not for a search" in capsys.readouterr().err

@@ -287,5 +287,9 @@ def test_teachers_that_cannot_be_averaged(classifier_dir: Path, train: Path, tmp
     recipe.write_text(RECIPE.format(steps=2) + "[distill.losses]\nlogits = 1\n")
     with pytest.raises(InputError, match=r"other: its labels are .*'up'.*, and those of .* are "):
         compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, other], **options)
+    del config["id2label"]
+    (other / "config.json").write_text(json.dumps(config | {"num_labels": 3}))
+    with pytest.raises(InputError, match=r"other: its labels are .*'LABEL_2'.*, and those of .* are "):
+        compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, other], **options)
     with pytest.raises(InputError, match=r"teacher must be the path of a directory, not 5"):
         compress(classifier_dir, tmp_path / "out", teacher=[classifier_dir, 5], **options)

@@ -14,6 +14,7 @@ from fastcpu.prune import keep_mask
 
 torch = pytest.importorskip("torch")
 
+from fastcpu.distill import sparse_linear  # noqa: E402  (needs torch)
 from fastcpu.distill.masks import Masks  # noqa: E402  (needs torch)
 from fastcpu.distill.sparse_linear import blocks_of, leave_out_zeros, restore  # noqa: E402
 from fastcpu.recipe import Prune  # noqa: E402
@@ -93,7 +94,10 @@ def test_values_inside_blocks_that_are_not_kept_stay_zero(rng: np.random.Generat
     np.testing.assert_array_equal(layer.weight.detach().numpy() != 0, keep)
 
 
-def test_autocast_decides_the_format(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("tiles", [False, True])
+def test_autocast_decides_the_format(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
+    """By the kernels for blocks, and by whole weights as on CPUs with matrix instructions."""
+    monkeypatch.setattr(sparse_linear, "has_tiles", lambda: tiles)
     layer = pruned(rng, 16, 24)
     x = torch.from_numpy(rng.normal(size=(2, 9, 24)).astype(np.float32)).bfloat16()
     dy = torch.from_numpy(rng.normal(size=(2, 9, 16)).astype(np.float32)).bfloat16()

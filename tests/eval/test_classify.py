@@ -93,7 +93,7 @@ def test_single_sentences(tmp_path: Path) -> None:
     assert all(interval.low == interval.high == 0.0 for interval in same.values())
     worse = classify.evaluate(WordClassifier(["bad", "good"], ["good", "bad"]), data)
     assert classify.compare(result, worse)["accuracy"].value == pytest.approx(0.25)
-    assert classify.texts(data) == data.inputs
+    assert classify.inputs(data) == data.inputs
 
 
 def test_pairs_with_names_of_labels(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_pairs_with_names_of_labels(tmp_path: Path) -> None:
         "macro_f1": 1.0,
         "matthews": 1.0,
     }
-    assert classify.texts(data) == ["x", "yes", "y", "no", "z", "maybe"]
+    assert classify.inputs(data) == data.inputs
 
 
 def test_labels_that_the_model_does_not_know(tmp_path: Path) -> None:

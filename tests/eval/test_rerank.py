@@ -45,7 +45,8 @@ def test_given_candidates(tmp_path: Path) -> None:
     assert result.samples["mrr@10"].tolist() == pytest.approx([1.0, 0.75])
     worse = rerank.evaluate(Reds(-1.0), data)
     assert rerank.compare(worse, result)["mrr@10"].value == pytest.approx((0.5 - 1.0) / 2)
-    assert rerank.texts(data)[:3] == ["who?", "where?", "a dog"]
+    assert rerank.inputs(data)[0] == ("who?", "a dog")
+    assert len(rerank.inputs(data)) == sum(map(len, data.candidates))
 
 
 def test_candidates_from_a_corpus(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_conll_files(tmp_path: Path) -> None:
     data = tag.load(tmp_path, "test")
     assert (data.sentences, data.gold) == (SENTENCES, GOLD)
     assert data.places[1][1] == f"{tmp_path}/test.txt:8: the label"
-    assert tag.texts(data) == ["Anna Paul lives", "in London"]
+    assert tag.inputs(data) == ["Anna Paul lives", "in London"]
 
 
 def test_every_shard_of_conll_files_is_read(tmp_path: Path) -> None:

@@ -133,11 +133,31 @@ def test_what_only_other_outputs_need_is_not_computed(tmp_path: Path, threads: i
     assert macs["fc1"] == macs["fc2"] > 0 == macs["head"] == macs["unread"]
 
 
-def test_outputs_that_are_kept_are_computed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("keep", [["*"], ["hidden", "unread.out"], ["logits"]])
+def test_what_is_kept_and_what_is_asked_for(tmp_path: Path, keep: list[str], threads: int) -> None:
     path = write_model(graphs.written_out().graph, tmp_path / "m")
-    session = fastcpu.Session(path, keep=["unread.out"])
-    _, kept = session.run_kept(graphs.batch(), ["unread.out"])
-    assert kept["unread.out"].any()
+    session, feeds = fastcpu.Session(path, threads=threads, keep=keep), graphs.batch()
+    expected = fastcpu.Session(path).run(feeds)
+    for name in expected:
+        np.testing.assert_array_equal(session.run(feeds, outputs=[name])[name], expected[name])
+    if "logits" not in keep:
+        assert session.run_kept(feeds, ["unread.out"])[1]["unread.out"].any(), "though no output needs it"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_of_many_outputs(tmp_path: Path, threads: int) -> None:
+    """More than a set of 64 bits tells apart."""
+    builder = graphs.written_out()
+    for number in range(70):
+        builder.output(f"h{number}", builder.linear(f"linear{number}", "norm1.out", 4))
+    session, feeds = fastcpu.Session(write_model(builder.graph, tmp_path / "m"), threads=threads), graphs.batch()
+    expected = session.run(feeds)
+    assert len(expected) == 72
+    for name in ("hidden", "logits", "h0", "h61", "h62", "h69"):
+        got = session.run(feeds, outputs=[name])
+        assert list(got) == [name]
+        np.testing.assert_array_equal(got[name], expected[name])
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ class Linear : public Op {
     info.kernel = gemm_ != nullptr ? gemm_->name : spmm_ != nullptr ? spmm_->name : f32_->name;
     info.macs_per_token = macs_;
     info.density = density_;
+    info.weights = n_ * k_;
     info.packed_bytes = packed_bytes_;
     return info;
   }
