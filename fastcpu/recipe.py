@@ -74,8 +74,10 @@ class Distill:
         teacher: in what the teacher's embeddings are computed where they are stored: ``f32``, or ``int8`` with fixed
             scales, several times as fast.
         batch: sequences per step.
-        learning_rate: peak of the schedule (linear warm-up, linear decay to zero) of AdamW.
+        learning_rate: peak of the schedule (linear warm-up, linear decay) of AdamW.
         warmup: share of the steps that warm up.
+        decay_to: the share of the peak that the rate has decayed to at the end. With ``average``, a rate that stays
+            high finds weights that generalize better (stochastic weight averaging, Izmailov et al., 2018).
         weight_decay: of AdamW, on weight matrices.
         clip: largest norm of a step's gradient.
         layer_decay: factor of the learning rate from each layer to the one below it; embeddings are below the first.
@@ -98,6 +100,7 @@ class Distill:
     batch: int = 64
     learning_rate: float = 1e-3
     warmup: float = 0.05
+    decay_to: float = 0.0
     weight_decay: float = 0.01
     clip: float = 1.0
     layer_decay: float = 1.0
@@ -288,6 +291,7 @@ def _check(recipe: Recipe, where: str) -> None:
         within("distill: batch", recipe.distill.batch, 1, 65536)
         within("distill: learning_rate", recipe.distill.learning_rate, 0, 1)
         within("distill: warmup", recipe.distill.warmup, 0, 1)
+        within("distill: decay_to", recipe.distill.decay_to, 0, 1)
         within("distill: weight_decay", recipe.distill.weight_decay, 0, 1)
         within("distill: clip", recipe.distill.clip, 1e-6, 1e6)
         within("distill: layer_decay", recipe.distill.layer_decay, 0.01, 1)

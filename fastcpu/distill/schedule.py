@@ -6,11 +6,12 @@ from fastcpu.recipe import Distill, Prune
 
 
 def learning_rate(config: Distill, step: int, steps: int) -> float:
-    """Of step 0 .. steps - 1: linear warm-up to the peak, then linear decay to zero."""
+    """Of step 0 .. steps - 1: linear warm-up to the peak, then linear decay that would reach its end a step later."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (steps - step) / max(1, steps - warmup)
+    left = (steps - step) / max(1, steps - warmup)
+    return config.learning_rate * (config.decay_to + (1 - config.decay_to) * left)
 
 
 def average(config: Distill, step: int) -> float:

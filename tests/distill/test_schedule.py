@@ -21,6 +21,14 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert 0 < rates[-1] < 0.05
 
 
+def test_the_learning_rate_may_stay_high() -> None:
+    config = Distill(learning_rate=2.0, warmup=0.1, decay_to=0.6)
+    rates = [schedule.learning_rate(config, step, 100) for step in range(100)]
+    assert max(rates) == rates[10] == pytest.approx(2.0)
+    assert rates[-1] == pytest.approx(2.0 * (0.6 + 0.4 / 90))
+    assert rates[55] == pytest.approx(2.0 * 0.8)
+
+
 def test_sparsity_follows_the_cube_and_ends_exactly() -> None:
     config = Prune(sparsity=0.8, begin=0.1, end=0.6, interval=5)
     values = [schedule.sparsity(config, step, 100) for step in range(100)]
