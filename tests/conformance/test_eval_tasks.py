@@ -56,13 +56,14 @@ def test_an_unknown_one_is_refused() -> None:
 
 
 @EVERY
-def test_its_texts_are_those_of_its_files(name: str, folders: dict[str, Path]) -> None:
+def test_its_inputs_are_those_of_its_files(name: str, folders: dict[str, Path]) -> None:
     task = find_task(name)
     files = task.files(folders[name], "test")
     assert files
     assert all(file.is_file() for file in files)
-    texts = task.texts(task.load(folders[name], "test"))
-    assert texts
+    inputs = task.inputs(task.load(folders[name], "test"))
+    assert inputs
+    texts = [text for each in inputs for text in ((each,) if isinstance(each, str) else each)]
     content = " ".join(" ".join(path.read_text().split()) for path in folders[name].rglob("*") if path.is_file())
     parsed = " ".join(content.replace("\\", "").split())
     for text in texts:
