@@ -65,7 +65,7 @@ class Context {
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
   int64_t whole[2] = {};          // share_tiles() of the batch's tokens and sequences
-  uint64_t wanted = 0;            // output_bit() of the outputs that are
+  uint64_t wanted = 0;            // output_bit() of each output with a pointer
   std::unique_ptr<SpinBarrier> barrier;
 };
 
