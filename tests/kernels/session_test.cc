@@ -48,8 +48,8 @@ void check_callers(const char* golden, Report& report) {
 }
 
 // AddressSanitizer's allocator, unlike that of the C library, stays locked in a child that is forked while another
-// thread allocates or frees: there, the other threads rest. ThreadSanitizer's is the same, so they allocate as little
-// as they can.
+// thread allocates, frees, starts or ends: there, no other thread calls the session. ThreadSanitizer's is the same, so
+// the callers allocate as little as they can and have all started before the first fork.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kBusyWhileForking = false;
 #else
@@ -75,11 +75,15 @@ void check_fork(const char* golden, Report& report) {
     run_into(*second, answers[1]);
   }
   std::atomic<bool> done{false};
+  std::atomic<size_t> started{0};
   std::vector<std::thread> busy;
-  for (TinyAnswers& own : answers)
-    busy.emplace_back([&] {
-      while (kBusyWhileForking && !done) run_into(*Session::Lease(session), own);
-    });
+  if (kBusyWhileForking)
+    for (TinyAnswers& own : answers)
+      busy.emplace_back([&] {
+        ++started;
+        while (!done) run_into(*Session::Lease(session), own);
+      });
+  while (started < busy.size()) std::this_thread::yield();
   for (int repeat = 0; repeat < 8; ++repeat) {
     const pid_t child = fork();
     if (child == 0) {

@@ -59,15 +59,20 @@ void check_sleep(Report& report) {
   }
 }
 
-// Children are forked while other threads run; each has a pool of its own. These threads allocate nothing, since a fork
-// in the middle of an allocation leaves ThreadSanitizer's allocator locked in the child.
+// Children are forked while other threads run; each has a pool of its own. These threads have all started before the
+// first fork and allocate nothing, since a fork in the middle of either leaves a sanitizer's allocator locked in the
+// child.
 void check_fork(Report& report) {
   std::atomic<bool> done{false};
+  std::atomic<size_t> started{0};
   std::vector<std::thread> busy;
   for (int i = 0; i < 2; ++i)
     busy.emplace_back([&] {
+      ThreadPool::process().run(2, [](int) {});
+      ++started;
       while (!done) ThreadPool::process().run(2, [](int) {});
     });
+  while (started < busy.size()) std::this_thread::yield();
   for (int repeat = 0; repeat < 10; ++repeat) {
     const pid_t child = fork();
     if (child == 0) {
