@@ -2,11 +2,11 @@
 
     FASTCPU_DATA=DATA python -m bench.accuracy.front [--seed 0] [--shapes b1s32,b1s128] [--quick]
 
-Ours are the models that `bench.accuracy` has trained (accuracy: the mean over the seeds in bench/results/accuracy) and
-all-MiniLM-L6-v2 in static int8 with 6 layers; peers are ONNX Runtime in fp32, the teacher, and in int8, and OpenVINO
-in int8, each as in `bench.e2e`. Every model is timed against ONNX Runtime int8 in one run (`bench.measure`), so that
-latencies, the peer's over the ratio, are comparable. Answers of students differ by design, so theirs are not compared:
-accuracy is. Writes bench/results/front.json and front.svg and prints the table.
+Ours are the models that `bench.accuracy` has made (accuracy: the mean over the seeds in bench/results/accuracy); peers
+are ONNX Runtime in fp32, the teacher, and in int8, and OpenVINO in int8, each as in `bench.e2e`. Every model is timed
+against ONNX Runtime int8 in one run (`bench.measure`), so that latencies, the peer's over the ratio, are comparable.
+Answers of students differ by design, so theirs are not compared: accuracy is. Writes bench/results/front.json and
+front.svg and prints the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.accuracy import runs
-from bench.accuracy.stsb import RECIPES, spearman
+from bench.accuracy.stsb import RECIPES
 from bench.compare import QUICK, pick_cpus
 from bench.dropins.peer import PeerSession
 from bench.e2e import find_engine
@@ -63,19 +63,11 @@ def accuracies(name: str) -> list[float]:
     return [100 * each["metrics"]["test"]["value"] for each in found]
 
 
-def dense(threads: int) -> Path:
-    """All-MiniLM-L6-v2 in static int8, calibrated on training sentences."""
-    import fastcpu
+def peer_accuracy(engine: str, model: PreparedModel, wrapped: Path, cache: Path, data: Path, threads: int) -> float:
+    """Of an engine of `bench.e2e`, its best variant at one padded sequence.
 
-    out = runs.MODELS / "int8-static"
-    if not (out / "graph.json").is_file():
-        texts = (runs.MODELS / "sentences.txt").read_text(encoding="utf-8").splitlines()[:256]
-        fastcpu.compile(runs.minilm(), out, quantize="static", calibration=texts, max_length=128, threads=threads)
-    return out
-
-
-def peer_accuracy(engine: str, model: PreparedModel, cache: Path, data: Path, threads: int) -> float:
-    """Of an engine of `bench.e2e` in the wrapper of sentence-transformers, its best variant at one padded sequence."""
+    It runs in the wrapper of sentence-transformers that is made for ``wrapped``, one of our models.
+    """
     from fastcpu.eval import sts
     from fastcpu.eval.metrics import spearman as correlation
     from fastcpu.integrations.sentence_transformers import SentenceTransformer
@@ -87,8 +79,8 @@ def peer_accuracy(engine: str, model: PreparedModel, cache: Path, data: Path, th
     best = -1.0
     for variant in contestant.variants(_LONGEST):
         contestant.use(variant, _LONGEST)
-        encoder = SentenceTransformer(dense(threads), threads=1)
-        session = PeerSession(contestant, model, dense(threads), 384, True, True, _LONGEST.sequence)
+        encoder = SentenceTransformer(wrapped, threads=1)
+        session = PeerSession(contestant, model, wrapped, 384, True, True, _LONGEST.sequence)
         encoder.session = session
         first, second = (np.asarray(encoder.encode(texts, batch_size=1)) for texts in (pairs.first, pairs.second))
         best = max(best, 100 * correlation((first * second).sum(axis=1), np.asarray(pairs.gold)))
@@ -148,19 +140,17 @@ def main() -> None:
     settings = Settings(threads=args.threads, cpus=pick_cpus("", args.threads), time_void=True)
     if args.quick:
         settings = Settings(settings.threads, settings.cpus, time_void=True, patience=0.0, **QUICK)
-    trained = {name: runs.MODELS / f"{name}-seed{args.seed}" for name in (Path(recipe).stem for recipe in RECIPES)}
-    missing = [name for name, path in trained.items() if not (path / "graph.json").is_file()]
+    models = {name: runs.MODELS / f"{name}-seed{args.seed}" for name in (Path(recipe).stem for recipe in RECIPES)}
+    missing = [name for name, path in models.items() if not (path / "graph.json").is_file()]
     if missing:
-        sys.exit(f"not trained yet: {', '.join(missing)} (python -m bench.accuracy --parts stsb)")
-    models = trained | {"int8-static": dense(args.threads)}
+        sys.exit(f"not made yet: {', '.join(missing)} (python -m bench.accuracy --parts stsb)")
     prepared = prepare_model(MODEL, 0.0, args.cache)
     shapes = [Shape.parse(text) for text in args.shapes.split(",")]
     for engine in PEERS:
         prepare_engine(engine, prepared, args.cache, settings, {})
-    found = {name: accuracies(name) for name in trained}
-    found["int8-static"] = [100 * spearman(models["int8-static"], "test", args.threads)["value"]]
+    found = {name: accuracies(name) for name in models}
     for engine in PEERS:
-        found[engine] = [peer_accuracy(engine, prepared, args.cache, Path(folder), args.threads)]
+        found[engine] = [peer_accuracy(engine, prepared, models["int8-static"], args.cache, Path(folder), args.threads)]
     timed = time_models(models, prepared, shapes, args.cache, settings)
     peer = {shape: case["engines"][PEER]["milliseconds"]["median"] for shape, case in timed[PEER].items()}
     entries = [entry(name, OURS, found[name], timed[name], peer) for name in models]
