@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from fastcpu.cli import status
 from fastcpu.cli.paths import path_argument
 from fastcpu.eval import TASKS
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from fastcpu.compression.target import Target
     from fastcpu.distill.trainer import Progress
 
-EXIT_ACCURACY = 3
-"""Exit status if the model has lost more accuracy than --max-drop allows."""
-
 _RECIPE, _SEARCHED_RECIPE = "int8-dynamic", "sparse80-int8"
 
 _DESCRIPTION = """
@@ -25,8 +23,8 @@ Compresses a model as a recipe says (`fastcpu recipes` lists them) and writes a 
 done so far lies in OUT.work until the model is complete; the same command goes on from there after an interruption.
 With --target-speedup or --target-latency, layers and sparsity are searched for: the most accurate model that is fast
 enough is written. With --max-drop and --data, but neither recipe nor target, it is the fastest that has not lost more.
-Exit status: 0, 2 for an error, 3 if the model has lost more accuracy than --max-drop allows (nothing is written then),
-130 after Ctrl-C.
+Exit status: as of every command (`fastcpu --help`), and 3 if the model has lost more accuracy than --max-drop allows;
+nothing is written then.
 """
 
 
@@ -185,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         )
     except AccuracyError as error:
         print(f"fastcpu: {error}", file=sys.stderr)
-        return EXIT_ACCURACY
+        return status.ACCURACY
     found = compiled.report["compression"].get("search")
     if found is not None:
         print(f"{table(found['candidates'])}\nscore: {found['score']}")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastcpu.cli.compress import EXIT_ACCURACY
+from fastcpu.cli import status
 from fastcpu.cli.paths import path_argument
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ _DESCRIPTION = """
 Compresses a small sentence encoder to int8, dense without training and by the recipe sparse80-quick, and measures
 quality, latency and throughput beside ONNX Runtime on a retrieval task made from the docstrings of installed packages,
 and quality on medical terms. Writes report.html and report.json. Takes about twelve minutes on two cores; needs
-fastcpu[compress] and onnxruntime. Exit status: 0, 2 for an error, 3 if a model keeps less quality than it should.
+fastcpu[compress] and onnxruntime. Exit status: as of every command (`fastcpu --help`), and 3 if a
+model keeps less quality than it should.
 """
 
 
@@ -71,4 +72,4 @@ def run(args: argparse.Namespace) -> int:
     print(f"\n{summary.terminal(report)}\n\nreport: {args.out / 'report.html'}")
     for line in report["broken"]:
         print(f"fastcpu: {line}", file=sys.stderr)
-    return EXIT_ACCURACY if report["broken"] else 0
+    return status.ACCURACY if report["broken"] else 0

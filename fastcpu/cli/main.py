@@ -11,14 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 import fastcpu
-from fastcpu.cli import COMMANDS
+from fastcpu.cli import COMMANDS, status
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
-EXIT_ERROR = 2  # what argparse uses too
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 class Command(Protocol):
@@ -38,6 +34,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastcpu",
         description="Run pruned, int8-quantized Transformers fast on CPUs.",
+        epilog="Exit status: " + "; ".join(f"{number}, {meaning}" for number, meaning in status.MEANINGS.items()) + ".",
     )
     parser.add_argument("--version", action="version", version=f"fastcpu {fastcpu.__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
@@ -55,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(end="", flush=True)  # here and not when Python exits: what argparse printed, too
     except BrokenPipeError:  # the reader went away (`fastcpu info OUT | head`)
         _discard_output()
-        return EXIT_BROKEN_PIPE
+        return status.BROKEN_PIPE
     except OSError as error:
         _discard_output()
         return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
@@ -76,13 +73,13 @@ def _run(argv: Sequence[str] | None) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}".removesuffix(": "))
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return status.INTERRUPTED
 
 
 def _fail(message: str) -> int:
     with suppress(OSError):  # standard error may be as full as standard output
         print(f"fastcpu: error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_ERROR
+    return status.ERROR
 
 
 def _discard_output() -> None:

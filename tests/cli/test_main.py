@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcpu.cli import info
+from fastcpu.cli import info, status
 from fastcpu.cli.main import main
 from tests.cli.conftest import Failure
 
@@ -80,7 +80,21 @@ def test_no_memory(static_model: Path, monkeypatch: pytest.MonkeyPatch, failure:
     ],
 )
 def test_empty_paths(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as status:
+    with pytest.raises(SystemExit) as done:
         main(arguments)
-    assert status.value.code == 2
+    assert done.value.code == 2
     assert "the path is empty" in capsys.readouterr().err
+
+
+def test_the_exit_statuses_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    rows = [line.removeprefix("| ").partition(" | ") for line in page.splitlines() if line.startswith("| ")]
+    listed = {int(number): meaning for number, _, meaning in rows if number.isdecimal()}
+    assert list(listed) == list(status.MEANINGS)
+    for number, meaning in status.MEANINGS.items():
+        assert listed[number].startswith(meaning)
+    with pytest.raises(SystemExit) as done:
+        main(["--help"])
+    assert done.value.code == status.OK
+    words = capsys.readouterr().out.split()
+    assert all(str(number) + "," in words for number in status.MEANINGS)
