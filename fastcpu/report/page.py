@@ -34,6 +34,7 @@ svg text.axis { font-size: 13px; fill: var(--text); }
 svg .grid { stroke: var(--rule); }
 svg .reference { stroke: var(--soft); stroke-dasharray: 5 4; }
 svg .interval { stroke: currentColor; stroke-width: 1.6; }
+svg .dashed { stroke-dasharray: 2 4; }
 svg circle { fill: currentColor; }
 svg polyline { fill: none; stroke: currentColor; stroke-width: 2; }
 summary { cursor: pointer; color: var(--soft); }

@@ -14,7 +14,7 @@ _COLOURS = 6  # --c0 ... --c5
 
 @dataclass(frozen=True)
 class Point:
-    """A mark at (x, y) with its intervals.
+    """A mark at (x, y) with its intervals; a vertical line across the plot for what has no y.
 
     Attributes:
         x, y: (value, low, high).
@@ -22,7 +22,7 @@ class Point:
 
     label: str
     x: tuple[float, float, float]
-    y: tuple[float, float, float]
+    y: tuple[float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,27 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], lines: Sequence[Line] = ()) -> str:
-    """An `<svg>` element, x from 0 and y over the range of the intervals, followed by its legend."""
-    y_values = [value for point in points for value in point.y] + [line.y for line in lines]
+    """An `<svg>` element, x from 0 and y over the range of the intervals, followed by its legend.
+
+    At least one point or line must have a y.
+    """
+    y_values = [value for point in points for value in point.y or ()] + [line.y for line in lines]
     axes = _Axes(max(point.x[2] for point in points) * 1.08 or 1.0, *_range(y_values))
     parts = axes.frame(title, x_label, y_label)
     for line in lines:
         parts.append(_line("reference", _LEFT, axes.py(line.y), _WIDTH - _RIGHT, axes.py(line.y)))
         parts.append(_text("tick", _WIDTH - _RIGHT - 4, axes.py(line.y) - 5, line.label, "end"))
     for index, point in enumerate(points):
-        (x, x_from, x_to), (y, y_from, y_to) = map(axes.px, point.x), map(axes.py, point.y)
-        parts.append(f'<g class="c{index % _COLOURS}">')
-        parts.append(_line("interval", x, y_from, x, y_to))
-        parts.append(_line("interval", x_from, y, x_to, y))
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{escape(point.label)}</title></circle></g>')
+        x, x_from, x_to = map(axes.px, point.x)
+        parts.append(f'<g class="c{index % _COLOURS}"><title>{escape(point.label)}</title>')
+        if point.y is None:
+            parts.append(_line("interval dashed", x, _TOP, x, _HEIGHT - _BOTTOM))
+        else:
+            y, y_from, y_to = map(axes.py, point.y)
+            parts.append(_line("interval", x, y_from, x, y_to))
+            parts.append(_line("interval", x_from, y, x_to, y))
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        parts.append("</g>")
     entries = [
         f'<li class="c{index % _COLOURS}"><span></span>{escape(point.label)}</li>' for index, point in enumerate(points)
     ]

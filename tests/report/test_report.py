@@ -57,6 +57,16 @@ def test_plot_is_xml_with_all_marks_inside() -> None:
     assert float(circles[0].attrib["cy"]) > float(circles[1].attrib["cy"]), "the better one is higher"
 
 
+def test_a_point_without_y_is_a_line_at_its_x() -> None:
+    drawing = svg.scatter("plot", "x", "y", [*POINTS, svg.Point("<c>", (2.0, 1.5, 2.5), None)])
+    root = ET.fromstring(drawing[: drawing.index("<ul")])
+    assert len(list(root.iter("circle"))) == 2
+    (line,) = (each for each in root.iter("line") if each.attrib["class"] == "interval dashed")
+    assert line.attrib["x1"] == line.attrib["x2"]
+    assert abs(float(line.attrib["y2"]) - float(line.attrib["y1"])) > 300
+    assert "</span>&lt;c&gt;</li>" in drawing
+
+
 def test_curve_goes_through_all_points() -> None:
     drawing = svg.curve("<loss>", "step", "loss", [(0, 1.0), (500, 0.25), (12000, 0.0)])
     root = ET.fromstring(drawing)
