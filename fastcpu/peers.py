@@ -2,7 +2,7 @@
 
 Each engine is a process of its own. In every round each takes its turn, and ratios are taken per round, so that what
 slows the machine for a while slows all of them. It says what to expect; figures for publication come from a
-benchmark that also checks for other load and tunes each peer.
+benchmark that also checks for other load and tunes each peer. `PeerEngine` lets a task ask an engine, as it is timed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.errors import FastcpuError, InputError
 from fastcpu.worker import Worker
+
+if TYPE_CHECKING:
+    from fastcpu.tasks.tokenizer import Encoded
 
 ROUNDS = 7
 ROUND_SECONDS = 0.4
@@ -39,6 +42,10 @@ class Engine:
     package: str
     precision: Precision
     path: str
+
+    def problem(self, error: FastcpuError) -> str:
+        """An error of its `Worker` as its result."""
+        return " ".join(str(error).split()).removeprefix(f"{self.name}: ")
 
 
 # ---- engines, opened in their own process ----
@@ -80,6 +87,33 @@ _OPENERS = {"fastcpu": _open_fastcpu, "onnxruntime": _open_onnxruntime, "openvin
 PEERS = tuple(name for name in _OPENERS if name != "fastcpu")
 
 
+class PeerEngine:
+    """An engine as tasks take it (`fastcpu.tasks.engine.Engine`), in batches that are padded to their longest sequence.
+
+    Args:
+        engine: one of `peer_engines`; it runs in this process.
+        model: the directory that its file was written of.
+        threads: as it is timed with.
+    """
+
+    def __init__(self, engine: Engine, model: Path, threads: int) -> None:
+        from fastcpu import _core
+        from fastcpu.tasks.engine import probed_axes
+
+        self.directory = model
+        self._roles = {name: role for name, role, _ in _core.read_model(os.fspath(model))["inputs"]}
+        self.max_rows = 32 if "mask" in self._roles.values() else 1  # without a mask, padding is read
+        self._run = _OPENERS[engine.package](engine.path, threads, engine.precision)
+        self.outputs = probed_axes(self.run)
+
+    def run(self, batch: Sequence[Encoded], outputs: Sequence[str] | None = None) -> Arrays:
+        from fastcpu.tasks.engine import padded
+
+        del outputs  # it gives all
+        arrays = padded(batch)
+        return self._run({name: arrays[role] for name, role in self._roles.items()})
+
+
 class _Runner:
     """What runs in the process of an engine."""
 
@@ -118,7 +152,7 @@ class _Contestant:
         try:
             yield
         except FastcpuError as error:  # whatever happens to a peer is its result
-            self.problem = " ".join(str(error).split()).removeprefix(f"{self.engine.name}: ")
+            self.problem = self.engine.problem(error)
 
     def time(self, seconds: float) -> None:
         """One more round."""
@@ -153,6 +187,13 @@ def write_files(model: str | os.PathLike[str], folder: Path) -> dict[Precision, 
     return files
 
 
+def peer_engines(files: Mapping[Precision, Path], peers: Sequence[str]) -> list[Engine]:
+    """The named peers, each with every file."""
+    return [
+        Engine(f"{peer} {precision}", peer, precision, str(path)) for peer in peers for precision, path in files.items()
+    ]
+
+
 def compare(
     model: str | os.PathLike[str],
     files: Mapping[Precision, Path],
@@ -167,10 +208,7 @@ def compare(
     A peer that cannot run a file has a ``problem`` and no rates.
     """
     ours: Precision = "int8" if "int8" in files else "fp32"
-    engines = [Engine("fastcpu", "fastcpu", ours, os.fspath(model))]
-    engines += [
-        Engine(f"{peer} {precision}", peer, precision, str(path)) for peer in peers for precision, path in files.items()
-    ]
+    engines = [Engine("fastcpu", "fastcpu", ours, os.fspath(model)), *peer_engines(files, peers)]
     batch = len(next(iter(feeds.values())))
     with ExitStack() as stack:
         contestants = []

@@ -52,22 +52,55 @@ def quality(report: Json) -> tuple[list[str], list[list[str]]] | None:
     return [f"{accuracy['task']}, {accuracy['split']}", TEACHER, MODEL, "difference"], rows
 
 
+def headline(accuracy: Json) -> str:
+    """The metric that stands for quality."""
+    metric: str = accuracy.get("metric") or next(iter(accuracy["model"]))
+    return metric
+
+
 def engines(report: Json) -> tuple[list[str], list[list[str]]] | None:
     """A table of the model in fastcpu and in other engines; None if these were not measured."""
     found = report["compression"]["engines"]
     if not found:
         return None
+    accuracy = report["compression"].get("accuracy")
     length = next((f", {entry['sequence']} tokens" for entry in found if "sequence" in entry), "")
+    header = ["engine", "MB", f"ms{length}", "time beside fastcpu", "cosine of answers"]
+    if accuracy is not None:
+        header.append(headline(accuracy))
     rows = []
     for entry in found:
         if "problem" in entry:
-            rows.append([entry["engine"], "", "", "", entry["problem"]])
+            rows.append([entry["engine"], *[""] * (len(header) - 2), entry["problem"]])
             continue
         times = f"{entry['median']:.3g} ({entry['low']:.3g} to {entry['high']:.3g})"
         factor = f"{entry['median'] / found[0]['median']:.2f}x"
-        rows.append([entry["engine"], f"{entry['bytes'] / 1e6:.1f}", times, factor, f"{entry['cosine']:.4f}"])
-    header = ["engine", "MB", f"ms{length}", "time beside fastcpu", "cosine of answers"]
+        row = [entry["engine"], f"{entry['bytes'] / 1e6:.1f}", times, factor, f"{entry['cosine']:.4f}"]
+        if accuracy is not None:
+            metrics = accuracy["model"] if entry is found[0] else entry.get("accuracy", {})
+            row.append(interval(metrics.get(headline(accuracy))) or entry.get("accuracy_problem", ""))
+        rows.append(row)
     return header, rows
+
+
+def search(report: Json) -> tuple[list[str], list[list[str]]] | None:
+    """A table of the candidates of a search that were looked at; None if there was none."""
+    found = report["compression"].get("search")
+    if found is None:
+        return None
+    rows = [
+        [
+            str(row["layers"]),
+            f"{row['sparsity']:.0%}",
+            number(row["milliseconds"], ".3g"),
+            number(row["speedup"], ".2f"),
+            ", ".join(f"{number(each['score'], '.4f')} ({each['share']:.3g})" for each in row["scores"]),
+            row["verdict"],
+        ]
+        for row in found["candidates"]
+        if row["milliseconds"] is not None
+    ]
+    return ["layers", "zero", "ms", "x dense int8", "score (share of the steps)", "verdict"], rows
 
 
 def steps(report: Json) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Rough figures of a finished model beside its teacher, in a few seconds: latency, and where the time goes.
+"""Figures of a finished model beside its teacher and other engines, for its report.
 
-They are taken once, on the machine that has just compressed the model and with whatever else runs there.
+Times are rough: a few seconds, on the machine that has just compressed the model and with whatever else runs there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu import _core
+from fastcpu.compression.gate import Gate
 from fastcpu.doctor import diagnose, random_feeds
 from fastcpu.errors import FastcpuError
+from fastcpu.eval.task import find_task
 from fastcpu.export.writer import WEIGHTS_FILE
-from fastcpu.peers import compare, write_files
+from fastcpu.peers import Engine, PeerEngine, compare, peer_engines, write_files
 from fastcpu.runtime import Session
+from fastcpu.worker import Worker
 
 SEQUENCES = (32, 128)
 """Tokens of the single sequence that is timed, where the models take so many."""
@@ -28,6 +31,8 @@ _ROUNDS = 7
 _ROUND_SECONDS = 0.1
 _ROUND_RUNS = 20
 _PROFILE_SECONDS = 0.3
+_QUALITY_SECONDS = 3600.0
+"""A peer that takes longer for the examples of a task hangs."""
 
 Json = dict[str, Any]
 Feeds = dict[str, NDArray[np.int64]]
@@ -60,24 +65,38 @@ def latencies(models: Mapping[str, Path], threads: int) -> list[Json]:
     return rows
 
 
-def engine_latencies(model: Path, peers: Sequence[str], threads: int) -> list[Json]:
-    """The same of fastcpu and of other engines on the files that `fastcpu export` writes of the model, in turns.
+def beside_engines(
+    model: Path, peers: Sequence[str], threads: int, gate: Gate | None, max_length: int | None
+) -> list[Json]:
+    """fastcpu and other engines on the files that `fastcpu export` writes of the model: latency, in turns, and quality.
+
+    Args:
+        model: compiled directory.
+        peers: names of `fastcpu.peers.PEERS`.
+        threads: of each engine.
+        gate: what it was accepted by; None: the quality of peers is not measured.
+        max_length: longest sequence of the gate in tokens, by default that of its task.
 
     Returns:
         A dict per engine and file with ``engine``, ``sequence``, ``bytes``, ``cosine`` of its answers to ours and
         ``median``, ``low`` and ``high``; or with ``engine`` and the ``problem`` that it has, which for all peers may
-        be that there is no such file.
+        be that there is no such file. With a gate, peers without a problem have their metrics in ``accuracy``, or
+        ``accuracy_problem`` says why not.
     """
     feeds = random_feeds(_core.read_model(os.fspath(model)), 1)
     try:
         with tempfile.TemporaryDirectory() as folder:
             files = write_files(model, Path(folder))
-            sizes: dict[str, int] = {precision: path.stat().st_size for precision, path in files.items()}
+            engines = peer_engines(files, peers)
+            sizes = [(model / WEIGHTS_FILE).stat().st_size, *(Path(engine.path).stat().st_size for engine in engines)]
             found = compare(model, files, peers, feeds, threads, _ROUNDS, _ROUND_SECONDS)
-    except FastcpuError as error:
+            rows = [_engine(row, size, _length(feeds)) for row, size in zip(found, sizes, strict=True)]
+            for row, engine in zip(rows[1:], engines, strict=True):
+                if gate is not None and "problem" not in row:
+                    row |= _quality(engine, model, threads, gate, max_length)
+    except (FastcpuError, OSError) as error:
         return [{"engine": peer, "problem": str(error)} for peer in peers]
-    sizes_of = [(model / WEIGHTS_FILE).stat().st_size, *(sizes[row["precision"]] for row in found[1:])]
-    return [_engine(row, size, _length(feeds)) for row, size in zip(found, sizes_of, strict=True)]
+    return rows
 
 
 def _engine(row: Json, size: int, sequence: int) -> Json:
@@ -85,6 +104,31 @@ def _engine(row: Json, size: int, sequence: int) -> Json:
         return {"engine": row["engine"], "problem": row["problem"]}
     described = {"engine": row["engine"], "sequence": sequence, "bytes": size}
     return described | {"cosine": _rounded(row["cosine_to_fastcpu"])} | _quartiles([1 / rate for rate in row["rounds"]])
+
+
+def _quality(engine: Engine, model: Path, threads: int, gate: Gate, max_length: int | None) -> Json:
+    """In a process of its own, since nothing that happens to a peer may harm the model."""
+    worker = Worker(engine.name, _Examinee, engine, model, threads, gate, max_length)
+    try:
+        worker.wait_ready(_QUALITY_SECONDS)
+        return {"accuracy": worker.call("metrics", timeout=_QUALITY_SECONDS)}
+    except FastcpuError as error:
+        return {"accuracy_problem": engine.problem(error)}
+    finally:
+        worker.close()
+
+
+class _Examinee:
+    """What runs in that process."""
+
+    def __init__(self, engine: Engine, model: Path, threads: int, gate: Gate, max_length: int | None) -> None:
+        self._task, self._data = find_task(gate.task), gate.load()
+        peer = PeerEngine(engine, model, threads)
+        self._model = self._task.MODEL(peer, max_length=max_length or self._task.MAX_LENGTH)
+
+    def metrics(self) -> dict[str, Json]:
+        values = self._task.evaluate(self._model, self._data).values
+        return {name: interval.to_json() for name, interval in values.items()}
 
 
 def op_times(model: Path, threads: int) -> Json:

@@ -22,6 +22,7 @@ def html(report: Json) -> str:
         *_plot(compression),
         *([] if accuracy is None else [page.heading("Quality (95 % intervals)"), page.table(*accuracy)]),
         *_engines(report),
+        *_search(report),
         *_curves(compression["log"]),
         page.heading("Command"),
         page.command(compression["command"] or "Python API"),
@@ -50,33 +51,33 @@ def _plot(compression: Json) -> list[str]:
     """Quality against latency at the greatest length, or size against latency where quality was not measured."""
     if not compression["latency"]:
         return []
-    row, sizes = compression["latency"][-1], compression["bytes"]
-    heights = _heights(compression)
+    row, accuracy = compression["latency"][-1], compression.get("accuracy")
+    metric = None if accuracy is None else describe.headline(accuracy)
+    found = [
+        (label, row[name], compression["bytes"][name], (accuracy or {}).get(name))
+        for name, label in (("teacher", TEACHER), ("model", MODEL))
+        if name in row
+    ]
+    found += [
+        (entry["engine"], entry, entry["bytes"], entry.get("accuracy"))
+        for entry in compression["engines"][1:]
+        if "problem" not in entry
+    ]
     points = []
-    for name, label in (("teacher", TEACHER), ("model", MODEL)):
-        if name in row and _finite(*heights[name]):
-            times = (row[name]["median"], row[name]["low"], row[name]["high"])
-            points.append(svg.Point(f"{label}, {sizes[name] / 1e6:.1f} MB", times, heights[name]))
-    accuracy = compression.get("accuracy")
-    for entry in [] if accuracy else compression["engines"][1:]:
-        if "problem" not in entry:
-            size = entry["bytes"] / 1e6
-            times = (entry["median"], entry["low"], entry["high"])
-            points.append(svg.Point(f"{entry['engine']}, {size:.1f} MB", times, (size, size, size)))
-    title = f"{'Size' if accuracy is None else 'Quality'} against latency"
-    y_label = "MB" if accuracy is None else f"{next(iter(accuracy['model']))} (95 % interval)"
+    for name, times, size, metrics in found:
+        label, height = f"{name}, {size / 1e6:.1f} MB", (size / 1e6,) * 3
+        if metric is not None:
+            value = (metrics or {}).get(metric, {})
+            height = tuple(value.get(bound) for bound in ("value", "low", "high"))
+        known = _finite(*height)
+        label += "" if known else " (dotted: its quality is not known)"
+        points.append(svg.Point(label, (times["median"], times["low"], times["high"]), height if known else None))
+    if all(point.y is None for point in points):
+        return []
+    title = f"{'Size' if metric is None else 'Quality'} against latency"
+    y_label = "MB" if metric is None else f"{metric} (95 % interval)"
     x_label = f"ms per sequence of {row['sequence']} tokens, alone (median and quartiles)"
-    return [page.heading(title), svg.scatter(title, x_label, y_label, points)] if points else []
-
-
-def _heights(compression: Json) -> dict[str, tuple[float, float, float]]:
-    """Per model the headline metric (value, low, high), or its MB where quality was not measured."""
-    accuracy = compression.get("accuracy")
-    if accuracy is None:
-        sizes = {name: size / 1e6 for name, size in compression["bytes"].items() if size is not None}
-        return {name: (size, size, size) for name, size in sizes.items()}
-    values = {name: next(iter(accuracy[name].values())) for name in ("teacher", "model")}
-    return {name: (value["value"], value["low"], value["high"]) for name, value in values.items()}
+    return [page.heading(title), svg.scatter(title, x_label, y_label, points)]
 
 
 def _engines(report: Json) -> list[str]:
@@ -85,6 +86,24 @@ def _engines(report: Json) -> list[str]:
         return []
     explained = "This model in each engine, on the files that `fastcpu export` writes of it; nothing is tuned for any."
     return [page.heading("Beside other engines"), page.paragraph(explained), page.table(*table)]
+
+
+def _search(report: Json) -> list[str]:
+    table = describe.search(report)
+    if table is None:
+        return []
+    found = report["compression"]["search"]
+    shape = found["measured_on"]
+    length = (
+        "128 tokens (or as many as the model takes)" if shape["sequence"] is None else f"{shape['sequence']} tokens"
+    )
+    left = len(found["candidates"]) - len(table[1])
+    explained = (
+        f"Looked for: {found['target']}. Times are of {shape['batch']} sequences of {length} on "
+        f"{shape['threads']} threads, before training; scores ({found['score']}) are of short trainings, each with the "
+        f"share of the steps in brackets. Candidates that these rule out, and so not measured: {left}."
+    )
+    return [page.heading("Search"), page.paragraph(explained), page.table(*table)]
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:

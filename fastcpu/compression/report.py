@@ -34,7 +34,7 @@ class Circumstances:
         timing: whether to measure latency and the times of ops.
         teacher: the compiled teacher in f32, if there is one.
         problem: why there is none; empty if nobody asked.
-        peers: other engines to time, names of `fastcpu.peers.PEERS`.
+        peers: other engines to measure beside the model, names of `fastcpu.peers.PEERS`.
     """
 
     command: str | None
@@ -46,12 +46,13 @@ class Circumstances:
 
 def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> None:
     """Completes report.json of a model that is not published yet, and writes report.html and README.md."""
-    from fastcpu.compression.measure import engine_latencies, latencies, op_times
+    from fastcpu.compression.gate import gate_length
+    from fastcpu.compression.measure import beside_engines, latencies, op_times
 
-    teacher = circumstances.teacher
+    teacher, peers = circumstances.teacher, circumstances.peers
     models = {"model": directory} if teacher is None else {"teacher": teacher, "model": directory}
     sizes = {name: (path / WEIGHTS_FILE).stat().st_size for name, path in models.items()}
-    timing = circumstances.timing
+    timing, length = circumstances.timing, gate_length(plan.recipe)
     report = add_to_report(
         directory,
         {
@@ -61,7 +62,7 @@ def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> N
             "source": describe_source(Path(plan.model)),
             "bytes": {"teacher": None} | sizes,
             "latency": latencies(models, plan.threads) if timing else [],
-            "engines": engine_latencies(directory, circumstances.peers, plan.threads) if circumstances.peers else [],
+            "engines": beside_engines(directory, peers, plan.threads, plan.gate, length) if peers else [],
             "times": op_times(directory, plan.threads) if timing else None,
             "problem": circumstances.problem,
         },

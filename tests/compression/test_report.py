@@ -14,8 +14,13 @@ from typing import Any
 import pytest
 
 import fastcpu
+from fastcpu import peers
 from fastcpu.cli.main import main
-from fastcpu.compression import card, compress, page, report, run
+from fastcpu.compression import card, compress, measure, page, report, run
+from fastcpu.compression.candidate import Candidate
+from fastcpu.compression.gate import Gate
+from fastcpu.compression.latency import Latency
+from fastcpu.compression.search import Row
 from fastcpu.compression.source import kind, licence, name
 from fastcpu.errors import GraphError, InputError, OutputError
 from tests.report.pages import check
@@ -167,6 +172,85 @@ def test_peers(encoder_dir: Path, tmp_path: Path) -> None:
     check(html)
     assert html.count("<circle") == 4, "the teacher, the model, and the peer with either file"
     assert "| onnxruntime int8 |" in (compiled.directory / "README.md").read_text()
+
+
+def test_the_quality_of_peers(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    gate = Gate("sts", str(sts_dir))
+    compiled = compress(
+        encoder_dir, tmp_path / "out", recipe="int8-dynamic", peers=["onnxruntime", "openvino"], gate=gate
+    )
+    compression = compiled.report["compression"]
+    ours, *theirs = compression["engines"]
+    assert "accuracy" not in ours
+    assert [entry["engine"] for entry in theirs] == [
+        f"{engine} {precision}" for engine in ("onnxruntime", "openvino") for precision in ("fp32", "int8")
+    ]
+    expected = compression["accuracy"]["model"]["spearman"]
+    for entry in theirs:
+        found = entry["accuracy"]["spearman"]
+        assert found["low"] < found["value"] < found["high"]
+        assert found["value"] == pytest.approx(expected["value"], abs=0.05), "padding is not read"
+    html = (compiled.directory / "report.html").read_text()
+    check(html)
+    assert "Quality against latency" in html
+    assert html.count("<circle") == 6
+    value = f"{theirs[0]['accuracy']['spearman']['value']:.4f}"
+    assert value in html
+    assert value in (compiled.directory / "README.md").read_text()
+
+
+def test_a_peer_whose_quality_cannot_be_measured(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = fastcpu.compile(encoder_dir, tmp_path / "model").directory
+    (tmp_path / "fp32.onnx").write_bytes(b"no graph")
+    (engine,) = peers.peer_engines({"fp32": tmp_path / "fp32.onnx"}, ["onnxruntime"])
+    found = measure._quality(engine, model, 1, Gate("sts", str(sts_dir)), None)
+    assert list(found) == ["accuracy_problem"]
+    assert found["accuracy_problem"].startswith(f"{tmp_path / 'fp32.onnx'}: ")
+
+
+def test_a_peer_without_quality_is_a_line_in_the_plot(content: Json) -> None:
+    value = {"value": 0.8, "low": 0.7, "high": 0.9}
+    times = {"sequence": 64, "bytes": 1000, "cosine": 1.0, "median": 2.0, "low": 1.0, "high": 3.0}
+    compression = content["compression"] | {
+        "accuracy": {"task": "sts", "split": "dev", "examples": 3, "max_drop": None}
+        | {part: {"spearman": value} for part in ("teacher", "model", "difference")},
+        "engines": [
+            {"engine": "fastcpu"} | times,
+            {"engine": "a", "accuracy": {"spearman": value}} | times,
+            {"engine": "b", "accuracy_problem": "it died"} | times,
+        ],
+    }
+    html = page.html(content | {"compression": compression})
+    check(html)
+    assert html.count("<circle") == 3
+    assert html.count('class="interval dashed"') == 1
+    assert "spearman (95 % interval)" in html
+    assert "b, 0.0 MB (dotted: its quality is not known)" in html
+    for text in (html, card.markdown(content | {"compression": compression})):
+        assert "it died" in text
+
+
+def test_candidates_of_a_search(content: Json) -> None:
+    rows = [
+        Row(Candidate(6, 0.5), Latency(3.21, 4.0, 1.246), {0.1: 0.5, 1.0: 0.75}, "chosen"),
+        Row(Candidate(4, 0.0), Latency(5.0, 4.0, 0.8), {}, "too slow"),
+        Row(Candidate(3, 0.5)),
+    ]
+    search = {
+        "target": "2x dense int8",
+        "measured_on": {"batch": 8, "sequence": None, "threads": 2},
+        "score": "sts, dev",
+        "candidates": [row.to_json() for row in rows],
+    }
+    html = page.html(content | {"compression": content["compression"] | {"search": search}})
+    check(html)
+    for text in ("2x dense int8", "<td>3.21</td><td>1.25</td><td>0.5000 (0.1), 0.7500 (1)</td><td>chosen</td>"):
+        assert text in html
+    assert "and so not measured: 1." in html
+    assert "<h2>Search</h2>" not in page.html(content)
 
 
 def test_a_model_that_cannot_be_exported(encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
