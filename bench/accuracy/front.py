@@ -69,13 +69,14 @@ def peer_accuracy(engine: str, model: PreparedModel, wrapped: Path, cache: Path,
     It runs in the wrapper of sentence-transformers that is made for ``wrapped``, one of our models.
     """
     from fastcpu.eval import sts
+    from fastcpu.eval.log import EvaluationLog
     from fastcpu.eval.metrics import spearman as correlation
     from fastcpu.integrations.sentence_transformers import SentenceTransformer
 
     contestant = find_engine(engine)({})
     contestant.prepare(model, cache / "engines" / model.label / engine)
     contestant.load(threads)
-    pairs = sts.load(data / "stsb", "test")
+    pairs, log = sts.load(data / "stsb", "test"), EvaluationLog(runs.MODELS / "evaluations.jsonl")
     best = -1.0
     for variant in contestant.variants(_LONGEST):
         contestant.use(variant, _LONGEST)
@@ -83,7 +84,17 @@ def peer_accuracy(engine: str, model: PreparedModel, wrapped: Path, cache: Path,
         session = PeerSession(contestant, model, wrapped, 384, True, True, _LONGEST.sequence)
         encoder.session = session
         first, second = (np.asarray(encoder.encode(texts, batch_size=1)) for texts in (pairs.first, pairs.second))
-        best = max(best, 100 * correlation((first * second).sum(axis=1), np.asarray(pairs.gold)))
+        found = correlation((first * second).sum(axis=1), np.asarray(pairs.gold))
+        log.append(
+            {
+                "time": now(),
+                "model": f"{engine} {variant}",
+                "task": "sts",
+                "split": "test",
+                "metrics": {"spearman": found},
+            }
+        )
+        best = max(best, 100 * found)
     return best
 
 

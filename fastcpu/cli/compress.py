@@ -37,6 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("-o", "--out", type=path_argument, required=True, metavar="OUT", help="directory to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that OUT holds")
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier start stopped, as is always done")
     parser.add_argument(
         "--recipe", metavar="R", help="name or file (default: int8-dynamic; of a search: sparse80-int8)"
     )
@@ -65,6 +66,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--eval-columns", default="", metavar="MAP", help="its columns, as --columns of `fastcpu eval`: label=c,..."
     )
     parser.add_argument("--split", default="dev", help="part of it to choose by (default: %(default)s)")
+    parser.add_argument(
+        "--metric", default="", metavar="M", help="what the drop is measured by (default: the first metric of the task)"
+    )
     parser.add_argument(
         "--max-drop", metavar="X", help="what may be lost: points of the metric x 100 (0.5), or a share (1%%)"
     )
@@ -120,8 +124,8 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
 
-    if args.task is None and (args.eval_data or args.eval_columns or args.max_drop):
-        raise InputError("--eval-data, --eval-columns and --max-drop need a --task")
+    if args.task is None and (args.eval_data or args.eval_columns or args.max_drop or args.metric):
+        raise InputError("--eval-data, --eval-columns, --metric and --max-drop need a --task")
     if args.plan == "uniform" and args.max_drop is None:
         raise InputError("--plan uniform says what to do where more than --max-drop is lost, which is not given")
     target = _target(args)
@@ -152,6 +156,7 @@ def run(args: argparse.Namespace) -> int:
             args.max_drop,
             args.eval_columns,
             args.plan == "auto",
+            args.metric,
         ),
         "target": target,
     }

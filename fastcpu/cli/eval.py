@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +74,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastcpu import InputError, _core
     from fastcpu.eval.data import parse_columns
-    from fastcpu.eval.log import EvaluationLog, is_test, log_file
+    from fastcpu.eval.log import EvaluationLog, is_test, log_entry, log_file
     from fastcpu.eval.task import find_task, open_model
     from fastcpu.files import write_json
 
@@ -111,8 +109,9 @@ def run(args: argparse.Namespace) -> int:
         "options": options,
         "models": evaluated,
     }
-    for log, path, entry in zip(logs, models, evaluated, strict=final):
-        log.append(_log_entry(result, path, entry, files))
+    for log, path, evaluation, entry in zip(logs, models, evaluations, evaluated, strict=final):
+        length = entry["max_length"]
+        log.append(log_entry(args.task, files, args.split, path, evaluation, max_length=length, options=options))
     for path, entry in zip(models, evaluated, strict=True):
         print(f"{path}: {entry['examples']} examples")
         for name, value in entry["metrics"].items():
@@ -160,23 +159,3 @@ def _options(args: argparse.Namespace, task: EvalTask) -> dict[str, Any]:
 def _entry(path: Path, max_length: int, evaluation: Evaluation) -> dict[str, Any]:
     metrics = {name: interval.to_json() for name, interval in evaluation.values.items()}
     return {"model": str(path), "examples": evaluation.examples, "max_length": max_length, "metrics": metrics}
-
-
-def _log_entry(result: dict[str, Any], model: Path, entry: dict[str, Any], files: Sequence[Path]) -> dict[str, Any]:
-    """A line of the log: when, which model, on what, how, and what came out."""
-    from fastcpu.eval.log import data_checksum, model_checksum, now
-
-    return {
-        "time": now(),
-        "model": str(model.resolve()),
-        "model_sha256": model_checksum(model),
-        "task": result["task"],
-        "data": [str(file.resolve()) for file in files],
-        "data_sha256": data_checksum(files),
-        "split": result["split"],
-        "max_length": entry["max_length"],
-        "options": result["options"],
-        "examples": entry["examples"],
-        "metrics": {name: value["value"] for name, value in entry["metrics"].items()},
-        "command": shlex.join(["fastcpu", *sys.argv[1:]]),
-    }

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fastcpu.compression.examples import excluded_files, reads_tables, training_files
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.target import Target
-from fastcpu.data.texts import text_files
+from fastcpu.distill.losses import learns_labels
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular, sha256
 from fastcpu.recipe import Recipe
@@ -55,8 +56,24 @@ class Plan:
         if self.gate is not None and self.gate.data is not None:
             paths.append(self.gate.data)
         files = {file for path in paths for file in _files(Path(path))}
-        files |= {file for path in (*self.data, *self.exclude) for file in text_files(Path(path))}
+        files |= {*self.training_files(), *excluded_files(self.exclude)}
         return replace(self, digests={str(file): _digest(file) for file in sorted(files)})
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether the labels of the data are a target."""
+        return self.recipe.distill is not None and learns_labels(self.recipe.distill.losses)
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether the data are read as `fastcpu eval --task classify` reads them."""
+        return self.learns_labels or reads_tables(
+            self.data, self.columns, None if self.gate is None else self.gate.task
+        )
+
+    def training_files(self) -> list[Path]:
+        """The files of ``data`` that are trained and calibrated with."""
+        return training_files(self.data, self.reads_tables)
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored, and compared with the plan of an earlier start."""

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcpu.compression.checks import check_assistants, check_model, check_out, check_training
-from fastcpu.compression.examples import Example, labels_of, read_examples, reads_tables
+from fastcpu.compression.examples import (
+    Example,
+    excluded_files,
+    labels_of,
+    read_examples,
+    read_excluded,
+    reads_tables,
+    training_files,
+)
 from fastcpu.compression.fallback import by_error, fall_back
 from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.compression.plan import Plan
@@ -27,11 +35,12 @@ from fastcpu.compression.target import Target
 from fastcpu.compression.training import Report, compiled_teacher, distill, prune_alone, taken_texts
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
-from fastcpu.data.texts import PLAIN, text_files
-from fastcpu.distill.losses import learns_labels, teacher_parts
+from fastcpu.data.texts import PLAIN
+from fastcpu.distill.losses import teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import AccuracyError, FileFormatError, GraphError, InputError, OutputError
 from fastcpu.eval.engine import Evaluation
+from fastcpu.eval.log import EvaluationLog, log_file
 from fastcpu.recipe import Recipe, compile_options, load
 
 if TYPE_CHECKING:
@@ -94,7 +103,10 @@ def make_plan(
     if (chosen.distill is not None or chosen.reconstructs or static) and not data:
         purpose = "train" if chosen.distill is not None else "prune" if chosen.reconstructs else "calibrate"
         raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
-    if columns and data and all(file.suffix in PLAIN for path in data for file in text_files(Path(path))):
+    texts = [os.fspath(path) for path in data]
+    tables = reads_tables(texts, columns, None if gate is None else gate.task)
+    files = [*training_files(texts, tables), *excluded_files([os.fspath(path) for path in exclude])]
+    if columns and data and all(file.suffix in PLAIN for file in files):
         raise InputError(f"columns are named ({', '.join(columns)}), but the data are plain text: each line is a text")
     if teacher is not None and chosen.distill is None:
         raise InputError(f"recipe {chosen.name} does not distill: it takes no teacher")
@@ -110,8 +122,7 @@ def make_plan(
     if target is not None:
         _check_target(target.checked(), chosen, gate)
     if chosen.distill is not None:
-        labelled = reads_tables([os.fspath(path) for path in data], columns, None if gate is None else gate.task)
-        losses = chosen.distill.losses or _losses(Path(model), labelled, chosen.distill.neighbors)
+        losses = chosen.distill.losses or _losses(Path(model), tables, chosen.distill.neighbors)
         embeds = teacher_parts(losses) == {"embedding"}
         if chosen.distill.losses and chosen.distill.readout and not embeds:
             raise InputError(
@@ -128,7 +139,7 @@ def make_plan(
         model=os.fspath(model),
         teacher=teachers[0] if teachers else os.fspath(model),
         assistants=tuple(teachers[1:]),
-        data=tuple(os.fspath(path) for path in data),
+        data=tuple(texts),
         columns=tuple(columns),
         exclude=tuple(os.fspath(path) for path in exclude),
         recipe=chosen,
@@ -156,8 +167,10 @@ def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:
         raise InputError(f"recipe {recipe.name} must distill and quantize for a search of layers and sparsity")
     if not target.has_speed and (gate is None or gate.max_drop is None):
         raise InputError("a search needs a target speed-up, a target latency or a drop that is allowed")
-    if gate is not None and gate.split == "test":
-        raise InputError("a search chooses by what it measures: give it another split than test")
+    if gate is not None and gate.on_test:
+        raise InputError(
+            f"a search chooses by what it measures: give it other data than {gate.files[0]}, which is test"
+        )
 
 
 def _losses(model: Path, labelled: bool, neighbors: float) -> dict[str, float]:
@@ -224,6 +237,10 @@ def compress(
             from fastcpu.compression.trials import search
 
             plan = search(plan, work, tell)
+        teacher = None
+        if plan.gate is not None:  # before training: a metric that is not defined is told at once
+            tell("accuracy of the teacher", None)
+            teacher = _measured_teacher(plan, plan.gate, work, Path(out))
         source = Path(plan.model)
         if plan.recipe.distill is not None:
             source = distill(plan, work, tell)
@@ -232,7 +249,7 @@ def compress(
         if keep_student is not None:
             _keep(source, Path(keep_student), work)
         tell("export", None)
-        compiled = _export(plan, work, source, Path(out), tell, circumstances)
+        compiled = _export(plan, work, source, Path(out), tell, circumstances, teacher)
         work.remove()
     return compiled
 
@@ -265,10 +282,13 @@ def _keep(student: Path, path: Path, work: WorkFolder) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         shutil.copytree(student, partial, dirs_exist_ok=True)
+        work.write(
+            "kept.json", str(path)
+        )  # before it is there: a kill between the two leaves what the next start makes
         partial.replace(path)
     except OSError as error:
+        (work.path / "kept.json").unlink(missing_ok=True)
         raise OutputError(f"{path}: {error.strerror or error}") from error
-    work.write("kept.json", str(path))
 
 
 def _check_cuda() -> None:
@@ -307,9 +327,10 @@ def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None
     if work.done("texts.json"):
         return
     counts = Contamination()
-    excluded = (example.text for example in _examples(plan, plan.exclude, None))
-    evaluation = chain(excluded, () if plan.gate is None else plan.gate.texts())
-    examples = _examples(plan, plan.data, labels_of(Path(plan.model)) if _learns_labels(plan) else None)
+    evaluation = chain(
+        read_excluded(excluded_files(plan.exclude), plan.columns), () if plan.gate is None else plan.gate.texts()
+    )
+    examples = _examples(plan)
     clean = decontaminate(examples, evaluation, counts, attrgetter("text"))
     kept = sample(clean, limit, plan.seed, attrgetter("text"))
     if not kept:
@@ -317,30 +338,44 @@ def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None
     with work.stage("texts.txt") as path, path.open("w", encoding="utf-8") as file:
         file.writelines(f"{example.text}\n" for example in kept)
     labels = np.array([example.label for example in kept], np.int64)
-    if _learns_labels(plan):
+    if plan.learns_labels:
         with work.stage("labels.npy") as path, path.open("wb") as file:
             np.save(file, labels)
     work.write("texts.json", counts.to_json() | {"taken": len(kept), "labelled": int((labels != NO_LABEL).sum())})
 
 
-def _learns_labels(plan: Plan) -> bool:
-    return plan.recipe.distill is not None and learns_labels(plan.recipe.distill.losses)
-
-
-def _examples(plan: Plan, data: Sequence[str], labels: Sequence[str] | None) -> Iterator[Example]:
-    """What files hold, one line per text, with labels if their names are given."""
-    paths = [Path(path) for path in data]
-    tables = reads_tables(plan.data, plan.columns, None if plan.gate is None else plan.gate.task)
-    if tables or _learns_labels(plan):
-        return read_examples(paths, plan.columns, labels)
-    return (Example(" ".join(text.split())) for text in read_texts(paths, plan.columns))
+def _examples(plan: Plan) -> Iterator[Example]:
+    """The training texts of a plan, one per line, with labels if they are learned."""
+    if plan.reads_tables:
+        labels = labels_of(Path(plan.model)) if plan.learns_labels else None
+        return read_examples(plan.training_files(), plan.columns, labels)
+    return (Example(" ".join(text.split())) for text in read_texts(plan.training_files(), plan.columns))
 
 
 # ---- export ----
 
 
+def _measured_teacher(plan: Plan, gate: Gate, work: WorkFolder, out: Path) -> Evaluation:
+    """What the gate measures of the teacher."""
+    directory = compiled_teacher(plan, work)
+    found = gate.measure(directory, plan.threads, gate_length(plan.recipe), Path(plan.teacher), _log(gate, out))
+    gate.value(found)
+    return found
+
+
+def _log(gate: Gate, out: Path) -> EvaluationLog | None:
+    """Where evaluations on test data are noted: beside the model that is made."""
+    return EvaluationLog(log_file(out)) if gate.on_test else None
+
+
 def _export(
-    plan: Plan, work: WorkFolder, source: Path, out: Path, tell: Report, circumstances: Circumstances
+    plan: Plan,
+    work: WorkFolder,
+    source: Path,
+    out: Path,
+    tell: Report,
+    circumstances: Circumstances,
+    teacher: Evaluation | None,
 ) -> Compiled:
     from fastcpu.distill.trainer import read_log
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
@@ -359,14 +394,11 @@ def _export(
     }
     circumstances = _with_teacher(circumstances, plan, work)
 
-    measured: list[Evaluation] = []  # of the teacher, once
-
     def accept(directory: Path) -> None:
         if plan.gate is not None:
-            assert circumstances.teacher is not None
-            if not measured:
-                measured.append(plan.gate.measure(circumstances.teacher, plan.threads, gate_length(recipe)))
-            plan.gate.accept(directory, measured[0], plan.threads, gate_length(recipe))
+            assert teacher is not None
+            found = plan.gate.measure(directory, plan.threads, gate_length(recipe), out, _log(plan.gate, out))
+            plan.gate.accept(directory, found, teacher)
         tell("report", None)
         write_report(directory, plan, circumstances)
 
@@ -379,10 +411,11 @@ def _export(
         return build(())
     except AccuracyError as error:
         gate = plan.gate
-        if gate is None or not gate.fallback or gate.split == "test" or not options or plan.target is not None:
+        if gate is None or not gate.fallback or gate.on_test or not options or plan.target is not None:
             raise
         if source != Path(plan.model):
-            _check_student(gate, plan, source, measured[0], work.path, error)
+            assert teacher is not None
+            _check_student(gate, plan, source, teacher, work.path, error)
         tell("cost of each layer", None)
         layers = by_error(source, gate.inputs(), options, plan.threads, work.path)
         return fall_back(error, build, layers, lambda text: tell(text, None))
@@ -397,7 +430,7 @@ def _check_student(
     with tempfile.TemporaryDirectory(dir=folder, prefix="student.") as scratch:
         plain = compile(student, Path(scratch) / "model", threads=plan.threads).directory
         value = gate.score(plain, plan.threads, gate_length(plan.recipe))
-    if value < gate.floor(teacher.values[teacher.metric].value):
+    if value < gate.floor(gate.value(teacher)):
         raise AccuracyError(f"{refused}; it is {value:.4f} in f32, too, before quantization") from refused
 
 

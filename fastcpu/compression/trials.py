@@ -107,7 +107,7 @@ class Trials:
     def scored_by(self) -> str:
         """What a score is."""
         gate = self._plan.gate
-        return "negative loss on texts that are held out" if gate is None else f"{gate.task}, {gate.split}"
+        return "negative loss on texts that are held out" if gate is None else f"{gate.task}, {gate.part}"
 
     def recipe(self, candidate: Candidate) -> Recipe:
         """What makes a candidate."""
@@ -223,8 +223,8 @@ class Trials:
                     (trial / name).replace(self._work.path / name)
 
     def _steps(self, candidate: Candidate) -> int:
-        """Of a whole training; in a budget of minutes, fewer layers take more steps."""
-        name = f"steps-{candidate.layers}.json"
+        """Of a whole training; in a budget of minutes, fewer layers and more zeros take more steps."""
+        name = f"steps-{candidate.key}.json"
         if not self._work.done(name):
             plan = replace(self._plan, recipe=self.recipe(candidate))
             self._work.write(name, number_of_steps(plan, self._materials, self._work.path))

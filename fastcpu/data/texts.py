@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcpu.data import splits
 from fastcpu.data.contamination import Item, itself
 from fastcpu.data.rows import Row, lines, opened, read_rows
 from fastcpu.errors import InputError
@@ -15,7 +16,7 @@ from fastcpu.files import check_regular
 
 PLAIN = (".txt", ".text")
 """Of files without columns: each line is a text."""
-SUFFIXES = (*PLAIN, ".tsv", ".csv", ".json", ".jsonl")
+SUFFIXES = (*PLAIN, ".tsv", ".csv", ".json", ".jsonl", ".arrow", ".parquet")
 SAMPLED_CHARACTERS = 1 << 29
 """A sample has at most so many characters, however long its texts are."""
 
@@ -23,9 +24,10 @@ SAMPLED_CHARACTERS = 1 << 29
 def read_texts(paths: Sequence[Path], columns: Sequence[str] = ()) -> Iterator[str]:
     """The texts of files and folders, in order, stripped and not empty.
 
-    A ``.txt`` file holds one text per line. Tables (``.csv``, ``.tsv`` with a header) and ``.json`` (a list of objects)
-    or ``.jsonl`` need ``columns``: the names of those that hold texts; each cell is a text of its own. Of a folder, all
-    files with such a suffix are read, by name. A null is no text, as an empty cell is.
+    A ``.txt`` file holds one text per line. Tables (``.csv``, ``.tsv`` with a header, ``.arrow``, ``.parquet``) and
+    ``.json`` (a list of objects) or ``.jsonl`` need ``columns``: the names of those that hold texts; each cell is a
+    text of its own. Of a folder that `datasets` saved, the part ``train`` is read, of others all files with such a
+    suffix, by name. A null is no text, as an empty cell is.
 
     Raises:
         InputError: a file cannot be read or is not of its format, a line has more than `fastcpu.data.rows.MAX_LINE`
@@ -39,6 +41,8 @@ def read_texts(paths: Sequence[Path], columns: Sequence[str] = ()) -> Iterator[s
 def text_files(path: Path) -> list[Path]:
     """What `read_texts` reads of a path."""
     if path.is_dir():
+        if splits.is_saved(path):
+            return list(splits.data_files(path, "train"))
         files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and each.is_file())
         if not files:
             raise InputError(f"{path}: no {', '.join(SUFFIXES)} file in this folder")

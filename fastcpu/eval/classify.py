@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastcpu.data.splits import data_files
 from fastcpu.errors import InputError
 from fastcpu.eval import regression
 from fastcpu.eval.bootstrap import FloatArray, Interval, Statistic, difference_interval, statistic_interval
-from fastcpu.eval.data import Column, data_files, data_folder, read_table
+from fastcpu.eval.data import Column, data_folder, read_table
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
 from fastcpu.eval.metrics import IntArray, accuracy, confusion, f1_scores, macro_f1, matthews
@@ -37,6 +38,7 @@ _METRICS: dict[str, Callable[[IntArray], FloatArray]] = {
     "matthews": matthews,
 }
 """Of the confusion counts, by name; ``f1`` is that of the second of two labels, as in GLUE."""
+METRICS = (*_METRICS, *regression.METRICS)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,20 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fastcpu.data.splits import names_of
 from fastcpu.errors import InputError, OutputError
-from fastcpu.eval.data import names_of
 from fastcpu.files import sha256
+
+if TYPE_CHECKING:
+    from fastcpu.eval.engine import Evaluation
 
 SUFFIX = ".evaluations.jsonl"
 
@@ -64,6 +69,44 @@ def model_checksum(path: Path) -> str:
 def data_checksum(files: Sequence[Path]) -> str:
     """`checksum` of the files of a data set."""
     return checksum(files, Path(os.path.commonpath([file.parent for file in files])))
+
+
+def log_entry(
+    task: str,
+    files: Sequence[Path],
+    split: str,
+    model: Path,
+    evaluation: Evaluation,
+    *,
+    directory: Path | None = None,
+    max_length: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A line of the log: when, which model, on what, how, and what came out.
+
+    Args:
+        task: its name.
+        files: of the data.
+        split: what was asked for.
+        model: what the line is about.
+        directory: where its files are now, if not there.
+        max_length: longest sequence in tokens.
+        options: of the task.
+    """
+    return {
+        "time": now(),
+        "model": str(model.resolve()),
+        "model_sha256": model_checksum(directory or model),
+        "task": task,
+        "data": [str(file.resolve()) for file in files],
+        "data_sha256": data_checksum(files),
+        "split": split,
+        "max_length": max_length,
+        "options": dict(options),
+        "examples": evaluation.examples,
+        "metrics": {name: interval.value for name, interval in evaluation.values.items()},
+        "command": shlex.join(["fastcpu", *sys.argv[1:]]),
+    }
 
 
 class EvaluationLog:

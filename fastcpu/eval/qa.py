@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastcpu.data.splits import data_files
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, mean_interval
-from fastcpu.eval.data import Column, Table, data_files, data_folder, read_table, shown
+from fastcpu.eval.data import Column, Table, data_folder, read_table, shown
 from fastcpu.eval.engine import Evaluation
 from fastcpu.files import check_regular
 from fastcpu.tasks.qa import MAX_LENGTH as WINDOW

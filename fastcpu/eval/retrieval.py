@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fastcpu.data.splits import data_files
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, mean_interval
-from fastcpu.eval.data import Column, Table, data_files, data_folder, read_lines, read_table
+from fastcpu.eval.data import Column, Table, data_folder, read_lines, read_table
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation, FloatArray
 from fastcpu.eval.metrics import rank_metrics
 from fastcpu.files import write_text

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fastcpu.data.splits import data_files
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import Interval, Statistic, difference_interval, statistic_interval
-from fastcpu.eval.data import Column, data_files, data_folder, read_lines, read_table
+from fastcpu.eval.data import Column, data_folder, read_lines, read_table
 from fastcpu.eval.engine import EmbeddingEngine, Evaluation
 from fastcpu.eval.metrics import spearman
 from fastcpu.tasks.embed import Embedder
@@ -20,6 +21,7 @@ from fastcpu.tasks.tokenizer import Text
 
 MODEL = Embedder
 MAX_LENGTH = 128
+METRICS = ("spearman",)
 OPTIONS = ()
 COLUMNS = {
     "sentence1": Column(("sentence1",)),

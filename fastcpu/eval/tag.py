@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastcpu.data.splits import data_files
 from fastcpu.errors import InputError
 from fastcpu.eval.bootstrap import FloatArray, Interval, Statistic, difference_interval, statistic_interval
-from fastcpu.eval.data import Column, Table, data_files, data_folder, read_lines, read_table, shown
+from fastcpu.eval.data import Column, Table, data_folder, read_lines, read_table, shown
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.labels import LabelMap
 from fastcpu.eval.metrics import IntArray
@@ -141,6 +142,7 @@ _METRICS: dict[str, Callable[[IntArray], FloatArray]] = {
     "recall": lambda sums: _ratio(sums[0], sums[2]),
     "accuracy": lambda sums: _ratio(sums[3], sums[4]),
 }
+METRICS = tuple(_METRICS)
 """Of the sums of `_counts`, [5, ...], by name. Entities of all types count alike; accuracy is that of words."""
 
 

@@ -31,6 +31,9 @@ class EvalTask(Protocol):
     COLUMNS: Mapping[str, Column]
     """What is read of a table."""
 
+    METRICS: Sequence[str]
+    """All that it may measure; what depends on the model is missing where it is not defined."""
+
     def files(self, path: Path | None, split: str) -> Sequence[Path]:
         """The files that hold a split of a data set; ``path`` None: where FASTCPU_DATA keeps it."""
         ...

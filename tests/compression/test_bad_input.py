@@ -136,7 +136,7 @@ def test_recipes(content: str, message: str, encoder_dir: Path, texts_file: Path
 DATA: list[tuple[str, str, str, tuple[str, ...], str]] = [
     ("empty", "t.txt", "\n\n", (), r"no text is left"),
     ("not UTF-8", "t.txt", "\udcff", (), r"not UTF-8"),
-    ("an unknown suffix", "t.parquet", "x", (), r"texts are read from .txt"),
+    ("an unknown suffix", "t.png", "x", (), r"texts are read from .txt"),
     ("columns of plain text", "t.txt", "a text\n", ("a",), r"columns are named \(a\), but the data are plain text"),
     ("a table without columns", "t.csv", "a,b\n1,2\n", (), r"name the columns"),
     ("a missing column", "t.csv", "a,b\n1,2\n", ("c",), r"no column 'c'; there are a, b"),

@@ -11,6 +11,8 @@ import pytest
 from fastcpu.cli.main import main
 from fastcpu.compression import compress
 from fastcpu.compression.gate import Gate, gate_length
+from fastcpu.compression.run import make_plan
+from fastcpu.compression.target import Target
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.engine import open_engine
 from fastcpu.recipe import Distill, Quantize, Recipe
@@ -70,9 +72,14 @@ def test_the_gate_is_given_no_length_of_its_own(
     encoder_dir: Path, sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int | None] = []
-    monkeypatch.setattr(Gate, "accept", lambda *args: lengths.append(args[-1]))
+    measure = Gate.measure
+    monkeypatch.setattr(
+        Gate,
+        "measure",
+        lambda self, *args: lengths.append(args[2]) or measure(self, *args),  # type: ignore[func-returns-value]
+    )
     compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=Gate("sts", str(sts_dir)))
-    assert lengths == [None]
+    assert lengths == [None, None]  # of teacher and model
 
 
 def test_a_model_that_lost_too_much_is_kept_back(
@@ -89,6 +96,53 @@ def test_a_model_that_lost_too_much_is_kept_back(
     options = ["--recipe", str(recipe), "--task", "sts", "--eval-data", str(sts_dir), "--max-drop", "1%"]
     assert main(["compress", str(encoder_dir), "-o", str(out), *options]) == 3
     assert capsys.readouterr().err.count("must be at least") == 1
+
+
+def test_test_data_is_told_by_its_name_and_logged(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sts-test.csv"
+    path.write_text((sts_dir / "sts-dev.csv").read_text())
+    gate = Gate("sts", str(path), max_drop="20%")
+    assert gate.on_test
+    assert not Gate("sts", str(sts_dir)).on_test
+    compiled = compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", gate=gate, timing=False)
+    assert compiled.report["compression"]["accuracy"]["split"] == "test"
+    lines = [json.loads(line) for line in (tmp_path / "out.evaluations.jsonl").read_text().splitlines()]
+    assert [line["model"] for line in lines] == [str(encoder_dir.resolve()), str((tmp_path / "out").resolve())]
+    values = compiled.report["compression"]["accuracy"]
+    assert [line["metrics"]["spearman"] for line in lines] == [
+        values[each]["spearman"]["value"] for each in ("teacher", "model")
+    ]
+    with pytest.raises(InputError, match=r"chooses by what it measures: give it other data than .*sts-test.csv"):
+        make_plan(encoder_dir, recipe="sparse80-int8", data=[path], columns=["a"], gate=gate, target=Target(speedup=2))
+    log = (tmp_path / "out.evaluations.jsonl").read_text()
+    compress(encoder_dir, tmp_path / "other", recipe="int8-dynamic", gate=Gate("sts", str(sts_dir)), timing=False)
+    assert not (tmp_path / "other.evaluations.jsonl").exists()
+    assert (tmp_path / "out.evaluations.jsonl").read_text() == log
+
+
+def test_no_layers_are_chosen_by_test_data(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sts-test.csv"
+    path.write_text((sts_dir / "sts-dev.csv").read_text())
+    stages: list[str] = []
+    gate = Gate("sts", str(path), max_drop="0")
+    recipe = tmp_path / "ruin.toml"
+    recipe.write_text('description = ""\n[prune]\nsparsity = 0.9\n[quantize]\nscheme = "dynamic"\n')
+    with pytest.raises(AccuracyError):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, gate=gate, report=lambda stage, _: stages.append(stage))
+    assert "cost of each layer" not in stages
+
+
+def test_a_drop_of_another_metric(tmp_path: Path) -> None:
+    folder = models.huggingface("classify", "ForSequenceClassification", "DistilBert", tmp_path / "model")
+    texts = ["the red house", "Anna lives in London", "is the dog small ?", "Paul works in Paris"]
+    labels = [each.label for each in Classifier(open_engine(folder, 1, "ForSequenceClassification"))(texts)]
+    rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    gate = Gate("classify", str(tmp_path / "dev.tsv"), max_drop="50", metric="macro_f1")
+    accuracy = compress(folder, tmp_path / "out", recipe="int8-dynamic", gate=gate).report["compression"]["accuracy"]
+    assert accuracy["metric"] == "macro_f1"
+    with pytest.raises(InputError, match=r"the metric spearman is not defined for this model; there are accuracy"):
+        compress(folder, tmp_path / "b", recipe="int8-dynamic", gate=replace(gate, metric="spearman"), timing=False)
 
 
 def test_what_is_measured_is_not_trained_on(encoder_dir: Path, sts_dir: Path, texts_file: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ STAGES = (
     "checkpoint.safetensors",
     "readout.json",
     "student",
+    "kept.json",
 )
 """A start is killed at a random moment after it has written this: the export is the last."""
 LATEST = 0.1
@@ -67,7 +68,8 @@ def test_kills_in_every_stage(
     recipe.write_text(RECIPE.format(steps=STEPS).replace("[distill]", "[distill]\nreadout = 400"))
     monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "0.05")
     out, log = tmp_path / "killed", tmp_path / "log.txt"
-    options = ["--recipe", recipe, "--data", texts_file, "--threads", "1", "--no-timing"]
+    options = ["--recipe", recipe, "--data", texts_file, "--threads", "1", "--no-timing", "--resume"]
+    options += ["--keep-student", tmp_path / "kept"]
     arguments = [str(each) for each in ("compress", encoder_dir, "-o", out, *options)]
     killed = []
     for stage in STAGES:
@@ -84,12 +86,27 @@ def test_kills_in_every_stage(
     process.start()
     process.join()
     assert process.exitcode == 0, log.read_text()
+    student = tmp_path / "student"
     whole = compress(
-        encoder_dir, tmp_path / "whole", recipe=recipe, data=[texts_file], threads=1, timing=False
+        encoder_dir,
+        tmp_path / "whole",
+        recipe=recipe,
+        data=[texts_file],
+        threads=1,
+        timing=False,
+        keep_student=student,
     ).directory
     for name in ("graph.json", "weights.safetensors"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert (tmp_path / "kept" / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
     mine, theirs = (json.loads((each / "report.json").read_text())["compression"] for each in (out, whole))
     for name in ("plan", "texts", "steps", "log", "readout"):
         assert mine[name] == theirs[name]
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["killed", "log.txt", "tiny.toml", "whole"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "kept",
+        "killed",
+        "log.txt",
+        "student",
+        "tiny.toml",
+        "whole",
+    ]

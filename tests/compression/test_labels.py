@@ -12,14 +12,16 @@ import pytest
 
 from fastcpu.cli.main import main
 from fastcpu.compression import compress
-from fastcpu.compression.examples import labels_of, read_examples
+from fastcpu.compression.examples import excluded_files, labels_of, read_examples, read_excluded, training_files
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.run import make_plan
+from fastcpu.data import read_texts
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import InputError, OutputError
 from fastcpu.tasks import Classifier
 from fastcpu.tasks.engine import as_engine
 from fastcpu.tasks.tokenizer import Encoded
+from tests.eval.test_data import SAVED
 from tests.tasks import models
 
 pytest.importorskip("torch")
@@ -41,6 +43,7 @@ def rows(seed: int, count: int) -> list[tuple[str, str]]:
 
 
 def table(path: Path, content: list[tuple[str, str]], header: str = "sentence\tlabel") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *("\t".join(row) for row in content)]) + "\n")
     return path
 
@@ -134,6 +137,69 @@ def test_excluded_tables_are_read_like_the_data(
     assert out.report["compression"]["texts"]["equal"] >= 50
 
 
+@pytest.mark.parametrize("columns", [["sentence1=sentence", "label=label"], ["sentence"]])
+def test_all_parts_of_an_excluded_folder_are_kept_out(
+    columns: list[str], classifier_dir: Path, recipe: Path, tmp_path: Path
+) -> None:
+    parts = {name: rows(seed, 20) for seed, name in enumerate(("train", "dev", "test"))}
+    for name, content in parts.items():
+        table(tmp_path / "held" / name / "data.tsv", content)
+    leaked = table(tmp_path / "data.tsv", [*parts["dev"], *parts["test"], ("the car of a house in and the", "bad")])
+    compiled = compress(
+        classifier_dir,
+        tmp_path / "out",
+        recipe="int8-static",
+        data=[leaked],
+        columns=columns,
+        exclude=[tmp_path / "held"],
+        threads=1,
+        timing=False,
+    )
+    assert compiled.report["compression"]["texts"]["equal"] == 40
+    assert compiled.report["compression"]["texts"]["taken"] == 1
+
+
+def test_excluded_tables_of_plain_texts(tmp_path: Path) -> None:
+    pairs = table(tmp_path / "pairs.tsv", [("one two", "three four")], "sentence1\tsentence2")
+    named = table(tmp_path / "named.tsv", [("five", "six")], "a\tb")
+    assert list(read_excluded([pairs], [])) == ["one two", "three four"]
+    assert list(read_excluded([named, pairs], ["b"])) == ["six", "one two", "three four"]
+    with pytest.raises(InputError, match=r"named.tsv:2: no column 'sentence1' or 'sentence' or 'text'"):
+        list(read_excluded([named], []))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no file of evaluation sentences in this folder"):
+        excluded_files([str(tmp_path / "empty")])
+
+
+def test_what_datasets_has_saved(classifier_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    shutil.copytree(SAVED, tmp_path / "set")
+    (tmp_path / "set" / "validation").rename(tmp_path / "set" / "train")
+    check_training_part(classifier_dir, tmp_path / "set", "sentence")
+
+
+def test_parquet_by_parts(classifier_dir: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    (tmp_path / "set").mkdir()
+    for name in ("train", "test"):
+        rows = pa.table({"sentence": [f"a {name}"] * 3, "label": [0] * 3})
+        parquet.write_table(rows, tmp_path / "set" / f"{name}-00000-of-00001.parquet")
+    check_training_part(classifier_dir, tmp_path / "set", "sentence")
+
+
+def check_training_part(model: Path, folder: Path, column: str) -> None:
+    """Of a folder in a form of `datasets`, three rows are trained with, as labelled texts and as texts."""
+    plan = make_plan(model, recipe="finetune", data=[folder], columns=[f"sentence1={column}", "label=label"], steps=1)
+    (file,) = plan.training_files()
+    assert "train" in str(file.relative_to(folder))
+    assert plan.digests[str(file)]
+    texts = [each.text for each in read_examples([file], [f"sentence1={column}"], None)]
+    assert len(texts) == 3
+    assert set(texts) <= set(read_texts([folder], [column]))
+
+
 def test_tables_calibrate_without_their_labels(classifier_dir: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "train.csv"
     foreign.write_text("text,label\nthe red house,unheard of\n")
@@ -146,7 +212,7 @@ def test_tables_calibrate_without_their_labels(classifier_dir: Path, tmp_path: P
 
 
 def read(path: Path, *columns: str) -> list[tuple[str, int]]:
-    return [tuple(each) for each in read_examples([path], columns, LABELS)]
+    return [tuple(each) for each in read_examples(training_files([str(path)], tables=True), columns, LABELS)]
 
 
 def test_labels_are_names_or_numbers_or_missing(tmp_path: Path) -> None:

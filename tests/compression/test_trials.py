@@ -274,7 +274,7 @@ OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("a recipe that does not train", {"recipe": "int8-static", "target": Target(2.0)}, r"must distill and quantize"),
     ("a search for nothing", {"target": Target()}, r"needs a target speed-up, a target latency or a drop"),
     ("a search without a drop", {"target": Target(), "gate": Gate("sts")}, r"needs a target speed-up"),
-    ("the test split", {"target": Target(2.0), "gate": Gate("sts", split="test")}, r"another split than test"),
+    ("the test split", {"target": Target(2.0), "gate": Gate("sts", split="test")}, r"give it other data than"),
     ("no data", {"target": Target(2.0), "data": []}, r"needs texts to train with"),
 ]
 

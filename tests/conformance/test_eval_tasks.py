@@ -46,6 +46,7 @@ def test_it_has_what_a_task_has(name: str) -> None:
     task = find_task(name)
     assert MODELS[task.MODEL.name] is task.MODEL
     assert task.MAX_LENGTH > 0
+    assert task.METRICS
     assert all(isinstance(option, str) for option in task.OPTIONS)
     assert all(isinstance(column, Column) and column.names for column in task.COLUMNS.values())
 
@@ -92,6 +93,7 @@ def test_it_measures_alike_each_time_and_headline_first(
     first, second = (task.evaluate(open_model(task, compiled[name, 0], threads), data) for threads in (1, 2))
     assert first.examples > 0
     assert next(iter(first.values)) == first.metric
+    assert set(first.values) <= set(task.METRICS)
     assert first.values == second.values
     for metric, interval in first.values.items():
         assert interval.low <= interval.value <= interval.high, metric

@@ -13,7 +13,8 @@ import pytest
 
 from fastcpu import InputError
 from fastcpu.data.rows import read_rows
-from fastcpu.eval.data import Column, data_files, names_of, parse_columns, read_table
+from fastcpu.data.splits import data_files, names_of
+from fastcpu.eval.data import Column, parse_columns, read_table
 from fastcpu.eval.labels import LabelMap
 
 ROWS = [{"a": "one, two", "n": 1}, {"a": 'say "three"', "n": 0}]
