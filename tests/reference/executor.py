@@ -36,9 +36,14 @@ class Ragged:
 
 
 class Run:
-    """One execution: ``values`` fills up with ``[channels, tokens or sequences]`` arrays, and the caller's arrays."""
+    """One execution: ``values`` fills up with ``[channels, tokens or sequences]`` arrays, and the caller's arrays.
 
-    def __init__(self, graph: Graph, feeds: Feeds, exact: bool = True) -> None:
+    Where values are ``given``, the ops behind them read these, and what was computed in their place is ``replaced``.
+    """
+
+    def __init__(
+        self, graph: Graph, feeds: Feeds, exact: bool = True, given: Mapping[str, Array] | None = None
+    ) -> None:
         self.graph = graph
         self.exact = exact
         self.values: dict[str, Array] = {}
@@ -48,9 +53,13 @@ class Run:
         types = feeds.get(roles.get("types", ""))
         self.types = np.zeros_like(self.ids) if types is None else np.asarray(types)
         self.ragged = Ragged(np.ones_like(self.ids) if mask is None else np.asarray(mask))
+        given = {} if given is None else given
+        self.replaced: dict[str, Array] = {}
         for node in graph.nodes:
             results = OPS[node.op](self, node)
             self.values.update(zip(node.outputs, results, strict=True))
+            self.replaced |= {name: self.values[name] for name in node.outputs if name in given}
+            self.values |= {name: given[name] for name in node.outputs if name in given}
 
     def value(self, name: str) -> Value:
         return self.graph.values[name]
