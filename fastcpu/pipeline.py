@@ -58,7 +58,9 @@ class Compiled:
             or block), ``zero_blocks`` (share of its 4x1 blocks that are zero; None where N is no multiple of 4),
             ``weight_error`` (squared error of weights that were quantized here, relative to their squares; else None),
             ``pruned`` (whether it was asked to be) and ``bytes``.
-            ``ranges``: per u8 value its ``scale``, ``zero_point``, ``low`` and ``high``.
+            ``ranges``: per u8 value its ``scale``, ``zero_point``, ``low`` and ``high``; ``seen_low`` and
+            ``seen_high``, what calibration gave; and ``error``, the squared error of u8 on that, relative to the
+            squares. What goes into an activation table has no error of its own, and what comes out was not seen: None.
             ``kept_f32``: per linear that was not quantized, why.
             ``smooth``: with smoothing, its ``alpha`` (None: off is better), and the ``errors`` that ``auto`` chose by.
             ``not_fused``: what the importer did not recognize, as text.

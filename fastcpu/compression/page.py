@@ -130,7 +130,7 @@ def _layers(report: Json) -> list[str]:
     header = ("linear", "shape", "stored as", "density", "zero 4x1 blocks", "weight error", "SNR", "KB")
     rows = []
     for layer in report["layers"]:
-        zeros, error = layer["zero_blocks"], layer["weight_error"]
+        zeros = layer["zero_blocks"]
         density = 1 - zeros if layer["encoding"] == "block" and zeros is not None else 1.0
         rows.append(
             [
@@ -139,8 +139,7 @@ def _layers(report: Json) -> list[str]:
                 f"{layer['storage']} {layer['encoding']}",
                 f"{density:.3f}",
                 number(zeros, ".1%"),
-                number(error, ".2e"),
-                f"{-10 * math.log10(error):.1f} dB" if error else "",
+                *_error_cells(layer["weight_error"]),
                 f"{layer['bytes'] / 1e3:.1f}",
             ]
         )
@@ -153,15 +152,31 @@ def _layers(report: Json) -> list[str]:
 
 
 def _ranges(ranges: Mapping[str, Json]) -> list[str]:
-    """Scales of static quantization."""
+    """Scales of static quantization, and their errors."""
     if not ranges:
         return []
+    header = ("u8 value", "scale", "zero point", "low", "high", "lowest seen", "highest seen", "error", "SNR")
     rows = [
-        [name, f"{found['scale']:.6g}", str(found["zero_point"]), f"{found['low']:.4g}", f"{found['high']:.4g}"]
+        [
+            name,
+            f"{found['scale']:.6g}",
+            str(found["zero_point"]),
+            *(number(found[key], ".4g") for key in ("low", "high", "seen_low", "seen_high")),
+            *_error_cells(found["error"]),
+        ]
         for name, found in ranges.items()
     ]
-    table = page.table(("u8 value", "scale", "zero point", "low", "high"), rows)
+    explained = (
+        "What calibration has seen outside of low and high is clamped. The error is the squared error of rounding and "
+        "clamping on what was seen, relative to its squares; that of an activation table is of what comes out."
+    )
+    table = page.paragraph(explained) + "\n" + page.table(header, rows)
     return [page.heading("Activation ranges"), page.details(f"{len(rows)} values", table)]
+
+
+def _error_cells(error: float | None) -> list[str]:
+    """A relative squared error, and as a signal-to-noise ratio."""
+    return [number(error, ".2e"), f"{-10 * math.log10(error):.1f} dB" if error else ""]
 
 
 def _times(times: Json | None) -> list[str]:

@@ -10,6 +10,7 @@ from fastcpu.errors import QuantizationError
 from fastcpu.graph.ir import EMBEDDING, Graph, Node, Quantization, Tensor
 from fastcpu.graph.limits import MAX_COLUMNS
 from fastcpu.prune.graph import selected
+from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.weights import encoded, quantize_tensor
 
 
@@ -36,13 +37,19 @@ class Record:
     kept_f32: dict[str, str] = field(default_factory=dict)
     smooth: dict[str, Any] = field(default_factory=dict)
 
-    def note(self, value: str, quantization: Quantization) -> None:
+    def note(
+        self, value: str, quantization: Quantization, seen: Histogram | None = None, error: float | None = None
+    ) -> None:
+        """A u8 value, what calibration saw of it, and the squared error of u8 on that, relative to the squares."""
         scale, zero_point = quantization.scale, quantization.zero_point
         self.ranges[value] = {
             "scale": scale,
             "zero_point": zero_point,
             "low": -zero_point * scale,
             "high": (255 - zero_point) * scale,
+            "seen_low": None if seen is None else seen.low,
+            "seen_high": None if seen is None else seen.high,
+            "error": None if error is None else float(f"{error:.4g}"),
         }
 
 

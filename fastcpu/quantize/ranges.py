@@ -47,3 +47,9 @@ def round_trip(x: NDArray[Any], q: Quantization) -> NDArray[np.float64]:
 def squared_error(x: NDArray[np.float64], counts: NDArray[np.float64], q: Quantization) -> float:
     """Sum over a histogram's points of the squared rounding and clamping error."""
     return float(counts @ (x - round_trip(x, q)) ** 2)
+
+
+def relative_squared_error(x: NDArray[np.float64], counts: NDArray[np.float64], q: Quantization) -> float:
+    """The same, relative to the squares; 0 where all are zero."""
+    squares = float(counts @ x**2)
+    return squared_error(x, counts, q) / squares if squares else 0.0

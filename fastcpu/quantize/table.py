@@ -35,11 +35,15 @@ ACTIVATIONS: dict[str, Callable[[F64], F64]] = {
 
 @dataclass(frozen=True)
 class ActivationTable:
-    """``table[q]`` is the u8 output for the u8 input ``q``."""
+    """``table[q]`` is the u8 output for the u8 input ``q``.
+
+    ``error`` is the squared error of the output on what was observed, relative to its squares.
+    """
 
     input: Quantization
     output: Quantization
     table: NDArray[np.uint8]
+    error: float
 
 
 def make_table(activation: str, source: Quantization, target: Quantization) -> NDArray[np.uint8]:
@@ -61,6 +65,7 @@ def fit_table(activation: str, before: Histogram, limits: tuple[float, float], s
     """
     x, counts = before.points()
     exact = ACTIVATIONS[activation](x)
+    squares = float(counts @ exact**2) or 1.0
     best: tuple[float, ActivationTable] | None = None
     for low in _spans(min(limits[0], 0.0), steps):
         for high in _spans(max(limits[1], 0.0), steps):
@@ -71,6 +76,6 @@ def fit_table(activation: str, before: Histogram, limits: tuple[float, float], s
             outcome = (table[to_u8(x, source).astype(np.uint8)] - float(target.zero_point)) * target.scale
             error = float(counts @ (outcome - exact) ** 2)
             if best is None or error < best[0]:
-                best = error, ActivationTable(source, target, table)
+                best = error, ActivationTable(source, target, table, error / squares)
     assert best is not None
     return best[1]

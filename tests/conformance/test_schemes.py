@@ -51,6 +51,9 @@ def test_each_linear_is_s8_or_the_record_says_why_not(name: str) -> None:
         assert chosen["low"] <= 0 <= chosen["high"], value
         assert 0 <= chosen["zero_point"] <= 255, value
         assert chosen["scale"] == np.float32(chosen["scale"]) > 0, value
+        assert chosen["seen_low"] is None or chosen["seen_low"] <= chosen["seen_high"], value
+        assert chosen["error"] is None or 0 <= chosen["error"] < 1e-2, value
+        assert (chosen["seen_low"], chosen["error"]) != (None, None), value
 
 
 @EVERY

@@ -7,7 +7,14 @@ import pytest
 
 from fastcpu import QuantizationError
 from fastcpu.quantize import OBSERVERS, Histogram, make_observer
-from fastcpu.quantize.ranges import affine, quantization, round_trip, squared_error, symmetric
+from fastcpu.quantize.ranges import (
+    affine,
+    quantization,
+    relative_squared_error,
+    round_trip,
+    squared_error,
+    symmetric,
+)
 
 
 def histogram_of(*parts: np.ndarray) -> Histogram:
@@ -103,3 +110,10 @@ def test_symmetric_has_zero_point_128() -> None:
     assert symmetric(-2.0, 1.0).zero_point == 128
     assert symmetric(-2.0, 1.0).scale == np.float32(2 / 127)
     assert symmetric(0.0, 0.0).scale == 1
+
+
+def test_relative_squared_error() -> None:
+    x, counts = np.array([0.4, 1.0, 300.0]), np.array([2.0, 1.0, 1.0])
+    expected = (2 * 0.4**2 + 45.0**2) / (2 * 0.4**2 + 1.0 + 300.0**2)
+    assert relative_squared_error(x, counts, affine(0.0, 255.0)) == pytest.approx(expected)
+    assert relative_squared_error(np.zeros(1), np.ones(1), affine(0.0, 0.0)) == 0

@@ -21,7 +21,7 @@ from fastcpu.quantize.histogram import Histogram
 from fastcpu.quantize.layers import Record, Selection, quantizable_linears, quantize_weights
 from fastcpu.quantize.observers import Observer
 from fastcpu.quantize.observers.mse import Mse
-from fastcpu.quantize.ranges import quantization
+from fastcpu.quantize.ranges import quantization, relative_squared_error
 from fastcpu.quantize.rewrite import insert_after, smooth_layernorm
 from fastcpu.quantize.scheme import Wanted
 from fastcpu.quantize.table import fit_table
@@ -125,20 +125,25 @@ def quantize_static(graph: Graph, observed: Mapping[str, Histogram], config: Sta
         seen = histogram(name)
         return quantization(*config.observer.limits(seen, is_symmetric), is_symmetric)
 
+    def note(value: str, chosen: Quantization, seen: Histogram) -> None:
+        record.note(value, chosen, seen, relative_squared_error(*seen.points(), chosen))
+
     def make_u8(name: str, chosen: Quantization) -> None:
-        record.note(name, chosen)
         graph.values[name].dtype = "u8"
         graph.values[name].quantization = chosen
 
     for node in plan.attentions:
         for name, is_symmetric in zip(node.inputs, (False, True, True), strict=True):
-            make_u8(name, range_of(name, is_symmetric))
+            chosen = range_of(name, is_symmetric)
+            make_u8(name, chosen)
+            note(name, chosen, histogram(name))
 
     for name, node in tables.items():
         seen = histogram(name)
         fitted = fit_table(node.attrs["activation"], seen, config.observer.limits(seen, False))
         make_u8(name, fitted.output)
-        record.note(f"{name} before {node.attrs['activation']}", fitted.input)
+        record.note(name, fitted.output, error=fitted.error)
+        record.note(f"{name} before {node.attrs['activation']}", fitted.input, seen)
         node.tensors["table"] = graph.add_tensor(Tensor(f"{node.name}.table", fitted.table))
         node.attrs["activation"] = "table"
         node.attrs["table_scale"] = fitted.input.scale
@@ -153,11 +158,12 @@ def quantize_static(graph: Graph, observed: Mapping[str, Histogram], config: Sta
         chosen = range_of(name)
         if name in plan.direct:
             make_u8(name, chosen)
+            note(name, chosen, histogram(name))
             continue
         source = graph.values[name]
         renamed[name] = fresh_name(graph, f"{name}.u8")
         graph.add_value(Value(renamed[name], "u8", source.space, source.channels, chosen))
-        record.note(renamed[name], chosen)
+        note(renamed[name], chosen, histogram(name))
         if producer.op == "layernorm" and len(producer.outputs) == 1:
             producer.outputs.append(renamed[name])
             if name in config.smooth:
