@@ -71,6 +71,9 @@ class Distill:
         losses: weight of each loss of ``fastcpu.distill.losses.LOSSES``. By default what the model offers: embeddings
             and their similarities of a sentence encoder, else logits, hidden states and the labels that the data has.
         neighbors: weight of the loss ``neighbors`` beside these default losses of a sentence encoder, for search.
+        temperature: by which the loss ``logits`` softens both sides (Hinton et al., 2015, section 2).
+        layer_map: for the loss ``hidden``, the teacher's layer, from 1, that each layer of the student learns, as
+            ``[2, 4, 6]``; by default those at the same relative depths.
         teacher: in what the teacher's embeddings are computed where they are stored: ``f32``, or ``int8`` with fixed
             scales, several times as fast.
         batch: sequences per step.
@@ -96,6 +99,8 @@ class Distill:
 
     losses: Mapping[str, float] = field(default_factory=dict)
     neighbors: float = 0.0
+    temperature: float = 2.0
+    layer_map: tuple[int, ...] = ()
     teacher: Literal["f32", "int8"] = "f32"
     batch: int = 64
     learning_rate: float = 1e-3
@@ -229,8 +234,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} must be a table, not {value!r}")
         return _build(cast("type[Any]", hint), value, where)
     if origin is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{where} must be a list of strings, not {value!r}")
+        if not isinstance(value, list | tuple) or not all(type(item) is args[0] for item in value):
+            raise InputError(f"{where} must be a list of {'strings' if args[0] is str else 'integers'}, not {value!r}")
         return tuple(value)
     if origin is not None:  # losses: a table of numbers
         if not isinstance(value, Mapping) or not value or not all(_is_number(item) for item in value.values()):
@@ -288,6 +293,9 @@ def _check(recipe: Recipe, where: str) -> None:
         within("distill: neighbors", recipe.distill.neighbors, 0, 1e6)
         if recipe.distill.losses and recipe.distill.neighbors:
             raise InputError(f"{where}: distill: neighbors stands beside default losses: name it in losses instead")
+        within("distill: temperature", recipe.distill.temperature, 0.01, 1000)
+        for layer in recipe.distill.layer_map:
+            within("distill: layer_map", layer, 1, 1000)
         within("distill: batch", recipe.distill.batch, 1, 65536)
         within("distill: learning_rate", recipe.distill.learning_rate, 0, 1)
         within("distill: warmup", recipe.distill.warmup, 0, 1)

@@ -102,7 +102,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--no-timing", action="store_true", help="do not measure latency for the report")
     parser.add_argument(
-        "--peers", default="", metavar="LIST", help="other engines to time for the report: onnxruntime,openvino"
+        "--peers", default="", metavar="LIST", help="other engines to measure for the report: onnxruntime,openvino"
     )
     parser.add_argument("--json", type=path_argument, metavar="F", help="write the report to a file, too")
     parser.add_argument(

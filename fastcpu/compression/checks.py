@@ -91,11 +91,12 @@ def check_training(plan: Plan) -> None:
 
     Raises:
         InputError: a glob that freezes nothing, more layers than there are, nothing to prune, layers that cannot be
-            pruned one by one, or losses on what the model does not give.
+            pruned one by one, losses on what the model does not give, or a map of layers that does not fit.
     """
     import torch
 
     from fastcpu.distill.losses import LOSSES, learns_labels
+    from fastcpu.distill.losses.hidden import mapped_layers
     from fastcpu.distill.masks import Masks
     from fastcpu.distill.model import make_student, open_directory, outputs
     from fastcpu.distill.reconstruct import separate_layers
@@ -121,4 +122,10 @@ def check_training(plan: Plan) -> None:
         Masks(student, recipe.prune, recipe.only, recipe.ignore)
     ids = torch.zeros((1, 2), dtype=torch.int64)
     with torch.no_grad():
-        outputs(student, pooling, ids, ids == 0, {LOSSES[name].part for name in config.losses})
+        found = outputs(student, pooling, ids, ids == 0, {LOSSES[name].part for name in config.losses})
+    if found.hidden is not None and config.layer_map:
+        if plan.target is not None:
+            raise InputError(f"recipe {recipe.name}: distill: layer_map is for one depth, and a search tries several")
+        same = os.path.realpath(plan.teacher) == os.path.realpath(plan.model)
+        depth = int(getattr(module.config, class_of(module)[0].depth)) if same else max(config.layer_map)
+        mapped_layers(config.layer_map, len(found.hidden) - 1, depth)

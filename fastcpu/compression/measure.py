@@ -19,6 +19,7 @@ from fastcpu import _core
 from fastcpu.compression.gate import Gate
 from fastcpu.doctor import diagnose, random_feeds
 from fastcpu.errors import FastcpuError
+from fastcpu.eval.log import EvaluationLog, now
 from fastcpu.eval.task import find_task
 from fastcpu.export.writer import WEIGHTS_FILE
 from fastcpu.peers import Engine, PeerEngine, compare, peer_engines, write_files
@@ -66,7 +67,12 @@ def latencies(models: Mapping[str, Path], threads: int) -> list[Json]:
 
 
 def beside_engines(
-    model: Path, peers: Sequence[str], threads: int, gate: Gate | None, max_length: int | None
+    model: Path,
+    peers: Sequence[str],
+    threads: int,
+    gate: Gate | None,
+    max_length: int | None,
+    log: EvaluationLog | None = None,
 ) -> list[Json]:
     """fastcpu and other engines on the files that `fastcpu export` writes of the model: latency, in turns, and quality.
 
@@ -76,6 +82,7 @@ def beside_engines(
         threads: of each engine.
         gate: what it was accepted by; None: the quality of peers is not measured.
         max_length: longest sequence of the gate in tokens, by default that of its task.
+        log: where the quality of peers is noted, if the gate's data is for the final evaluation.
 
     Returns:
         A dict per engine and file with ``engine``, ``sequence``, ``bytes``, ``cosine`` of its answers to ours and
@@ -94,6 +101,8 @@ def beside_engines(
             for row, engine in zip(rows[1:], engines, strict=True):
                 if gate is not None and "problem" not in row:
                     row |= _quality(engine, model, threads, gate, max_length)
+                    if log is not None and "accuracy" in row:
+                        log.append(_log_entry(engine, gate, row["accuracy"]))
     except (FastcpuError, OSError) as error:
         return [{"engine": peer, "problem": str(error)} for peer in peers]
     return rows
@@ -116,6 +125,19 @@ def _quality(engine: Engine, model: Path, threads: int, gate: Gate, max_length: 
         return {"accuracy_problem": engine.problem(error)}
     finally:
         worker.close()
+
+
+def _log_entry(engine: Engine, gate: Gate, accuracy: Mapping[str, Json]) -> Json:
+    data = [str(file.resolve()) for file in gate.files]
+    metrics = {name: each["value"] for name, each in accuracy.items()}
+    return {
+        "time": now(),
+        "model": engine.name,
+        "task": gate.task,
+        "data": data,
+        "split": gate.split,
+        "metrics": metrics,
+    }
 
 
 class _Examinee:

@@ -20,6 +20,7 @@ from fastcpu.report.machine import machine
 
 if TYPE_CHECKING:
     from fastcpu.compression.plan import Plan
+    from fastcpu.eval.log import EvaluationLog
 
 LOG_LINES = 100
 """So many lines of the training log are kept; more would not show in a plot."""
@@ -35,6 +36,7 @@ class Circumstances:
         teacher: the compiled teacher in f32, if there is one.
         problem: why there is none; empty if nobody asked.
         peers: other engines to measure beside the model, names of `fastcpu.peers.PEERS`.
+        log: where evaluations on test data are noted, if the gate's data is.
     """
 
     command: str | None
@@ -42,6 +44,7 @@ class Circumstances:
     teacher: Path | None
     problem: str = ""
     peers: tuple[str, ...] = ()
+    log: EvaluationLog | None = None
 
 
 def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> None:
@@ -62,7 +65,9 @@ def write_report(directory: Path, plan: Plan, circumstances: Circumstances) -> N
             "source": describe_source(Path(plan.model)),
             "bytes": {"teacher": None} | sizes,
             "latency": latencies(models, plan.threads) if timing else [],
-            "engines": beside_engines(directory, peers, plan.threads, plan.gate, length) if peers else [],
+            "engines": beside_engines(directory, peers, plan.threads, plan.gate, length, circumstances.log)
+            if peers
+            else [],
             "times": op_times(directory, plan.threads) if timing else None,
             "problem": circumstances.problem,
         },

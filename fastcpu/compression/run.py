@@ -203,7 +203,7 @@ def compress(
         report: called with the name of each stage, and with the progress of training.
         command: the command line, if this is one, for the report.
         timing: whether to measure the latency of the model, and of its teacher, for the report.
-        peers: other engines whose latency is measured too, names of `fastcpu.peers.PEERS`.
+        peers: other engines that are measured too, names of `fastcpu.peers.PEERS`.
         keep_student: where to put the trained model before quantization as well, as a directory of its own kind.
         options: what `make_plan` takes.
 
@@ -392,12 +392,13 @@ def _export(
             "search": work.read("search.json"),
         }
     }
-    circumstances = _with_teacher(circumstances, plan, work)
+    log = None if plan.gate is None else _log(plan.gate, out)
+    circumstances = replace(_with_teacher(circumstances, plan, work), log=log)
 
     def accept(directory: Path) -> None:
         if plan.gate is not None:
             assert teacher is not None
-            found = plan.gate.measure(directory, plan.threads, gate_length(recipe), out, _log(plan.gate, out))
+            found = plan.gate.measure(directory, plan.threads, gate_length(recipe), out, log)
             plan.gate.accept(directory, found, teacher)
         tell("report", None)
         write_report(directory, plan, circumstances)

@@ -141,6 +141,7 @@ class Trainer:
 
         ids, mask = (each.to(self.device) for each in self.corpus.batch(indices))
         target = self.teacher(indices, ids, mask)
+        target = replace(target, temperature=self.config.temperature, layer_map=self.config.layer_map)
         if self.corpus.labels is not None:
             labels = torch.from_numpy(self.corpus.labels[indices]).to(self.device)
             target = replace(target, labels=labels)

@@ -61,6 +61,15 @@ def test_a_glob_that_freezes_nothing(encoder_dir: Path, texts_file: Path, tmp_pa
         compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
 
 
+@pytest.mark.parametrize("given", ["[1, 2]", "[1, 2, 3, 5]"])
+def test_a_map_of_layers_that_does_not_fit(given: str, encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'description = ""\n[distill]\nsteps = 2\nlayer_map = {given}\n[distill.losses]\nhidden = 1\n')
+    with pytest.raises(InputError, match=r"names a layer of the teacher, 1 to 4, for each of the student's 4"):
+        compress(encoder_dir, tmp_path / "out", recipe=recipe, data=[texts_file])
+    assert not list(tmp_path.glob("out*"))
+
+
 @pytest.mark.parametrize("score", ["magnitude", "snip_momentum"])
 def test_freezing_what_is_pruned(score: str, encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
@@ -120,6 +129,8 @@ RECIPES: list[tuple[str, str, str]] = [
         'description = ""\n[quantize]\nscheme = "dynamic"\nsmooth = 0.5\n',
         r'smooth needs the scheme "static"',
     ),
+    ("a map of names", 'description = ""\n[distill]\nlayer_map = ["a"]\n', r"layer_map must be a list of integers"),
+    ("no temperature", 'description = ""\n[distill]\ntemperature = 0\n', r"temperature must be from 0.01 to 1000"),
     ("globs that are no list", 'description = ""\nonly = "*"\n', r"only must be a list of strings"),
 ]
 

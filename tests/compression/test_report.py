@@ -75,7 +75,9 @@ def test_what_is_in_the_report(content: Json, encoder_dir: Path) -> None:
     encoder = [layer for layer in content["layers"] if layer["name"].startswith("encoder.layer")]
     assert len(encoder) == 4 * 6
     assert all(1e-6 < layer["weight_error"] < 1e-3 for layer in encoder), "8 bits and a scale per row"
-    assert content["ranges"]
+    errors = [found["error"] for found in content["ranges"].values() if found["error"] is not None]
+    assert errors
+    assert all(1e-7 < error < 1e-3 for error in errors)
 
 
 def test_the_page(trained: Path, content: Json) -> None:
@@ -174,6 +176,16 @@ def test_peers(encoder_dir: Path, tmp_path: Path) -> None:
     assert "| onnxruntime int8 |" in (compiled.directory / "README.md").read_text()
 
 
+def test_the_quality_of_peers_on_test_data_is_logged(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "sts-test.csv"
+    path.write_text((sts_dir / "sts-dev.csv").read_text())
+    compress(encoder_dir, tmp_path / "out", recipe="int8-dynamic", peers=["onnxruntime"], gate=Gate("sts", str(path)))
+    lines = [json.loads(line) for line in (tmp_path / "out.evaluations.jsonl").read_text().splitlines()]
+    assert [line["model"] for line in lines[2:]] == ["onnxruntime fp32", "onnxruntime int8"]
+    assert all(line["data"] == [str(path)] and "spearman" in line["metrics"] for line in lines)
+
+
 def test_the_quality_of_peers(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -> None:
     for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package)
@@ -198,6 +210,7 @@ def test_the_quality_of_peers(encoder_dir: Path, sts_dir: Path, tmp_path: Path) 
     assert html.count("<circle") == 6
     value = f"{theirs[0]['accuracy']['spearman']['value']:.4f}"
     assert value in html
+    assert not (tmp_path / "out.evaluations.jsonl").exists()
     assert value in (compiled.directory / "README.md").read_text()
 
 

@@ -60,11 +60,12 @@ def test_neighbors_are_those_of_the_teacher_among_other_texts() -> None:
     assert LOSSES["neighbors"].value(student, many).item() == pytest.approx(expected(others, [-1, 7, -1]), rel=1e-4)
 
 
-def test_logits_are_a_softened_divergence() -> None:
-    student, teacher = make(0), make(1)
+@pytest.mark.parametrize("temperature", [2.0, 5.0])
+def test_logits_are_a_softened_divergence(temperature: float) -> None:
+    student, teacher = make(0), replace(make(1), temperature=temperature)
 
     def divergence(x: np.ndarray, y: np.ndarray) -> float:
-        p, q = softmax(x / 2), softmax(y / 2)
+        p, q = softmax(x / temperature), softmax(y / temperature)
         return float((q * np.log(q / p)).sum(-1).mean())
 
     mine, theirs = (
@@ -73,7 +74,7 @@ def test_logits_are_a_softened_divergence() -> None:
     mask = MASK.numpy()
     starts = [divergence(mine["start_logits"][b, m], theirs["start_logits"][b, m]) for b, m in enumerate(mask)]
     tokens = divergence(mine["token_logits"][mask], theirs["token_logits"][mask])
-    expected = 4 * (divergence(mine["logits"], theirs["logits"]) + np.mean(starts) + tokens)
+    expected = temperature**2 * (divergence(mine["logits"], theirs["logits"]) + np.mean(starts) + tokens)
     assert LOSSES["logits"].value(student, teacher).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -143,3 +144,21 @@ def test_layers_are_mapped_by_relative_depth() -> None:
     assert layer_map(3, 6) == [0, 2, 4, 6]
     assert layer_map(6, 6) == [0, 1, 2, 3, 4, 5, 6]
     assert layer_map(4, 12) == [0, 3, 6, 9, 12]
+
+
+def test_layers_are_mapped_as_a_recipe_says() -> None:
+    student, teacher = make(0), make(1)
+    assert student.hidden is not None
+    assert teacher.hidden is not None
+    mine, theirs = (
+        [each.detach().numpy()[MASK.numpy()].astype(np.float64) for each in side.hidden] for side in (student, teacher)
+    )
+    layers = len(mine) - 1
+    given = tuple(range(layers, 0, -1))
+    pairs = zip(mine[1:], (theirs[layer] for layer in given), strict=True)
+    expected = np.mean([(((s - t) ** 2).sum(-1) / (t**2).sum(-1)).mean() for s, t in pairs])
+    value = LOSSES["hidden"].value(student, replace(teacher, layer_map=given))
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    for wrong in ((1,) * (layers + 1), (layers + 1,) * layers, (0,) * layers):
+        with pytest.raises(InputError, match=rf"names a layer of the teacher, 1 to {layers}, for each of the student"):
+            LOSSES["hidden"].value(student, replace(teacher, layer_map=wrong))

@@ -10,13 +10,13 @@ from fastcpu.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-TEMPERATURE = 2.0
 _SPANS = ("start_logits", "end_logits")
 _CLOSED = -1e4  # logit of padding where the tokens themselves are the classes
 
 
 def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
-    """T^2 KL(teacher / T, student / T), a mean over sequences or real tokens, summed over the named logits.
+    """T^2 KL(teacher / T, student / T), a mean over sequences or real tokens, summed over the named logits, of the
+    temperature T of the target.
 
     Logits [B, S] are one distribution over the tokens of each sequence (start and end of an answer); logits [B, S, C]
     are one distribution per real token.
@@ -35,10 +35,10 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
             mine, theirs = mine[student.mask], theirs[student.mask]
         elif name in _SPANS:
             mine, theirs = (each.masked_fill(~student.mask, _CLOSED) for each in (mine, theirs))
-        log_p = torch.log_softmax(mine / TEMPERATURE, dim=-1)
-        log_q = torch.log_softmax(theirs / TEMPERATURE, dim=-1)
+        log_p = torch.log_softmax(mine / teacher.temperature, dim=-1)
+        log_q = torch.log_softmax(theirs / teacher.temperature, dim=-1)
         divergence = (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean()
-        total = total + TEMPERATURE**2 * divergence
+        total = total + teacher.temperature**2 * divergence
     return total
 
 

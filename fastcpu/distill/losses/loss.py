@@ -45,6 +45,9 @@ class Outputs:
         labels: int64 [B], what the data itself says of each text; ``NO_LABEL`` where it says nothing. Targets only.
         others: [M, D], the teacher's embeddings of texts of the data. Targets only.
         places: int64 [B], where each sequence itself is among ``others``; -1 where it is not. Targets only.
+        temperature: by which logits are softened. Targets only.
+        layer_map: the layer, from 1, that each layer of the student learns; empty: those at the same relative depths.
+            Targets only.
     """
 
     mask: torch.Tensor
@@ -55,6 +58,8 @@ class Outputs:
     labels: torch.Tensor | None = None
     others: torch.Tensor | None = None
     places: torch.Tensor | None = None
+    temperature: float = 2.0
+    layer_map: tuple[int, ...] = ()
 
     def part_of(self, begin: int, end: int) -> Outputs:
         """Those of some of the sequences."""
