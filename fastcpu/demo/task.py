@@ -6,7 +6,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from fastcpu.data import decontaminate
 from fastcpu.demo.docstrings import Pair, make_pair, package_version, pieces, read_docstrings
 from fastcpu.demo.duplicates import first_of_duplicates
 from fastcpu.demo.markup import plain_text
@@ -56,7 +58,7 @@ class DemoTask:
         terms: medical terms, of which nothing is in the other texts.
         texts: to train with, in short pieces: pairs that are not in `data`, docstrings that are no pairs, and those of
             more packages.
-        calibration: queries and documents of pairs that are not in `data`, which calibrate int8.
+        calibration: queries and documents that are not in `data` or `terms` and resemble none there, to calibrate int8.
         pairs, distinct: how many pairs were read, and how many were left without near-duplicates.
         fingerprint: SHA-256 of all texts in order; equal fingerprints mean equal tasks.
     """
@@ -91,7 +93,8 @@ def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Size
     data = _retrieval(corpus, sizes.queries)
     terms = _retrieval(_shuffled(drop_duplicates(list(read_terms(terms_file()))))[: sizes.terms], sizes.queries)
     texts = [text for pair in others for text in (pair.query, pair.document)]
-    calibration = texts[: 2 * sizes.calibration]
+    evaluated = [*data.documents, *data.queries, *terms.documents, *terms.queries]
+    calibration = list(islice(decontaminate(texts, evaluated), 2 * sizes.calibration))
     texts += [plain_text(each.text) for each, pair in zip(docstrings, made, strict=True) if pair is None]
     known = {each.text for each in docstrings}
     read = {each.file for each in docstrings}
@@ -99,8 +102,7 @@ def build_task(packages: Sequence[Package], more: Sequence[Package], sizes: Size
     texts = _in_pieces(texts)
     texts += sorted(set(_in_pieces(added)) - set(texts), key=_hash)
     texts = texts[: sizes.texts]
-    everything = [*data.documents, *data.queries, *terms.documents, *terms.queries, *texts]
-    digest = hashlib.sha256("\0".join(everything).encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256("\0".join([*evaluated, *texts]).encode("utf-8", "surrogatepass")).hexdigest()
     counts = Counter(pair.key.partition("/")[0] for pair in corpus)
     sources = [Source(each.distribution, package_version(each), counts[each.distribution]) for each in packages]
     sources.append(Source(DISTRIBUTION, terms_version(), len(terms.documents)))

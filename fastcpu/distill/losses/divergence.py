@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastcpu.distill.losses.loss import CLOSED
+
 if TYPE_CHECKING:
     import torch
 
-_CLOSED = -1e4  # score of padding: its probability is exactly zero, and the difference of two logarithms stays finite
 
 Pair = tuple["torch.Tensor", "torch.Tensor"]
 """Queries and keys [B, S, D], heads side by side."""
@@ -31,4 +32,4 @@ def _log_attention(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor, h
     batch, length, width = query.shape
     q, k = (each.reshape(batch, length, heads, width // heads).transpose(1, 2) for each in (query, key))
     scores = q @ k.transpose(2, 3) / (width // heads) ** 0.5
-    return torch.log_softmax(scores.masked_fill(~mask[:, None, None, :], _CLOSED), dim=-1)
+    return torch.log_softmax(scores.masked_fill(~mask[:, None, None, :], CLOSED), dim=-1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs, check_same
+from fastcpu.distill.losses.loss import CLOSED, Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 _SPANS = ("start_logits", "end_logits")
-_CLOSED = -1e4  # logit of padding where the tokens themselves are the classes
 
 
 def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
@@ -34,7 +33,7 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
         if mine.dim() == 3:
             mine, theirs = mine[student.mask], theirs[student.mask]
         elif name in _SPANS:
-            mine, theirs = (each.masked_fill(~student.mask, _CLOSED) for each in (mine, theirs))
+            mine, theirs = (each.masked_fill(~student.mask, CLOSED) for each in (mine, theirs))
         log_p = torch.log_softmax(mine / teacher.temperature, dim=-1)
         log_q = torch.log_softmax(theirs / teacher.temperature, dim=-1)
         divergence = (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Part = Literal["embedding", "logits", "hidden", "projections"]
 
+CLOSED = -1e4
+"""The logit of what must not be chosen: its probability is exactly zero, and differences of logarithms stay finite."""
 NO_LABEL = -100
 """The label of a text that has none; what torch leaves out of a cross entropy by default."""
 

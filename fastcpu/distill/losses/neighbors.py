@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs, check_same
+from fastcpu.distill.losses.loss import CLOSED, Loss, Outputs, check_same
 
 if TYPE_CHECKING:
     import torch
 
 TEMPERATURE = 0.05
-_CLOSED = -1e4  # similarity to the text itself
 
 
 def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
@@ -33,7 +32,7 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
         others, places = teacher.others, teacher.places
     itself = torch.arange(len(others), device=theirs.device) == places.unsqueeze(1)
     log_p, log_q = (
-        torch.log_softmax((each @ others.T).masked_fill(itself, _CLOSED) / TEMPERATURE, dim=-1)
+        torch.log_softmax((each @ others.T).masked_fill(itself, CLOSED) / TEMPERATURE, dim=-1)
         for each in (mine, theirs)
     )
     return (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean()
