@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from fastcpu.frontend.sentence_transformers import add_dense
 from fastcpu.graph.passes import remove_dead
 from fastcpu.graph.trace import Trace
 from fastcpu.integrations.sentence_transformers import SentenceTransformer
+from tests.frontend.tiny import export
 from tests.integrations import models
 from tests.integrations.models import F32
 
@@ -370,6 +372,30 @@ def test_against_the_package(encoder: MakeModel, cache: Path, rng: np.random.Gen
     theirs.save_pretrained(str(folder.parent / "written-by-the-package"))
     reopened = SentenceTransformer(folder.parent / "written-by-the-package", recipe=F32, cache_dir=cache)
     np.testing.assert_allclose(reopened.encode(sentences), theirs.encode(sentences), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("mode", ["mean", "max"])
+def test_onnx_of_the_package(mode: str, encoder: MakeModel, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Its modules, exported by torch, compile to the same embeddings."""
+    peer = pytest.importorskip("sentence_transformers")
+    folder = encoder("DistilBertModel", mode=mode)
+
+    class Exported(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = peer.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+            embedding: torch.Tensor = self.model(inputs)["sentence_embedding"]
+            return embedding
+
+    onnx.save(export(Exported(), ("input_ids", "attention_mask"), ("sentence_embedding",)), tmp_path / "model.onnx")
+    session = fastcpu.Session(fastcpu.compile(tmp_path / "model.onnx", tmp_path / "compiled"), threads=1)
+    sentences = models.texts(rng, 12)
+    ids = [np.array(row) for row in models.tokenizer()(sentences)["input_ids"]]
+    found = session.run({"input_ids": ids})["sentence_embedding"]
+    np.testing.assert_allclose(found, models.pooled(folder, sentences, mode), rtol=0, atol=1e-4)
 
 
 def test_real_sentences(minilm_dir: Path, data_dir: Path, cache: Path) -> None:

@@ -1,4 +1,6 @@
-"""Nodes that change nothing: Identity, Dropout, Cast to the same type, Reshape, Expand and Slice to the same shape."""
+"""Nodes that change nothing: Identity, Dropout, a Concat of one value, a Cast to the same type, and Reshape, Expand and
+Slice to the same shape.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,8 @@ def match(ctx: Import, node: ir.Node, inputs: Inputs) -> list[Symbol] | None:
     same = False
     if node.op_type in ("Identity", "Dropout"):
         same = True
+    elif node.op_type == "Concat":
+        same = len(inputs) == 1
     elif node.op_type == "Cast":
         to = onnx_ir.DataType(node.attributes["to"].as_int())
         integers = (onnx_ir.DataType.INT32, onnx_ir.DataType.INT64)
@@ -58,4 +62,4 @@ def _covers(shape: tuple[int, ...], target: list[int]) -> bool:
     return all(size in (1, own) for own, size in zip(shape[len(shape) - len(target) :], target, strict=True))
 
 
-PATTERN = Pattern("identity", frozenset({"Identity", "Dropout", "Cast", "Reshape", "Expand", "Slice"}), match)
+PATTERN = Pattern("identity", frozenset({"Identity", "Dropout", "Concat", "Cast", "Reshape", "Expand", "Slice"}), match)
