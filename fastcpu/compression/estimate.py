@@ -98,6 +98,7 @@ def _search(
     if target.has_speed:
         rungs = (len(depths) - 1).bit_length()
         trainings = sum(-(-len(depths) // 2**r) * LAST_SHARE / 2 ** (rungs - 1 - r) for r in range(rungs))
+        trainings += plan.gate is not None and plan.gate.max_drop is not None  # where the better one loses too much
         measurements = 4 * len(depths)
     else:
         trainings, measurements = FIRST_LOOK * count + count.bit_length() - 1, count

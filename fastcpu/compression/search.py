@@ -84,9 +84,12 @@ class Search:
 
         Raises:
             InputError: no candidate is fast enough.
-            AccuracyError: without a target, no candidate holds the floor.
+            AccuracyError: no candidate holds the floor; with a target, neither of the last two does.
         """
-        chosen = self._most_accurate(self.fast_enough()) if self._target.has_speed else self._fastest()
+        if self._target.has_speed:
+            chosen = self._first_to_hold(self._most_accurate(self.fast_enough()))
+        else:
+            chosen = self._fastest()
         self.rows[chosen].verdict = "chosen"
         return chosen
 
@@ -144,13 +147,32 @@ class Search:
             scores[share] = self._score_one(candidate, share)
         return scores[share]
 
-    def _most_accurate(self, left: Sequence[Candidate]) -> Candidate:
-        """Successive halving (Jamieson and Talwalkar, 2016); of equal scores the deeper candidate stays.
+    def _first_to_hold(self, ordered: Sequence[Candidate]) -> Candidate:
+        """The first that holds the floor after full training, if there is a floor."""
+        if self._floor is None:
+            return ordered[0]
+        for each in ordered:
+            if self._score(each, 1.0) >= self._floor:
+                return each
+            self.rows[each].verdict = "loses too much after all steps"
+        raise self._too_much(max(ordered, key=lambda each: self._score(each, 1.0)))
+
+    def _too_much(self, best: Candidate) -> AccuracyError:
+        return AccuracyError(
+            f"no candidate holds the drop: {best}, the most accurate, has {self._score(best, 1.0):.4f} and "
+            f"must have at least {self._floor:.4f}; nothing was written"
+        )
+
+    def _most_accurate(self, left: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The last two, the better one first, or the only one.
+
+        Successive halving (Jamieson and Talwalkar, 2016); of equal scores the deeper candidate stays.
 
         Every training is a whole one, schedules included, of fewer steps: before its end, a student that is still
         being pruned says nothing about itself.
         """
         rungs = (len(left) - 1).bit_length()
+        ordered = list(left)
         for rung in range(rungs):
             share = LAST_SHARE / 2 ** (rungs - 1 - rung)
             ordered = sorted(left, key=lambda each: -self._score(each, share))
@@ -159,7 +181,7 @@ class Search:
                 if each not in kept:
                     self.rows[each].verdict = f"less accurate than {kept[-1]} at {100 * share:g} % of the steps"
             left = [each for each in left if each in kept]
-        return left[0]
+        return ordered
 
     def _fastest(self) -> Candidate:
         """The fastest that holds the floor after full training.
@@ -192,11 +214,7 @@ class Search:
                 self.rows[each].verdict = f"loses too much, as {front[middle]} does after all steps"
             low = middle + 1
         if low == len(front):
-            best = front[-1]
-            raise AccuracyError(
-                f"no candidate holds the drop: {best}, the most accurate, has {self._score(best, 1.0):.4f} and "
-                f"must have at least {self._floor:.4f}; nothing was written"
-            )
+            raise self._too_much(front[-1])
         return front[low]
 
 

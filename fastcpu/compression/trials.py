@@ -60,7 +60,7 @@ def search(plan: Plan, work: WorkFolder, tell: Report) -> Plan:
             plan.target,
             trials.latency,
             trials.score,
-            trials.floor if not plan.target.has_speed else None,
+            None if plan.gate is None or plan.gate.max_drop is None else trials.floor,
         )
         try:
             trials.check_texts()

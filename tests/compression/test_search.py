@@ -128,6 +128,26 @@ def test_a_speed_that_nothing_reaches() -> None:
     assert not score.calls
 
 
+@pytest.mark.parametrize(("floor", "expected", "full"), [(0.83, 3, [3]), (0.0, 3, [3]), (0.95, 2, [3, 2])])
+def test_a_target_and_a_drop(floor: float, expected: int, full: list[int]) -> None:
+    """The second best of short trainings is the model where only it holds the drop."""
+
+    def score(each: Candidate, share: float) -> float:
+        return {3: 0.9, 2: 0.99}[each.layers] if share == 1 else -abs(each.layers - 3)
+
+    found, _, calls = search(Target(speedup=4.0), score, floor)
+    assert found.choose().layers == expected
+    assert [each.layers for each, share in calls.calls if share == 1] == full
+    assert (floor == 0.95) == (found.rows[Candidate(3, 0.7)].verdict == "loses too much after all steps")
+
+
+def test_a_target_and_a_drop_that_cannot_be_held() -> None:
+    found, _, score = search(Target(speedup=4.0), lambda each, share: share - each.layers / 100, 2.0)
+    with pytest.raises(AccuracyError, match=r"no candidate holds the drop: 2 layers, 50 % zero, the most accurate"):
+        found.choose()
+    assert sum(share == 1 for _, share in score.calls) == 2
+
+
 # ---- a drop ----
 
 
