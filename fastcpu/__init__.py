@@ -56,7 +56,16 @@ def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'fastcpu' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
+    try:
+        value = getattr(import_module(module), name)
+    except ImportError as error:
+        if error.name != "fastcpu" or "_core" not in str(error):
+            raise
+        raise ImportError(
+            f"{__path__[0]} has no runtime: it is a folder of sources. Build it (`make build`, or `pip install .` and "
+            "another current folder)",
+            name="fastcpu",
+        ) from error
     globals()[name] = value
     return value
 

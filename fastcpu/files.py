@@ -82,6 +82,11 @@ def json_text(data: dict[str, Any]) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether an error says that a file cannot be written: safetensors has an exception of its own for a full disk."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+
+
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Writes JSON where a user asked for it: to a file, as `replacing_file` does, a device, a pipe or stdout (`-`).
 

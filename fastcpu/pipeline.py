@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.data.texts import TABLES
 from fastcpu.errors import InputError, QuantizationError
 from fastcpu.graph.ir import Graph, Tensor
 from fastcpu.graph.limits import BLOCK_HEIGHT
@@ -342,6 +343,11 @@ def calibration_batches(
 
 
 def _lines(path: Path) -> list[str]:
+    if path.suffix in TABLES:
+        raise InputError(
+            f"{path}: calibration texts are the lines of a plain file; `fastcpu compress --recipe int8-static "
+            "--columns C` reads tables"
+        )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

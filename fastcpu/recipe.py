@@ -160,17 +160,22 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def path_of(name: str | Path) -> Path:
+    """The file of a shipped recipe, or a .toml file itself; InputError for a name that is none."""
+    if Path(name).suffix == ".toml":
+        return Path(name)
+    if str(name) not in names():
+        raise InputError(f"no recipe {str(name)!r}; there are {', '.join(names())}, and .toml files")
+    return FOLDER / f"{name}.toml"
+
+
 def load(name: str | Path) -> Recipe:
     """A shipped recipe by its name, or one from a .toml file.
 
     Raises:
         InputError: no such recipe, or a file that is not a recipe; the message names the file and the key.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
-        if str(name) not in names():
-            raise InputError(f"no recipe {str(name)!r}; there are {', '.join(names())}, and .toml files")
+    path = path_of(name)
     check_regular(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

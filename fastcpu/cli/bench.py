@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import check_outside, path_argument
+from fastcpu.cli.paths import check_outside, for_people, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "not_installed": absent,
         "engines": rows,
     }
-    print(_text(result))
+    print(_text(result), file=for_people(args.json))
     if args.json is not None:
         write_json(args.json, result)
     return 0

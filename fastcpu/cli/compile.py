@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastcpu.cli.choices import Choices
-from fastcpu.cli.paths import check_outside, path_argument
+from fastcpu.cli.paths import check_outside, for_people, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
     )
     files = {path.name: path.stat().st_size for path in sorted(args.out.iterdir()) if path.is_file()}
-    print(_summary(args.out, compiled.report, files))
+    print(_summary(args.out, compiled.report, files), file=for_people(args.json))
     if args.json is not None:
         write_json(args.json, {"directory": str(args.out), "files": files} | compiled.report)
     return 0

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fastcpu.cli import status
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_json, for_people, path_argument
 from fastcpu.eval import TASKS
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
     from fastcpu.compression.gate import Gate
     from fastcpu.compression.run import compress, is_complete, make_plan
     from fastcpu.compression.search import table
+    from fastcpu.compression.work import work_path
     from fastcpu.errors import AccuracyError, InputError, OutputError
     from fastcpu.export.directory import is_free
     from fastcpu.files import write_json
@@ -133,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--plan uniform is not for a search, which chooses layers by itself")
     if args.json is not None:
         _check_json(args)
+    out = for_people(args.json)
 
     options = {
         "recipe": args.recipe or (_RECIPE if target is None else _SEARCHED_RECIPE),
@@ -160,6 +162,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         "target": target,
     }
+    peers = [name.strip() for name in args.peers.split(",") if name.strip()]
     if args.dry_run:
         from fastcpu.compression.estimate import estimate
 
@@ -168,8 +171,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.overwrite and not is_free(args.out):
         kept = args.keep_student is None or args.keep_student.is_dir()
-        if kept and is_complete(args.out, make_plan(args.model, **options)):
-            print(f"{args.out}: complete already")
+        if kept and is_complete(args.out, make_plan(args.model, **options), peers):
+            print(f"{args.out}: complete already", file=out)
             if args.json is not None:
                 write_json(args.json, json.loads((args.out / "report.json").read_text(encoding="utf-8")))
             return 0
@@ -182,26 +185,31 @@ def run(args: argparse.Namespace) -> int:
             report=Printer(),
             command=command,
             timing=not args.no_timing,
-            peers=[name.strip() for name in args.peers.split(",") if name.strip()],
+            peers=peers,
             keep_student=args.keep_student,
             **options,
         )
+    except KeyboardInterrupt:
+        if work_path(args.out).is_dir():
+            print(f"\nfastcpu: stopped; the same command goes on from {work_path(args.out)}", file=sys.stderr)
+        raise
     except AccuracyError as error:
         print(f"fastcpu: {error}", file=sys.stderr)
         return status.ACCURACY
     found = compiled.report["compression"].get("search")
     if found is not None:
-        print(f"{table(found['candidates'])}\nscore: {found['score']}")
+        print(f"{table(found['candidates'])}\nscore: {found['score']}", file=out)
     accuracy = compiled.report["compression"].get("accuracy")
     if accuracy is not None:
         for name, value in accuracy["model"].items():
             print(
-                f"{name} {value['value']:.4f}, teacher {accuracy['teacher'][name]['value']:.4f} ({accuracy['split']})"
+                f"{name} {value['value']:.4f}, teacher {accuracy['teacher'][name]['value']:.4f} ({accuracy['split']})",
+                file=out,
             )
     alone = compiled.report["compression"]["left_alone"]
     if alone:
-        print(f"left in f32, since too much was lost with them: {', '.join(alone)}")
-    print(f"wrote {compiled.directory}")
+        print(f"left in f32, since too much was lost with them: {', '.join(alone)}", file=out)
+    print(f"wrote {compiled.directory}", file=out)
     if args.json is not None:
         write_json(args.json, compiled.report)
     return 0
@@ -209,14 +217,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_json(args: argparse.Namespace) -> None:
     """What can be said at once, and not when the model is complete: whether the report can go where --json says."""
-    from fastcpu.errors import InputError, OutputError
+    from fastcpu.errors import InputError
 
     if args.dry_run:
         raise InputError("--json is for the report of a compression, and --dry-run makes none")
     if args.json.resolve().is_relative_to(args.out.resolve()):
         raise InputError(f"--json {args.json}: that is within the model, which has its own report.json")
-    if not args.json.parent.is_dir():
-        raise OutputError(f"{args.json}: there is no folder {args.json.parent}")
+    check_json(args.json)
 
 
 def _target(args: argparse.Namespace) -> Target | None:

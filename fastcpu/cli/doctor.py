@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import check_outside, path_argument
+from fastcpu.cli.paths import check_outside, for_people, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_outside("--json", args.json, [args.model])
     found = diagnose(args.model, batch=args.batch, sequence=args.seq, threads=args.threads)
-    print(_text(found))
+    print(_text(found), file=for_people(args.json))
     if args.json is not None:
         write_json(args.json, found)
     return 0

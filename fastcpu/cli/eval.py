@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import path_argument
+from fastcpu.cli.paths import check_json, for_people, path_argument
 from fastcpu.eval import TASKS
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def run(args: argparse.Namespace) -> int:
     if args.log is not None and not final:
         raise InputError("--log is for evaluations on data that is named test, or with --final")
     models = [path for path in (args.model, args.against) if path is not None]
+    for path in models:
+        if not path.exists():
+            raise InputError(f"model {str(path)!r} does not exist")
+    check_json(args.json)
     _check_outputs({"--log": args.log, "--json": args.json}, models, files)
     logs = [EvaluationLog(args.log or log_file(path)) for path in models] if final else []
     threads = args.threads or _core.available_cpus()
@@ -112,18 +116,26 @@ def run(args: argparse.Namespace) -> int:
     for log, path, evaluation, entry in zip(logs, models, evaluations, evaluated, strict=final):
         length = entry["max_length"]
         log.append(log_entry(args.task, files, args.split, path, evaluation, max_length=length, options=options))
+    out = for_people(args.json)
     for path, entry in zip(models, evaluated, strict=True):
-        print(f"{path}: {entry['examples']} examples")
+        print(f"{path}: {entry['examples']} examples", file=out)
         for name, value in entry["metrics"].items():
-            print(f"  {name} {value['value']:.4f} (95 % interval {value['low']:.4f} to {value['high']:.4f})")
+            print(f"  {name} {value['value']:.4f} (95 % interval {value['low']:.4f} to {value['high']:.4f})", file=out)
     if args.against is not None:
         differences = task.compare(evaluations[0], evaluations[1])
+        if not differences:
+            raise InputError(
+                f"{args.model} and {args.against} have no metric in common: "
+                f"{', '.join(evaluations[0].values)} and {', '.join(evaluations[1].values)}"
+            )
         result["difference"] = {name: interval.to_json() for name, interval in differences.items()}
-        print(f"difference to {args.against}")
+        print(f"difference to {args.against}", file=out)
         for name, interval in differences.items():
-            print(f"  {name} {interval.value:+.4f} (95 % interval {interval.low:+.4f} to {interval.high:+.4f})")
+            print(
+                f"  {name} {interval.value:+.4f} (95 % interval {interval.low:+.4f} to {interval.high:+.4f})", file=out
+            )
     for file in dict.fromkeys(log.path for log in logs):
-        print(f"logged in {file}")
+        print(f"logged in {file}", file=out)
     if args.json is not None:
         write_json(args.json, result)
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcpu.cli.paths import check_outside, path_argument
+from fastcpu.cli.paths import check_outside, for_people, path_argument
 
 if TYPE_CHECKING:
     from fastcpu.cli.main import Subparsers
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_outside("--json", args.json, [args.model])
     described = describe(args.model)
-    print(_text(described))
+    print(_text(described), file=for_people(args.json))
     if args.json is not None:
         write_json(args.json, described)
     return 0

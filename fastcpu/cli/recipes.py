@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.name is not None:
         recipe.load(args.name)
-        print((recipe.FOLDER / f"{args.name}.toml").read_text(encoding="utf-8"), end="")
+        print(recipe.path_of(args.name).read_text(encoding="utf-8"), end="")
         return 0
     width = max(map(len, recipe.names()))
     for name in recipe.names():

@@ -125,6 +125,8 @@ def steps(report: Json) -> dict[str, str]:
             f"{compression['steps']} steps of {distill['batch']} texts of up to {distill['max_length']} tokens; "
             f"learning rate {distill['learning_rate']:g}; losses: {losses}"
         )
+        if compression["plan"]["teacher"] != compression["plan"]["model"]:
+            found["distillation"] += f"; teacher: {compression['plan']['teacher']}"
         if compression["plan"]["assistants"]:
             found["distillation"] += f"; the mean of {1 + len(compression['plan']['assistants'])} teachers"
     if compression.get("readout"):
@@ -158,7 +160,7 @@ def data(report: Json) -> dict[str, str]:
         "texts read": str(texts["seen"]),
         "evaluation sentences dropped": dropped,
         "texts taken": str(texts["taken"]),
-    }
+    } | ({"of these with a label": str(texts["labelled"])} if texts["labelled"] else {})
 
 
 def limits(report: Json) -> list[str]:
@@ -170,7 +172,8 @@ def limits(report: Json) -> list[str]:
     else:
         measured = (
             f"Quality was measured on {accuracy['examples']} examples of {accuracy['task']}, part {accuracy['split']}, "
-            "which the model was accepted by. It may be lower on other data; `fastcpu eval` measures it there."
+            f"{'which' if accuracy['max_drop'] is None else 'by which the model was accepted and which'} it was not "
+            "trained on. It may be lower on other data; `fastcpu eval` measures it there."
         )
         found = [measured]
     if compression["latency"]:

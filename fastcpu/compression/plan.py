@@ -80,6 +80,11 @@ class Plan:
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
+    @property
+    def decides_at_the_end(self) -> tuple[str, ...]:
+        """The dotted keys of `differences` that no search reads, and that change nothing before the export."""
+        return () if self.target is not None else ("gate.max_drop", "gate.fallback", "gate.metric")
+
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """The dotted keys in which a stored plan differs from this one."""
         return _differences("", self.to_json(), stored)

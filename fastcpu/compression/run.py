@@ -38,7 +38,7 @@ from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.data.texts import PLAIN
 from fastcpu.distill.losses import teacher_parts
 from fastcpu.distill.losses.loss import NO_LABEL
-from fastcpu.errors import AccuracyError, FileFormatError, GraphError, InputError, OutputError
+from fastcpu.errors import AccuracyError, FastcpuError, FileFormatError, GraphError, InputError, OutputError
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.log import EvaluationLog, log_file
 from fastcpu.recipe import Recipe, compile_options, load
@@ -212,7 +212,7 @@ def compress(
             speed that no candidate reaches.
         fastcpu.errors.TrainingError: the loss is not finite.
         fastcpu.errors.AccuracyError: the exported model has lost more than the gate allows; it is not published, and
-            the work folder stays.
+            the work folder stays where something was trained: a larger drop goes on from there.
         fastcpu.errors.GraphError, QuantizationError, OutputError: as `fastcpu.compile` raises them.
     """
     circumstances = Circumstances(command, timing, None, peers=_checked_peers(peers, timing))
@@ -226,39 +226,59 @@ def compress(
         check_training(plan)
     tell = report or _say_nothing
     with closing(WorkFolder(Path(out), plan)) as work:
-        if plan.data:
-            tell("texts", None)
-            try:
-                take_texts(plan, work)
-            except InputError:  # other data, or other columns, make another plan
+        try:
+            compiled = _run(plan, work, Path(out), keep_student, tell, circumstances)
+        except OutputError:  # of a disk that is full, say: the same command goes on
+            raise
+        except FastcpuError:  # the corrected command is another plan, which the folder would be in the way of
+            if not work.has_results:
                 work.remove()
-                raise
-        if plan.target is not None:
-            from fastcpu.compression.trials import search
-
-            plan = search(plan, work, tell)
-        teacher = None
-        if plan.gate is not None:  # before training: a metric that is not defined is told at once
-            tell("accuracy of the teacher", None)
-            teacher = _measured_teacher(plan, plan.gate, work, Path(out))
-        source = Path(plan.model)
-        if plan.recipe.distill is not None:
-            source = distill(plan, work, tell)
-        elif plan.recipe.reconstructs:
-            source = prune_alone(plan, work, tell)
-        if keep_student is not None:
-            _keep(source, Path(keep_student), work)
-        tell("export", None)
-        compiled = _export(plan, work, source, Path(out), tell, circumstances, teacher)
+            raise
         work.remove()
     return compiled
 
 
-def is_complete(out: Path, plan: Plan) -> bool:
-    """Whether ``out`` holds the model of this plan already; what a kill has left of its work folder is removed then."""
+def _run(
+    plan: Plan,
+    work: WorkFolder,
+    out: Path,
+    keep_student: str | os.PathLike[str] | None,
+    tell: Report,
+    circumstances: Circumstances,
+) -> Compiled:
+    """All stages, from what is done already."""
+    if plan.data:
+        tell("texts", None)
+        take_texts(plan, work)
+    if plan.target is not None:
+        from fastcpu.compression.trials import search
+
+        plan = search(plan, work, tell)
+    teacher = None
+    if plan.gate is not None:  # before training: labels or a metric that do not fit the model are told at once
+        tell("accuracy of the teacher", None)
+        teacher = _measured_teacher(plan, plan.gate, work, out)
+    source = Path(plan.model)
+    if plan.recipe.distill is not None:
+        source = distill(plan, work, tell)
+    elif plan.recipe.reconstructs:
+        source = prune_alone(plan, work, tell)
+    if keep_student is not None:
+        _keep(source, Path(keep_student), work)
+    tell("export", None)
+    return _export(plan, work, source, out, tell, circumstances, teacher)
+
+
+def is_complete(out: Path, plan: Plan, peers: Sequence[str] = ()) -> bool:
+    """Whether ``out`` holds the model of this plan already, measured beside these other engines.
+
+    What a kill has left of its work folder is removed then.
+    """
     try:
         compression = json.loads((out / "report.json").read_text(encoding="utf-8"))["compression"]
         if (compression.get("search") or compression)["plan"] != plan.to_json():
+            return False
+        if not set(peers) <= {entry["engine"].partition(" ")[0] for entry in compression["engines"]}:
             return False
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -49,7 +49,7 @@ def search(plan: Plan, work: WorkFolder, tell: Report) -> Plan:
 
     Raises:
         InputError: no candidate is fast enough, there are too few texts, or the model does not take the batch of the
-            target; nothing was trained, and the work folder is removed.
+            target.
         AccuracyError: no candidate holds the drop.
     """
     assert plan.target is not None
@@ -62,12 +62,8 @@ def search(plan: Plan, work: WorkFolder, tell: Report) -> Plan:
             trials.score,
             None if plan.gate is None or plan.gate.max_drop is None else trials.floor,
         )
-        try:
-            trials.check_texts()
-            chosen = found.choose()
-        except InputError:
-            work.remove()
-            raise
+        trials.check_texts()
+        chosen = found.choose()
         work.write(
             RESULT,
             {

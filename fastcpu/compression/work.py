@@ -14,9 +14,11 @@ from typing import Any
 
 from fastcpu.compression.plan import Plan
 from fastcpu.errors import FileFormatError, InputError, OutputError
+from fastcpu.files import is_refused
 
 _LOCK = "lock"
 _PLAN = "plan.json"
+_RESULTS = ("checkpoint.safetensors", "student", "trial-*", "pruned*")
 
 
 def work_path(out: Path) -> Path:
@@ -83,13 +85,20 @@ class WorkFolder:
                 f"{self.path}: holds {foreign[0]} and no {_PLAN}: not a work folder of fastcpu; move it away"
             )
 
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something that has been trained or pruned, be it in part."""
+        return any(next(self.path.glob(pattern), None) is not None for pattern in _RESULTS)
+
     def _begin(self, plan: Plan) -> None:
         stored = self._read(_PLAN)
         if stored is None:
             self.write(_PLAN, plan.to_json())
             return
-        differences = plan.differences(stored)
-        if differences:
+        differences = [each for each in plan.differences(stored) if each not in plan.decides_at_the_end]
+        if not differences:
+            self.write(_PLAN, plan.to_json())
+        else:
             raise InputError(
                 f"{self.path} holds an unfinished compression with other {', '.join(differences[:4])}: "
                 "repeat that command to go on, or remove the folder to begin again"
@@ -128,8 +137,10 @@ class WorkFolder:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
             partial.replace(self.path / name)
-        except OSError as error:
-            raise OutputError(f"{self.path / name}: {error.strerror or error}") from error
+        except Exception as error:
+            if is_refused(error):
+                raise OutputError(f"{self.path / name}: {getattr(error, 'strerror', None) or error}") from error
+            raise
         finally:
             _remove(partial)
 

@@ -16,7 +16,8 @@ from fastcpu.files import check_regular
 
 PLAIN = (".txt", ".text")
 """Of files without columns: each line is a text."""
-SUFFIXES = (*PLAIN, ".tsv", ".csv", ".json", ".jsonl", ".arrow", ".parquet")
+TABLES = (".tsv", ".csv", ".json", ".jsonl", ".arrow", ".parquet")
+SUFFIXES = (*PLAIN, *TABLES)
 SAMPLED_CHARACTERS = 1 << 29
 """A sample has at most so many characters, however long its texts are."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastcpu.errors import FileFormatError, OutputError
+from fastcpu.files import is_refused
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +23,9 @@ def save(path: Path, tensors: dict[str, torch.Tensor], step: int) -> None:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except Exception as error:  # safetensors has an exception of its own for a full disk
+    except Exception as error:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+        if is_refused(error):
             raise OutputError(f"{path}: the checkpoint cannot be written: {error}") from error
         raise
 

@@ -238,7 +238,7 @@ class Trainer:
     def run(self, report: Callable[[Progress], None]) -> None:
         """Trains to the end, from the checkpoint if there is one. ``report`` is called after every step."""
         began = saved = time.monotonic()
-        interval = float(os.environ.get(CHECKPOINT_VARIABLE, "60"))
+        interval = checkpoint_interval()
         done = self._restore()
         for step in range(done, self.steps):
             losses = self.step(step)
@@ -346,6 +346,18 @@ class Trainer:
         }
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def checkpoint_interval() -> float:
+    """Seconds between two checkpoints; InputError for a variable that is no number."""
+    given = os.environ.get(CHECKPOINT_VARIABLE, "60")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise InputError(f"{CHECKPOINT_VARIABLE} must be a number of seconds, not {given!r}")
+    return seconds
 
 
 def read_log(folder: Path) -> Sequence[dict[str, object]]:

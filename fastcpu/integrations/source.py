@@ -64,8 +64,13 @@ QUESTION_ANSWERING = Head(
 MASKED_LM = Head("filling masks", "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MaskedLMOutput", {"logits": 3})
 
 
+_ORGANIZATION = "sentence-transformers"
+
+
 def locate(model: str | os.PathLike[str], revision: str | None = None) -> Path:
     """The directory of a model: a local one, or that of a hub id in the cache of Hugging Face. Nothing is downloaded.
+
+    A name without an organization may be one of sentence-transformers, as it is there.
 
     Raises:
         InputError: there is neither.
@@ -74,18 +79,27 @@ def locate(model: str | os.PathLike[str], revision: str | None = None) -> Path:
     if path.is_dir():
         return path
     reason = "no such directory"
-    if not path.exists() and isinstance(model, str):
+    if path.is_file():
+        reason = "a file and no directory; `fastcpu compile` makes one of it"
+    elif not path.exists() and isinstance(model, str):
         try:
-            from huggingface_hub import snapshot_download
-
-            return Path(snapshot_download(model, revision=revision, local_files_only=True))
+            names = [model] if "/" in model else [model, f"{_ORGANIZATION}/{model}"]
+            found = next(filter(None, (_in_cache(name, revision) for name in names)), None)
+            if found is not None:
+                return found
+            reason = "no such directory, and not in the cache of Hugging Face (nothing is downloaded)"
         except ImportError:
             reason = "no such directory (names of models on the hub need the package 'huggingface_hub')"
-        except (OSError, ValueError):  # it is not in the cache, or no name of a model
-            reason = "no such directory, and not in the cache of Hugging Face (nothing is downloaded)"
-    elif path.is_file():
-        reason = "a file and no directory; `fastcpu compile` makes one of it"
     raise InputError(f"{os.fspath(model)}: {reason}")
+
+
+def _in_cache(name: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (OSError, ValueError):  # it is not in the cache, or no name of a model
+        return None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -152,6 +152,7 @@ def test_existing_outputs(bert: Path, tmp_path: Path, failure: Failure) -> None:
     [
         (["--quantize", "static"], "static quantization needs calibration data"),
         (["--calibration", "texts.txt"], "calibration data is only used with quantize='static'"),
+        (["--quantize", "static", "--calibration", "t.csv"], "t.csv: calibration texts are the lines of a plain file"),
         (["--quantize", "static", "--calibration", "nowhere.txt"], "nowhere.txt: cannot read calibration texts"),
         (["--sparsity", "1.5"], "sparsity must be from 0 to 1, not 1.5"),
         (["--pattern", "4x1"], "a pattern is only used with sparsity"),

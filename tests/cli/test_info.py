@@ -57,6 +57,13 @@ def test_damaged_model(static_model: Path, tmp_path: Path, failure: Failure) -> 
     assert "weights.safetensors" in failure(["info", str(tmp_path / "model")])
 
 
+def test_json_alone_on_standard_output(static_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(static_model), "--json", "-"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["inputs"]
+    assert printed.err
+
+
 def test_json_that_cannot_be_written(static_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main(["info", str(static_model), "--json", str(tmp_path / "file" / "info.json")]) == 2

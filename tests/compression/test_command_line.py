@@ -224,7 +224,9 @@ def test_status_2(
     assert listing(folder) == before
 
 
-def test_an_interrupt_gives_status_130(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_gives_status_130(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -233,6 +235,7 @@ def test_an_interrupt_gives_status_130(folder: Path, monkeypatch: pytest.MonkeyP
     assert main(arguments("")) == 130
     assert not (folder / "out").exists()
     assert not list((folder / "out.work").glob("*.partial"))
+    assert "stopped; the same command goes on from out.work" in capsys.readouterr().err
 
 
 def test_two_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,6 +258,7 @@ def test_the_same_command_again_finds_the_model(
     assert (folder / "out.work").is_dir()
     monkeypatch.undo()
     monkeypatch.chdir(folder)
+    assert main(arguments("--peers onnxruntime")) == 2, "it was not measured beside that"
     before = (folder / "out" / "report.json").stat().st_mtime_ns
     capsys.readouterr()
     assert main(arguments("--json report.json")) == 0
@@ -289,6 +293,64 @@ def test_data_and_output_in_one_folder(folder: Path, monkeypatch: pytest.MonkeyP
         compress("model", "data/out", recipe="tiny.toml", data=["data"], threads=1, timing=False)
     assert (folder / "data" / "out.work").is_dir()
     assert make_plan("model", recipe="tiny.toml", data=["data"]) == before
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ("--budget 0.0000001", "is less than one step"),
+        ("--only zzz*", "no encoder linear to prune"),
+        ("--task classify --eval-data labels.tsv", "not logits [batch, channels]"),
+    ],
+)
+def test_an_error_before_training_is_in_nobodys_way(
+    further: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "labels.tsv").write_text("sentence\tlabel\na\tnone of these\n")
+    assert main(arguments(further)) == 2
+    assert message in capsys.readouterr().err
+    assert not list(folder.glob("*out*"))
+
+
+def test_a_larger_drop_goes_on_with_what_was_trained(
+    folder: Path, sts_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    gate = f"--task sts --eval-data {sts_dir} --plan uniform --max-drop"
+    recipe = folder / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace("sparsity = 0.5", "sparsity = 1.0"))
+    assert main(arguments(f"{gate} 0")) == 3
+    capsys.readouterr()
+    assert main(arguments(f"{gate} 100")) == 0
+    assert "training" not in capsys.readouterr().err
+    assert not (folder / "out.work").exists()
+
+
+def test_the_time_between_checkpoints_is_a_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FASTCPU_CHECKPOINT_SECONDS", "abc")
+    assert main(arguments("")) == 2
+    assert "FASTCPU_CHECKPOINT_SECONDS must be a number of seconds, not 'abc'" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_when_the_student_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors import SafetensorError
+
+    def refuse(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("fastcpu.compression.training.write_student", refuse)
+    assert main(arguments("")) == 2
+    assert "student: No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert main(arguments("")) == 0
 
 
 @pytest.mark.parametrize("name", ["model", "teacher"])

@@ -419,9 +419,9 @@ def test_json(encoder_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((tmp_path / "copy.json").read_text()) == written
     capsys.readouterr()
     assert main([*command, "-"]) == 0
-    printed = capsys.readouterr().out.partition("\n{")
-    assert printed[0] == f"wrote {tmp_path / 'out'}"
-    assert json.loads("{" + printed[2]) == json.loads((tmp_path / "out" / "report.json").read_text())
+    printed = capsys.readouterr()
+    assert f"wrote {tmp_path / 'out'}" in printed.err
+    assert json.loads(printed.out) == json.loads((tmp_path / "out" / "report.json").read_text())
 
 
 def test_the_command_line_is_in_the_report(encoder_dir: Path, tmp_path: Path) -> None:
@@ -437,6 +437,7 @@ def test_the_command_line_is_in_the_report(encoder_dir: Path, tmp_path: Path) ->
     [
         (["--json", "{out}/report.json"], "that is within the model"),
         (["--json", "{folder}/nowhere/r.json"], "there is no folder"),
+        (["--json", "{folder}"], "is a folder"),
         (["--json", "-", "--dry-run"], "--dry-run makes none"),
     ],
 )

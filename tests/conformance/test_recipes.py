@@ -41,6 +41,8 @@ def test_it_is_read_and_described(name: str, capsys: pytest.CaptureFixture[str],
     copy = tmp_path / f"{name}.toml"
     copy.write_text(capsys.readouterr().out)
     assert recipe.load(copy) == chosen
+    assert main(["recipes", str(copy)]) == 0
+    assert capsys.readouterr().out == copy.read_text()
 
 
 @EVERY

@@ -170,6 +170,7 @@ def test_columns_and_labels(data: Path, tmp_path: Path) -> None:
         (["--stride", "3"], r"--stride is not used by the task classify"),
         (["--no-answer"], r"--no-answer is not used by the task classify"),
         (["--against", "nowhere"], r"model 'nowhere' does not exist"),
+        (["--json", "nowhere/r.json"], r"--json nowhere/r.json: there is no folder nowhere"),
         (["--data", "DEV", "--log", "log"], r"--log is for evaluations on data that is named test, or with --final"),
         (["--task", "sts"], r"DATA/test.tsv:2: no column 'sentence1' for sentence1; there are sentence, label"),
     ],

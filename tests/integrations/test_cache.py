@@ -48,6 +48,7 @@ def test_compiled_once(source: Path, tmp_path: Path, compilations: list[dict[str
     entry = opened(source, tmp_path / "cache")
     assert entry.parent == tmp_path / "cache"
     assert entry.name.startswith("mybert-")
+    assert opened("mine", tmp_path / "cache").name.startswith("mine-"), "sentence-transformers/mine"
     moved = source.rename(source.with_name("mybert-moved"))
     moved = moved.rename(source)
     assert opened(moved, tmp_path / "cache") == entry
@@ -165,6 +166,9 @@ def test_names_on_the_hub(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(source, snapshot)
     (hub / "models--someone--mybert" / "refs").mkdir()
     (hub / "models--someone--mybert" / "refs" / "main").write_text(commit)
+    (hub / "models--someone--mybert").with_name("models--sentence-transformers--mine").symlink_to(
+        hub / "models--someone--mybert"
+    )
     entry = opened("someone/mybert", tmp_path / "cache")
     assert entry.name.startswith("mybert-")
     assert opened("someone/mybert", tmp_path / "cache", revision=commit) == entry
