@@ -68,15 +68,19 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+_RESULTS = "bench/results"  # what runs write: one does not make the next one dirty
+
+
 def git_state(directory: Path) -> dict[str, Any]:
-    """{"commit": hash, "dirty": whether tracked files differ from it}, or {} outside a checkout."""
+    """{"commit": hash, "dirty": whether tracked files other than results differ from it}, or {} outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(directory), "--no-optional-locks", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+        changed = git("status", "--porcelain", "-uno", "--", ".", f":!{_RESULTS}")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {}
 
