@@ -250,14 +250,16 @@ def _run(
     if plan.data:
         tell("texts", None)
         take_texts(plan, work)
-    if plan.target is not None:
-        from fastcpu.compression.trials import search
-
-        plan = search(plan, work, tell)
     teacher = None
     if plan.gate is not None:  # before training: labels or a metric that do not fit the model are told at once
         tell("accuracy of the teacher", None)
         teacher = _measured_teacher(plan, plan.gate, work, out)
+    if plan.target is not None:
+        from fastcpu.compression.trials import search
+
+        agreed = plan.gate if plan.gate is not None and plan.gate.max_drop is not None else None
+        floor = None if agreed is None or teacher is None else agreed.floor(agreed.value(teacher))
+        plan = search(plan, work, tell, floor)
     source = Path(plan.model)
     if plan.recipe.distill is not None:
         source = distill(plan, work, tell)

@@ -20,7 +20,6 @@ from fastcpu.compression.search import Search
 from fastcpu.compression.training import (
     Materials,
     Report,
-    compiled_teacher,
     make_trainer,
     number_of_steps,
     prepare,
@@ -44,8 +43,10 @@ _HELD_OUT = 2048
 _HELD_OUT_SHARE = 0.1
 
 
-def search(plan: Plan, work: WorkFolder, tell: Report) -> Plan:
+def search(plan: Plan, work: WorkFolder, tell: Report, floor: float | None) -> Plan:
     """The plan of the candidate that the search of `plan` chooses, with its layers and sparsity in the recipe.
+
+    ``floor`` is the lowest score that is accepted, if a drop was agreed on.
 
     Raises:
         InputError: no candidate is fast enough, there are too few texts, or the model does not take the batch of the
@@ -60,7 +61,7 @@ def search(plan: Plan, work: WorkFolder, tell: Report) -> Plan:
             plan.target,
             trials.latency,
             trials.score,
-            None if plan.gate is None or plan.gate.max_drop is None else trials.floor,
+            floor,
         )
         trials.check_texts()
         chosen = found.choose()
@@ -153,18 +154,6 @@ class Trials:
         return sample(taken_texts(self._work), count, self._plan.seed)
 
     # ---- accuracy ----
-
-    @cached_property
-    def floor(self) -> float:
-        """The lowest score that the gate accepts."""
-        gate = self._plan.gate
-        assert gate is not None
-        if not self._work.done("teacher-score.json"):
-            teacher = compiled_teacher(self._plan, self._work)
-            self._work.write(
-                "teacher-score.json", gate.score(teacher, self._plan.threads, gate_length(self._plan.recipe))
-            )
-        return gate.floor(float(self._work.read("teacher-score.json")))
 
     def check_texts(self) -> None:
         """InputError if there are too few to hold some out where no task compares the candidates."""

@@ -132,13 +132,19 @@ def test_no_layers_are_chosen_by_test_data(encoder_dir: Path, sts_dir: Path, tmp
     assert "cost of each layer" not in stages
 
 
-def test_a_drop_of_another_metric(tmp_path: Path) -> None:
-    folder = models.huggingface("classify", "ForSequenceClassification", "DistilBert", tmp_path / "model")
+def classifier(folder: Path) -> tuple[Path, Path]:
+    """A model and a table of texts with the labels that it gives them."""
+    model = models.huggingface("classify", "ForSequenceClassification", "DistilBert", folder / "model")
     texts = ["the red house", "Anna lives in London", "is the dog small ?", "Paul works in Paris"]
-    labels = [each.label for each in Classifier(open_engine(folder, 1, "ForSequenceClassification"))(texts)]
+    labels = [each.label for each in Classifier(open_engine(model, 1, "ForSequenceClassification"))(texts)]
     rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
-    (tmp_path / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    gate = Gate("classify", str(tmp_path / "dev.tsv"), max_drop="50", metric="macro_f1")
+    (folder / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return model, folder / "dev.tsv"
+
+
+def test_a_drop_of_another_metric(tmp_path: Path) -> None:
+    folder, data = classifier(tmp_path)
+    gate = Gate("classify", str(data), max_drop="50", metric="macro_f1")
     accuracy = compress(folder, tmp_path / "out", recipe="int8-dynamic", gate=gate).report["compression"]["accuracy"]
     assert accuracy["metric"] == "macro_f1"
     with pytest.raises(InputError, match=r"the metric spearman is not defined for this model; there are accuracy"):
@@ -168,12 +174,8 @@ def test_columns_of_the_data(encoder_dir: Path, sts_dir: Path, tmp_path: Path) -
 
 
 def test_a_classifier_is_measured_with_its_labels(tmp_path: Path) -> None:
-    folder = models.huggingface("classify", "ForSequenceClassification", "DistilBert", tmp_path / "model")
-    texts = ["the red house", "Anna lives in London", "is the dog small ?", "Paul works in Paris"]
-    labels = [each.label for each in Classifier(open_engine(folder, 1, "ForSequenceClassification"))(texts)]
-    rows = [f"{text}\t{label}" for text, label in zip(texts, labels, strict=True)]
-    (tmp_path / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    gate = Gate("classify", str(tmp_path / "dev.tsv"), max_drop="50")
+    folder, data = classifier(tmp_path)
+    gate = Gate("classify", str(data), max_drop="50")
     accuracy = compress(folder, tmp_path / "out", recipe="int8-dynamic", gate=gate).report["compression"]["accuracy"]
     assert accuracy["teacher"]["accuracy"]["value"] == 1.0
     assert set(accuracy["difference"]) == {"accuracy", "macro_f1", "matthews"}
