@@ -11,6 +11,7 @@
 // does not spoil a long case.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -102,23 +103,38 @@ struct Case {
   Blocks4x1 blocks() const { return {layer.n, layer.k, values.data(), index.data(), offsets.data()}; }
 };
 
-// Exactly `sparsity` percent of all blocks are zero, at random places: groups have uneven numbers of blocks.
+// Normally distributed weights, quantized per row. Exactly `sparsity` percent of all blocks are zero, those of the
+// smallest magnitude: groups have uneven numbers of blocks.
 Case make_case(const Layer& layer, int tokens, int sparsity) {
   Case c{layer, tokens, sparsity, {}, {}, {}, {}, {}, {}, {}, {}, {}, std::make_unique<Arena>(), nullptr, nullptr};
   std::mt19937 random(1);
   const size_t groups = static_cast<size_t>(layer.n) / 4;
   const size_t k = static_cast<size_t>(layer.k);
-  std::vector<char> kept(groups * k, 1);
-  std::fill(kept.begin(), kept.begin() + static_cast<int64_t>(kept.size() * static_cast<size_t>(sparsity) / 100), 0);
-  std::shuffle(kept.begin(), kept.end(), random);
-  c.weights.assign(static_cast<size_t>(layer.n) * k, 0);
+  std::vector<float> dense(static_cast<size_t>(layer.n) * k);
+  std::normal_distribution<float> normal;
+  for (float& weight : dense) weight = normal(random);
+  std::vector<float> norm(groups * k);
+  for (size_t b = 0; b < norm.size(); ++b)
+    for (size_t r = 0; r < 4; ++r) norm[b] += std::abs(dense[(b / k * 4 + r) * k + b % k]);
+  std::vector<size_t> by_norm(norm.size());
+  std::iota(by_norm.begin(), by_norm.end(), size_t{0});
+  const int64_t pruned = static_cast<int64_t>(norm.size() * static_cast<size_t>(sparsity) / 100);
+  std::nth_element(by_norm.begin(), by_norm.begin() + pruned, by_norm.end(),
+                   [&](size_t a, size_t b) { return norm[a] < norm[b]; });
+  std::vector<char> kept(norm.size(), 1);
+  for (int64_t i = 0; i < pruned; ++i) kept[by_norm[static_cast<size_t>(i)]] = 0;
+  c.weights.assign(dense.size(), 0);
   c.offsets.push_back(0);
   for (size_t g = 0; g < groups; ++g) {
+    float largest[4] = {};
+    for (size_t r = 0; r < 4; ++r)
+      for (size_t i = 0; i < k; ++i)
+        if (kept[g * k + i]) largest[r] = std::max(largest[r], std::abs(dense[(4 * g + r) * k + i]));
     for (size_t i = 0; i < k; ++i) {
       if (!kept[g * k + i]) continue;
       c.index.push_back(static_cast<uint16_t>(i));
       for (size_t r = 0; r < 4; ++r) {
-        c.values.push_back(static_cast<int8_t>(static_cast<int>(random() % 255) - 127));
+        c.values.push_back(static_cast<int8_t>(std::lround(dense[(4 * g + r) * k + i] / largest[r] * 127)));
         c.weights[(4 * g + r) * k + i] = c.values.back();
       }
     }
@@ -204,24 +220,24 @@ std::vector<Variant> pack_all(const Case& c, Store store, const std::string& fil
   const auto [n, k] = std::make_pair(c.layer.n, c.layer.k);
   const size_t element = store == Store::f32 ? sizeof(float) : 1;
   const double dense_operations = 2.0 * n * k * c.tokens;
+  uint8_t* weights = nullptr;
+  const TakeMemory take = [&](size_t bytes) { return weights = c.memory->take(bytes); };
   for (const GemmU8S8Kernel* kernel : runnable(gemm_u8s8_manifest())) {
     if (!wanted(kernel->name)) continue;
-    uint8_t* weights = c.memory->take(kernel->packed_bytes(n, k));
-    kernel->pack(n, k, c.weights.data(), weights);
+    kernel->pack(n, k, c.weights.data(), take);
     all.push_back(
         {kernel->name, kernel->isa, false, element, dense_operations,
          run_u8s8(c, store, weights, c.memory->take(kernel->scratch_bytes(k)), kernel->prepare, kernel->run)});
   }
   for (const SpmmU8S8Kernel* kernel : runnable(spmm_u8s8_manifest())) {
     if (!wanted(kernel->name)) continue;
-    uint8_t* weights = c.memory->take(kernel->packed_bytes(c.blocks()));
-    kernel->pack(c.blocks(), weights);
+    kernel->pack(c.blocks(), take);
     all.push_back({kernel->name, kernel->isa, false, element, 2.0 * static_cast<double>(c.values.size()) * c.tokens,
                    run_u8s8(c, store, weights, nullptr, nullptr, kernel->run)});
   }
   for (const GemmF32Kernel* kernel : runnable(gemm_f32_manifest())) {
     if (!wanted(kernel->name)) continue;
-    uint8_t* weights = c.memory->take(kernel->packed_bytes(n, k));
+    weights = c.memory->take(kernel->packed_bytes(n, k));
     kernel->pack(n, k, c.weights_f32.data(), weights);
     all.push_back({kernel->name, kernel->isa, true, sizeof(float), dense_operations, run_f32(c, weights, kernel->run)});
   }

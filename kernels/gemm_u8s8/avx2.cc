@@ -1,65 +1,79 @@
-// Packed weights: [stride(N) / 4][pairs of k][4 rows][2 k] in s16. Scratch: [width / 16][pairs of k][16 tokens][2 k] in
-// u16.
+// The weights of 4 rows are blocks of 4x1 without zeros: spmm_u8s8/sums_avx2.h says how they are multiplied and why
+// that is faster than to take input channels in order.
+//
+// Scratch: slices of up to 32 tokens, which fit into L1 up to K = 1000: [width / 32][K][32 tokens]. A tile of 16 tokens
+// has its two runs of 8 in the lower half of either 128-bit lane.
 #include <cstring>
 
 #include "base/tile.h"
-#include "gemm_u8s8/epilogue_avx2.h"
+#include "spmm_u8s8/sums_avx2.h"
 
 namespace fastcpu {
 namespace {
 
-using PairWeights = int16_t[4][2];
-constexpr int64_t kPairInputs = 2 * avx2::kSliceWidth;
+using avx2::Part;
 
-int64_t pairs(int k) { return (k + 1) / 2; }
+constexpr int kRowBytes = 32;
 
-size_t packed_bytes(int n, int k) {
-  return static_cast<size_t>(channel_stride(n) / 4 * pairs(k)) * sizeof(PairWeights);
+void pack(int n, int k, const int8_t* w, const TakeMemory& take) {
+  const auto each_block = [&](int g, auto add) {
+    const int rows = std::min(4, n - 4 * g);
+    const int8_t* row = w + static_cast<int64_t>(4 * g) * k;
+    for (int i = 0; i < k; ++i) {
+      int8_t values[4] = {};
+      for (int r = 0; r < rows; ++r) values[r] = row[static_cast<int64_t>(r) * k + i];
+      add(i, values);
+    }
+  };
+  avx2::pack_sums(static_cast<int>(channel_stride(n) / 4), k, avx2::kLongestSegment, each_block, take);
 }
 
-void pack(int n, int k, const int8_t* w, void* packed) {
-  std::memset(packed, 0, packed_bytes(n, k));
-  for (int r = 0; r < n; ++r) {
-    PairWeights* group = static_cast<PairWeights*>(packed) + r / 4 * pairs(k);
-    for (int i = 0; i < k; ++i) group[i / 2][r % 4][i % 2] = w[static_cast<int64_t>(r) * k + i];
-  }
-}
-
-size_t scratch_bytes(int k) { return static_cast<size_t>(pairs(k)) * 2 * kTileWidth * sizeof(uint16_t); }
+size_t scratch_bytes(int k) { return static_cast<size_t>(k) * kTileWidth; }
 
 void prepare(const uint8_t* x, int k, int width, void* scratch) {
-  uint16_t* out = static_cast<uint16_t*>(scratch);
-  for (int t = 0; t < width; t += avx2::kSliceWidth) {
-    for (int64_t i = 0; i < pairs(k); ++i, out += kPairInputs) {
-      const uint8_t* row = x + 2 * i * width + t;
-      __m256i pair[2];
-      avx2::widen_pair(row, row + width, pair);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(out), pair[0]);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(out) + 1, pair[1]);
+  uint8_t* out = static_cast<uint8_t*>(scratch);
+  if (width == 16) {
+    for (int i = 0; i < k; ++i, x += width, out += kRowBytes) {
+      std::memcpy(out, x, 8);
+      std::memcpy(out + 16, x + 8, 8);
     }
+    return;
   }
+  for (int t = 0; t < width; t += kRowBytes)
+    for (int i = 0; i < k; ++i, out += kRowBytes) std::memcpy(out, x + static_cast<int64_t>(i) * width + t, kRowBytes);
+}
+
+template <int kSet>
+void run_set(const GemmU8S8Args& args, const avx2::PackedSums& weights) {
+  const uint8_t* slice = static_cast<const uint8_t*>(args.scratch);
+  avx2::with_table(args.epilogue, [&](const avx2::ByteTable* table) {
+    for (int t = 0; t < args.width; t += kRowBytes, slice += static_cast<int64_t>(args.k) * kRowBytes) {
+      for (int n = args.n_begin; n < args.n_end; n += 4) {
+        avx2::SliceSums acc;
+        avx2::sum_group<Part::first, kRowBytes, kSet>(weights, n, slice, args.epilogue, acc);
+        if (args.width == 16) {
+          avx2::store_slice<8>(args.epilogue, table, n, t, args.width, acc, args.out);
+          continue;
+        }
+        avx2::store_slice<16>(args.epilogue, table, n, t, args.width, acc, args.out);
+        avx2::sum_group<Part::second, kRowBytes, kSet>(weights, n, slice, args.epilogue, acc);
+        avx2::store_slice<16>(args.epilogue, table, n, t + 8, args.width, acc, args.out);
+      }
+    }
+  });
 }
 
 void run(const GemmU8S8Args& args) {
-  for (int n = args.n_begin; n < args.n_end; n += 4) {
-    const PairWeights* weights = static_cast<const PairWeights*>(args.weights) + n / 4 * pairs(args.k);
-    const uint16_t* tile = static_cast<const uint16_t*>(args.scratch);
-    for (int t = 0; t < args.width; t += avx2::kSliceWidth) {
-      avx2::SliceSums acc;
-      avx2::start_slice(args.epilogue.init + n, acc);
-      for (int64_t i = 0; i < pairs(args.k); ++i, tile += kPairInputs) {
-        const __m256i* inputs = reinterpret_cast<const __m256i*>(tile);
-        const __m256i x[2] = {_mm256_load_si256(inputs), _mm256_load_si256(inputs + 1)};
-        avx2::dot_pair(x, weights[i], acc);
-      }
-      avx2::store_slice(args.epilogue, n, t, args.width, acc, args.out);
-    }
+  const avx2::PackedSums weights(args.weights);
+  if (weights.set == 4) {
+    run_set<4>(args, weights);
+  } else {
+    run_set<2>(args, weights);
   }
 }
 
 }  // namespace
 
-extern const GemmU8S8Kernel gemm_u8s8_avx2 = {"gemm_u8s8_avx2", Isa::avx2, packed_bytes, pack,
-                                              scratch_bytes,    prepare,   run};
+extern const GemmU8S8Kernel gemm_u8s8_avx2 = {"gemm_u8s8_avx2", Isa::avx2, pack, scratch_bytes, prepare, run};
 
 }  // namespace fastcpu

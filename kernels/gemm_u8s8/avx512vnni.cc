@@ -14,10 +14,10 @@ constexpr int kPrefetchQuads = 8;  // of the tile, which is larger than L1 from 
 
 size_t group_bytes(int k) { return static_cast<size_t>(channel_stride(k)) * 4; }
 
-size_t packed_bytes(int n, int k) { return static_cast<size_t>(channel_stride(n) / 4) * group_bytes(k); }
-
-void pack(int n, int k, const int8_t* w, void* packed) {
-  std::memset(packed, 0, packed_bytes(n, k));
+void pack(int n, int k, const int8_t* w, const TakeMemory& take) {
+  const size_t bytes = static_cast<size_t>(channel_stride(n) / 4) * group_bytes(k);
+  void* packed = take(bytes);
+  std::memset(packed, 0, bytes);
   for (int r = 0; r < n; ++r) {
     int8_t* group = static_cast<int8_t*>(packed) + static_cast<size_t>(r / 4) * group_bytes(k);
     const int8_t* row = w + static_cast<int64_t>(r) * k;
@@ -134,7 +134,7 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const GemmU8S8Kernel gemm_u8s8_avx512vnni = {"gemm_u8s8_avx512vnni", Isa::avx512vnni, packed_bytes, pack,
+extern const GemmU8S8Kernel gemm_u8s8_avx512vnni = {"gemm_u8s8_avx512vnni", Isa::avx512vnni, pack,
                                                     scratch_bytes,          prepare,         run};
 
 }  // namespace fastcpu

@@ -13,6 +13,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/isa.h"
@@ -47,12 +48,14 @@ struct GemmU8S8Args {
   const uint8_t* next;
 };
 
+// Gives memory of that many bytes, 64-byte aligned. A kernel asks for it once.
+using TakeMemory = std::function<void*(size_t bytes)>;
+
 struct GemmU8S8Kernel {
   const char* name;
   Isa isa;
-  size_t (*packed_bytes)(int n, int k);
-  // w: row-major [N, K], values -127..127; packed: 64-byte aligned.
-  void (*pack)(int n, int k, const int8_t* w, void* packed);
+  // Writes packed weights, self-contained (w is not needed afterwards). w: row-major [N, K], values -127..127.
+  void (*pack)(int n, int k, const int8_t* w, const TakeMemory& take);
   size_t (*scratch_bytes)(int k);
   // Re-lays the tile for run(): once per (tile, thread), before any run() on that tile; nullptr if not needed.
   void (*prepare)(const uint8_t* x, int k, int width, void* scratch);

@@ -7,12 +7,12 @@ namespace fastcpu {
 namespace {
 
 // Packed: row-major [stride(N)][K], zeros past N.
-size_t packed_bytes(int n, int k) { return static_cast<size_t>(channel_stride(n)) * static_cast<size_t>(k); }
-
-void pack(int n, int k, const int8_t* w, void* packed) {
+void pack(int n, int k, const int8_t* w, const TakeMemory& take) {
   const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(k);
+  const size_t packed_bytes = static_cast<size_t>(channel_stride(n)) * static_cast<size_t>(k);
+  int8_t* packed = static_cast<int8_t*>(take(packed_bytes));
   std::memcpy(packed, w, bytes);
-  std::memset(static_cast<int8_t*>(packed) + bytes, 0, packed_bytes(n, k) - bytes);
+  std::memset(packed + bytes, 0, packed_bytes - bytes);
 }
 
 size_t scratch_bytes(int) { return 0; }
@@ -33,7 +33,6 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const GemmU8S8Kernel gemm_u8s8_scalar = {"gemm_u8s8_scalar", Isa::scalar, packed_bytes, pack,
-                                                scratch_bytes,      nullptr,     run};
+extern const GemmU8S8Kernel gemm_u8s8_scalar = {"gemm_u8s8_scalar", Isa::scalar, pack, scratch_bytes, nullptr, run};
 
 }  // namespace fastcpu

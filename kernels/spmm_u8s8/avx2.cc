@@ -1,35 +1,75 @@
-// Two blocks of a group at a time, so that their input rows are the pairs of vpmaddwd.
-#include "gemm_u8s8/epilogue_avx2.h"
-#include "spmm_u8s8/packed.h"
+#include "spmm_u8s8/spmm_u8s8.h"
+
+#include "spmm_u8s8/sums_avx2.h"
 
 namespace fastcpu {
 namespace {
 
-using Pair = avx2::Chunk<2, int16_t>;
+using avx2::Part;
+
+// What the four passes over a tile of 64 tokens read again lies in L1: 20 of 32 KB.
+constexpr int kBlocksInL1 = 320;
+
+int segment_length(const Blocks4x1& w) {
+  const int64_t blocks = w.offsets[w.n / 4], in_l1 = static_cast<int64_t>(w.n / 4) * kBlocksInL1;
+  const int64_t segments = std::max((blocks + in_l1 - 1) / in_l1, int64_t{1});
+  return static_cast<int>(std::min<int64_t>((w.k + segments - 1) / segments, avx2::kLongestSegment));
+}
+
+void pack(const Blocks4x1& w, const TakeMemory& take) {
+  const auto each_block = [&](int g, auto add) {
+    for (uint32_t b = w.offsets[g]; b < w.offsets[g + 1]; ++b) add(w.index[b], w.values + size_t{b} * 4);
+  };
+  avx2::pack_sums(w.n / 4, w.k, segment_length(w), each_block, take);
+}
+
+template <int kWidth, int kSet>
+void run_width(const GemmU8S8Args& args, const avx2::PackedSums& weights) {
+  constexpr Part kFirst = kWidth == 16 ? Part::both : Part::first;
+  constexpr int kParts = kWidth / 16, kSplit = kWidth == 16 ? 8 : 16;
+  avx2::with_table(args.epilogue, [&](const avx2::ByteTable* table) {
+    for (int n = args.n_begin; n < args.n_end; n += 4) {
+      avx2::SliceSums acc[kParts];
+      for (int s = 0; s < weights.segments; ++s) {
+#pragma GCC unroll 4
+        for (int p = 0; p < kParts; ++p) {
+          const uint8_t* x = args.x + p / 2 * 32;
+          if (s == 0) avx2::start_slice(args.epilogue.init + n, acc[p]);
+          if (p % 2 == 0) {
+            avx2::add_segment<kFirst, kWidth, kSet>(weights, n, s, x, acc[p]);
+          } else {
+            avx2::add_segment<Part::second, kWidth, kSet>(weights, n, s, x, acc[p]);
+          }
+          if (s == weights.segments - 1)
+            avx2::store_slice<kSplit>(args.epilogue, table, n, p / 2 * 32 + p % 2 * 8, kWidth, acc[p], args.out);
+        }
+      }
+    }
+  });
+}
+
+template <int kSet>
+void run_set(const GemmU8S8Args& args, const avx2::PackedSums& weights) {
+  if (args.width == 64) {
+    run_width<64, kSet>(args, weights);
+  } else if (args.width == 32) {
+    run_width<32, kSet>(args, weights);
+  } else {
+    run_width<16, kSet>(args, weights);
+  }
+}
 
 void run(const GemmU8S8Args& args) {
-  const avx2::PackedBlocks<Pair> weights(args.weights);
-  for (int n = args.n_begin; n < args.n_end; n += 4) {
-    const Pair* begin = weights.chunks + weights.begin[n / 4];
-    const Pair* end = weights.chunks + weights.begin[n / 4 + 1];
-    for (int t = 0; t < args.width; t += avx2::kSliceWidth) {
-      avx2::SliceSums acc;
-      avx2::start_slice(args.epilogue.init + n, acc);
-      const uint8_t* tile = args.x + t;
-      for (const Pair* pair = begin; pair != end; ++pair) {
-        __m256i x[2];
-        avx2::widen_pair(tile + static_cast<int64_t>(pair->index[0]) * args.width,
-                         tile + static_cast<int64_t>(pair->index[1]) * args.width, x);
-        avx2::dot_pair(x, pair->value, acc);
-      }
-      avx2::store_slice(args.epilogue, n, t, args.width, acc, args.out);
-    }
+  const avx2::PackedSums weights(args.weights);
+  if (weights.set == 4) {
+    run_set<4>(args, weights);
+  } else {
+    run_set<2>(args, weights);
   }
 }
 
 }  // namespace
 
-extern const SpmmU8S8Kernel spmm_u8s8_avx2 = {"spmm_u8s8_avx2", Isa::avx2, avx2::packed_blocks_bytes<Pair>,
-                                              avx2::pack_blocks<Pair>, run};
+extern const SpmmU8S8Kernel spmm_u8s8_avx2 = {"spmm_u8s8_avx2", Isa::avx2, pack, run};
 
 }  // namespace fastcpu

@@ -101,13 +101,8 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
 }
 
 template <class Chunk>
-size_t packed_blocks_bytes(const Blocks4x1& w) {
-  return write_packed_blocks<Chunk>(w, nullptr);
-}
-
-template <class Chunk>
-void pack_blocks(const Blocks4x1& w, void* packed) {
-  write_packed_blocks<Chunk>(w, packed);
+void pack_blocks(const Blocks4x1& w, const TakeMemory& take) {
+  write_packed_blocks<Chunk>(w, take(write_packed_blocks<Chunk>(w, nullptr)));
 }
 
 }  // namespace fastcpu::FASTCPU_ISA_NAME

@@ -27,7 +27,6 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const SpmmU8S8Kernel spmm_u8s8_scalar = {"spmm_u8s8_scalar", Isa::scalar, scalar::packed_blocks_bytes<Block>,
-                                                scalar::pack_blocks<Block>, run};
+extern const SpmmU8S8Kernel spmm_u8s8_scalar = {"spmm_u8s8_scalar", Isa::scalar, scalar::pack_blocks<Block>, run};
 
 }  // namespace fastcpu

@@ -19,9 +19,8 @@ struct Blocks4x1 {
 struct SpmmU8S8Kernel {
   const char* name;
   Isa isa;
-  size_t (*packed_bytes)(const Blocks4x1& w);
-  // packed: 64-byte aligned, self-contained (w is not needed afterwards).
-  void (*pack)(const Blocks4x1& w, void* packed);
+  // As GemmU8S8Kernel::pack.
+  void (*pack)(const Blocks4x1& w, const TakeMemory& take);
   // args.weights = packed; args.scratch is not used.
   void (*run)(const GemmU8S8Args& args);
 };

@@ -18,13 +18,15 @@ constexpr Shape kShapes[] = {
     {8, 64, Fill::random},    {12, 7, Fill::random},     {13, 6, Fill::random},      {16, 64, Fill::random},
     {17, 65, Fill::random},   {20, 2, Fill::random},     {36, 130, Fill::random},    {768, 48, Fill::random},
     {16, 768, Fill::random},  {22, 768, Fill::random},   {24, 3072, Fill::random},   {17, 3072, Fill::extreme},
-    {6, 32768, Fill::random}, {8, 32768, Fill::extreme}, {16, 32767, Fill::extreme},
+    {6, 32768, Fill::random}, {8, 32768, Fill::extreme}, {16, 32767, Fill::extreme}, {9, 5, Fill::bell},
+    {64, 768, Fill::bell},    {20, 3000, Fill::bell},    {8, 20000, Fill::bell},     {32, 768, Fill::limits},
+    {8, 9000, Fill::limits},
 };
 
 void check_variant(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& report, Digest& digest) {
-  Guarded<uint8_t> packed(kernel.packed_bytes(c.n, c.k));
+  PackedWeights packed;
   Guarded<uint8_t> scratch(kernel.scratch_bytes(c.k));
-  kernel.pack(c.n, c.k, c.weights.data(), packed.data());
+  kernel.pack(c.n, c.k, c.weights.data(), packed.take());
   if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, scratch.data());
   check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
     args.weights = packed.data();

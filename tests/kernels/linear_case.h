@@ -1,7 +1,9 @@
 // Cases of quantized linears and what docs/numerics.md says about their results, for the tests of gemm_u8s8 and
 // spmm_u8s8.
 #pragma once
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,7 +14,10 @@
 
 namespace fastcpu::test {
 
-enum class Fill { random, extreme };  // extreme: inputs 255, weights -127 and 127 by row
+// Weights: random ones; -127 and 127 by row; bell-shaped as those of trained models; or about half and all of 127.
+// Inputs: random; 255 with weights by row; and with the last two, 0 and 255 such that token t has the largest or the
+// smallest sum of row t / 2 that there is, and so have all parts of that sum.
+enum class Fill { random, extreme, bell, limits };
 enum class Output { f32, f32_scaled, u8, table };
 constexpr Output kOutputs[] = {Output::f32, Output::f32_scaled, Output::u8, Output::table};
 
@@ -66,6 +71,23 @@ struct LinearCase {
 // density: the probability that a 4x1 block is kept, group by group different, so that masks are uneven: groups are
 // empty and full, too. 1 keeps every block, 0 none. Where there are block counts, they decide instead: group g keeps
 // exactly block_counts[g % size] blocks, at random places.
+inline int8_t random_weight(Fill fill, int row, Random& random) {
+  constexpr int limits[] = {0, 1, 62, 63, 64, 65, 126, 127};
+  switch (fill) {
+    case Fill::random:
+      return static_cast<int8_t>(random.integer(-127, 127));
+    case Fill::extreme:
+      return row % 2 == 0 ? int8_t{127} : int8_t{-127};
+    case Fill::limits:
+      return static_cast<int8_t>(limits[random.below(8)] * (random.below(4) == 0 ? -1 : 1));
+    case Fill::bell:
+      break;
+  }
+  int sum = 0;  // of 12 numbers from -36 to 36: a standard deviation of 73
+  for (int i = 0; i < 12; ++i) sum += random.integer(-36, 36);
+  return static_cast<int8_t>(std::max(-127, std::min(127, sum / 2)));
+}
+
 inline LinearCase make_linear(int n, int k, int width, double density, Fill fill, uint64_t seed,
                               const std::vector<int>& block_counts = {}) {
   LinearCase c(n, k, width);
@@ -83,18 +105,21 @@ inline LinearCase make_linear(int n, int k, int width, double density, Fill fill
       --missing;
       c.index.push_back(static_cast<uint16_t>(i));
       for (int r = 4 * g; r < 4 * g + 4; ++r) {
-        const int value = fill == Fill::random ? random.integer(-127, 127) : r % 2 == 0 ? 127 : -127;
-        c.values.push_back(static_cast<int8_t>(value));
-        if (r < n)
-          c.weights[static_cast<size_t>(r) * static_cast<size_t>(k) + static_cast<size_t>(i)] =
-              static_cast<int8_t>(value);
+        const int8_t value = random_weight(fill, r, random);
+        c.values.push_back(value);
+        if (r < n) c.weights[static_cast<size_t>(r) * static_cast<size_t>(k) + static_cast<size_t>(i)] = value;
       }
     }
     c.offsets.push_back(static_cast<uint32_t>(c.index.size()));
   }
   // Rows past k keep the guard byte: they may hold anything.
-  for (int64_t i = 0; i < static_cast<int64_t>(k) * width; ++i)
-    c.x[static_cast<size_t>(i)] = fill == Fill::random ? static_cast<uint8_t>(random.below(256)) : uint8_t{255};
+  for (int64_t i = 0; i < static_cast<int64_t>(k) * width; ++i) {
+    const int row = static_cast<int>(i % width / 2) % n, sign = i % 2 == 0 ? 1 : -1;
+    const int weight = c.weights[static_cast<size_t>(row) * static_cast<size_t>(k) + static_cast<size_t>(i / width)];
+    c.x[static_cast<size_t>(i)] = fill == Fill::random    ? static_cast<uint8_t>(random.below(256))
+                                  : fill == Fill::extreme ? uint8_t{255}
+                                                          : static_cast<uint8_t>(weight * sign > 0 ? 255 : 0);
+  }
 
   for (int i = 0; i < 256; ++i) c.table.push_back(static_cast<uint8_t>(random.below(256)));
   for (int t = 0; t < width; ++t) c.token_scale.push_back(random.real(0.001F, 2.0F));
@@ -125,6 +150,24 @@ inline LinearCase make_linear(int n, int k, int width, double density, Fill fill
   }
   return c;
 }
+
+// The memory that a kernel takes for packed weights.
+class PackedWeights {
+ public:
+  TakeMemory take() {
+    return [this](size_t bytes) {
+      ++taken_;
+      memory_ = std::make_unique<Guarded<uint8_t>>(bytes);
+      return memory_->data();
+    };
+  }
+  const void* data() const { return memory_->data(); }
+  bool intact() const { return taken_ == 1 && memory_->intact(); }
+
+ private:
+  int taken_ = 0;
+  std::unique_ptr<Guarded<uint8_t>> memory_;
+};
 
 // Runs `run(args)` for all outputs and some row ranges, checks results, rows that are not to be written and guard
 // bytes, and adds every result to the digest. `kernel` is for messages.

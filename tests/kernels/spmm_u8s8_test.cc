@@ -20,6 +20,8 @@ constexpr Shape kShapes[] = {
     {64, 64, 0.3, Fill::random},    {400, 37, 0.2, Fill::random},  {16, 64, 1.0, Fill::random},
     {64, 768, 0.2, Fill::random},   {32, 768, 0.02, Fill::random}, {32, 3072, 0.2, Fill::random},
     {16, 3072, 1.0, Fill::extreme}, {8, 32768, 0.5, Fill::random}, {8, 32768, 1.0, Fill::extreme},
+    {64, 768, 0.2, Fill::bell},     {12, 64, 1.0, Fill::bell},     {32, 3072, 0.5, Fill::bell},
+    {64, 768, 0.3, Fill::limits},   {8, 20000, 0.5, Fill::bell},
 };
 
 // Kernels treat the first and the last blocks of a group in their own ways, and overlap a group with the next: counts
@@ -35,8 +37,8 @@ std::vector<int> uneven_block_counts() {
 }
 
 void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& report, Digest& digest) {
-  Guarded<uint8_t> packed(kernel.packed_bytes(c.blocks()));
-  kernel.pack(c.blocks(), packed.data());
+  PackedWeights packed;
+  kernel.pack(c.blocks(), packed.take());
   report.check(packed.intact(), "%s, N %d, K %d: packed outside the weights", kernel.name, c.n, c.k);
   check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
     args.weights = packed.data();
@@ -51,9 +53,9 @@ void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& re
 }
 
 Digest dense_digest(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& report) {
-  Guarded<uint8_t> packed(kernel.packed_bytes(c.n, c.k));
+  PackedWeights packed;
   Guarded<uint8_t> scratch(kernel.scratch_bytes(c.k));
-  kernel.pack(c.n, c.k, c.weights.data(), packed.data());
+  kernel.pack(c.n, c.k, c.weights.data(), packed.take());
   if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, scratch.data());
   Digest digest;
   check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {

@@ -176,20 +176,19 @@ class Linear : public Op {
                                                            (static_cast<double>(n_) * static_cast<double>(k_))
                                                      : 1;
     macs_ = static_cast<double>(n_) * static_cast<double>(k_) * density_;
+    const TakeMemory memory = [&](size_t bytes) { return take(context, bytes); };
     if (sparse) {
       spmm_ = &select(spmm_u8s8_manifest(), context.isa);
       const Blocks4x1 blocks = {static_cast<int>(n_), static_cast<int>(k_),
                                 reinterpret_cast<const int8_t*>(weight.values->data),
                                 reinterpret_cast<const uint16_t*>(weight.index->data),
                                 reinterpret_cast<const uint32_t*>(weight.offsets->data)};
-      uint8_t* packed = take(context, spmm_->packed_bytes(blocks));
-      spmm_->pack(blocks, packed);
+      spmm_->pack(blocks, memory);
     } else {
       gemm_ = &select(gemm_u8s8_manifest(), context.isa);
-      uint8_t* packed = take(context, gemm_->packed_bytes(static_cast<int>(n_), static_cast<int>(k_)));
       std::vector<int8_t> dense(static_cast<size_t>(n_ * k_));
       for_each_weight(weight, [&](int64_t n, int64_t k, int8_t w) { dense[static_cast<size_t>(n * k_ + k)] = w; });
-      gemm_->pack(static_cast<int>(n_), static_cast<int>(k_), dense.data(), packed);
+      gemm_->pack(static_cast<int>(n_), static_cast<int>(k_), dense.data(), memory);
     }
 
     const auto rows = static_cast<size_t>(channel_stride(n_));
