@@ -12,12 +12,25 @@ from types import TracebackType
 from typing import Any
 
 from bench import wire
+from bench.e2e import find_engine
+from bench.environments import python_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class EngineFailure(Exception):
     """An engine raised, died or did not answer in time; the message says which and why."""
+
+
+def _python_of(engine: str) -> str:
+    """The Python that runs `engine`; EngineFailure if its environment was not made."""
+    environment = find_engine(engine).environment
+    if not environment:
+        return sys.executable
+    try:
+        return str(python_of(environment))
+    except FileNotFoundError as error:
+        raise EngineFailure(str(error)) from None
 
 
 class WorkerProcess:
@@ -37,7 +50,7 @@ class WorkerProcess:
             environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.worker", engine, ",".join(map(str, cpus))],
+                [_python_of(engine), "-m", "bench.worker", engine, ",".join(map(str, cpus))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,

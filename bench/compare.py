@@ -20,6 +20,7 @@ from bench import report
 from bench.client import ROOT, EngineFailure
 from bench.e2e import ENGINES, find_engine
 from bench.e2e.fastcpu import FastCpu
+from bench.environments import python_path
 from bench.inputs import SHAPES, Shape
 from bench.machine import describe_machine, git_state, now, package_versions
 from bench.measure import (
@@ -46,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="distilbert-qa", help=f"comma-separated, of {', '.join(m.name for m in MODELS)}")
     add("--sparsity", default="0", help="comma-separated shares of zero 4x1 blocks per encoder linear (0 = dense)")
     add("--shapes", default="", help=f"comma-separated, such as {SHAPES[2]} (default: the model's in the contract)")
-    add("--engines", default=",".join(e.name for e in ENGINES), help="comma-separated (default: %(default)s)")
+    add(
+        "--engines",
+        default="",
+        help=f"comma-separated, of {', '.join(e.name for e in ENGINES)} (default: all that are installed)",
+    )
     add("--subject", default="", help="engine whose ratio to the others is shown (default: the first one)")
     add("--option", action="append", default=[], metavar="ENGINE.KEY=VALUE", help="such as fastcpu.model=DIR")
     add("--rebuild", default=FastCpu.name, help="engines whose derived files are made anew (default: %(default)s)")
@@ -80,6 +85,11 @@ def parse_options(texts: list[str]) -> dict[str, dict[str, str]]:
     return options
 
 
+def default_engines() -> list[str]:
+    """All engines but those whose environment was not made."""
+    return [engine.name for engine in ENGINES if not engine.environment or python_path(engine.environment).exists()]
+
+
 def pick_cpus(text: str, threads: int) -> tuple[int, ...]:
     """The CPUs in `text`, or the first `threads` that this process may use; ValueError if there are too few."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -107,7 +117,8 @@ def _prepared_model(name: str, sparsity: float, cache: Path) -> PreparedModel:
 
 def run(args: argparse.Namespace) -> int:
     """Measures every case that `args` names; the exit status is 1 if an engine was void in one of them."""
-    names = [find_engine(name).name if ":" not in name else name for name in args.engines.split(",")]
+    wanted = args.engines.split(",") if args.engines else default_engines()
+    names = [find_engine(name).name if ":" not in name else name for name in wanted]
     subject = args.subject or names[0]
     options = parse_options(args.option)
     settings = Settings(

@@ -71,6 +71,7 @@ class Contestant:
     name: str
     worker: WorkerProcess
     precision: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
@@ -119,12 +120,12 @@ def _load(
     settings: Settings,
     options: Mapping[str, str],
     feeds: Sequence[Feeds],
-) -> str:
-    """Prepares, loads and feeds the engine; its precision."""
+) -> tuple[str, dict[str, str]]:
+    """Prepares, loads and feeds the engine; its precision and the versions of its packages."""
     precision = _prepare(worker, model, cache, options)
-    worker.call("load", threads=settings.threads)
+    reply, _ = worker.call("load", threads=settings.threads)
     worker.call("feeds", feeds)
-    return precision
+    return precision, reply["versions"]
 
 
 def reference_answers(
@@ -171,10 +172,11 @@ def choose_variant(
         try:
             one.worker.call("use", variant=variant, shape=str(shape))
             _, answers = one.worker.call("answers")
+            _, own_reference = one.worker.call("reference")
         except EngineFailure as failure:
             one.variants[variant] = {"answers": None, "problem": str(failure)}
             continue
-        agreement = stats.compare_answers(answers, reference, one.precision)
+        agreement = stats.compare_answers(answers, own_reference or reference, one.precision)
         one.variants[variant] = {"answers": agreement.as_json(), "problem": agreement.problem}
     usable = [variant for variant in one.variants if not one.variants[variant]["problem"]]
     if not usable:
@@ -255,7 +257,7 @@ def measure_case(
             contestants.append(one)
             log.info("  %s: comparing answers", name)
             try:
-                one.precision = _load(one.worker, model, cache, settings, options.get(name, {}), feeds)
+                one.precision, one.versions = _load(one.worker, model, cache, settings, options.get(name, {}), feeds)
                 choose_variant(one, shape, reference, settings, patience)
             except EngineFailure as failure:
                 one.void, one.dead = str(failure), True
@@ -275,7 +277,12 @@ def summarize(
     reasons = settings.departures()
     engines: dict[str, Any] = {}
     for one in contestants:
-        entry: dict[str, Any] = {"void": one.void or None, "precision": one.precision, "variants": one.variants}
+        entry: dict[str, Any] = {
+            "void": one.void or None,
+            "precision": one.precision,
+            "versions": one.versions,
+            "variants": one.variants,
+        }
         if one.variant and not one.dead:
             entry |= {
                 "variant": one.variant,

@@ -74,9 +74,11 @@ class Worker:
         return {"precision": self._engine.precision}, []
 
     def do_load(self, _: list[Feeds], threads: int) -> Any:
-        """Loads the engine."""
+        """Loads the engine; the versions of its packages."""
+        from bench.machine import package_versions
+
         self._engine.load(threads)
-        return {}, []
+        return {"versions": package_versions(self._engine.packages)}, []
 
     def do_feeds(self, groups: list[Feeds]) -> Any:
         """Takes the inputs for the requests that follow."""
@@ -95,6 +97,11 @@ class Worker:
     def do_answers(self, _: list[Feeds]) -> Any:
         """One group of outputs for each input."""
         return {}, [self._engine.run(feeds) for feeds in self._feeds]
+
+    def do_reference(self, _: list[Feeds]) -> Any:
+        """The same of the engine's own reference; no groups if it is held to the benchmark's."""
+        answers = [self._engine.reference(feeds) for feeds in self._feeds]
+        return {}, [one for one in answers if one is not None]
 
     def do_time(self, _: list[Feeds], seconds: float, warmup_seconds: float) -> Any:
         """Times runs and reports what share of the CPUs other processes took meanwhile."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 
+from bench.e2e.deepsparse import DeepSparse
 from bench.e2e.fastcpu import FastCpu
 from bench.e2e.onnxruntime_fp32 import OnnxRuntimeFp32
 from bench.e2e.onnxruntime_int8 import OnnxRuntimeInt8
 from bench.e2e.openvino_fp32 import OpenVinoFp32
 from bench.e2e.openvino_int8 import OpenVinoInt8
 from bench.e2e.protocol import Engine
+from bench.e2e.torch_fp32 import TorchFp32
 
 ENGINES: tuple[type[Engine], ...] = (
     FastCpu,
@@ -17,6 +19,8 @@ ENGINES: tuple[type[Engine], ...] = (
     OnnxRuntimeInt8,
     OpenVinoFp32,
     OpenVinoInt8,
+    TorchFp32,
+    DeepSparse,
 )
 
 REFERENCE = OnnxRuntimeFp32

@@ -33,6 +33,8 @@ class Engine(ABC):
     """As on the command line and in result files."""
     packages: ClassVar[tuple[str, ...]]
     """Distributions whose versions are reported."""
+    environment: ClassVar[str] = ""
+    """The environment of `bench.environments` that has its packages; empty for the benchmark's own."""
     precision: Precision
     """Decides which tolerance the answers are held to."""
 
@@ -64,6 +66,10 @@ class Engine(ABC):
     @abstractmethod
     def run(self, feeds: Feeds) -> Answers:
         """Whole model, NumPy in ({input name: int64 [batch, sequence]}) and NumPy out."""
+
+    def reference(self, feeds: Feeds) -> Answers | None:  # noqa: ARG002  (for those that have one)
+        """The right answers of the variant in use, where it computes other weights than the benchmark's model has."""
+        return None
 
     def info(self) -> dict[str, Any]:
         """What a reader needs to repeat the run: configuration and settings, JSON-serializable."""

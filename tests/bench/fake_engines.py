@@ -61,6 +61,30 @@ class FakeInt8(Fake):
     precision: Precision = "int8"
 
 
+class FakeOtherWeights(Fake):
+    """Answers that are 5 too large, which its own reference says they should be."""
+
+    name: ClassVar[str] = "fake_engines:FakeOtherWeights"
+
+    def variants(self, shape: Shape) -> tuple[str, ...]:  # noqa: ARG002
+        return ("quick",)
+
+    def run(self, feeds: Feeds) -> Answers:
+        return {
+            self._output: feeds["input_ids"].astype(np.float32) + np.float32(5 + float(self.options.get("error", "0")))
+        }
+
+    def reference(self, feeds: Feeds) -> Answers | None:
+        return {self._output: feeds["input_ids"].astype(np.float32) + np.float32(5)}
+
+
+class FakeElsewhere(Fake):
+    """An engine whose environment nobody made."""
+
+    name: ClassVar[str] = "fake_engines:FakeElsewhere"
+    environment: ClassVar[str] = "nowhere"
+
+
 class FakeReference(Fake):
     """Exact answers, one variant."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_engines
+import numpy as np
 import pytest
 
 from bench import compare, measure, report
@@ -153,6 +154,24 @@ def test_void_engines_are_timed_only_on_request(settings: Settings, model: Prepa
     entry = _measure(loud, model, tmp_path, {FAKE: {"error": "0.001"}})["engines"][FAKE]
     assert "differs by" in entry["void"]
     assert len(entry["rounds"]) == 2
+
+
+@pytest.mark.parametrize(("error", "void"), [("0", False), ("0.001", True)])
+def test_an_engine_with_other_weights_is_held_to_its_own_reference(
+    settings: Settings, model: PreparedModel, tmp_path: Path, error: str, void: bool
+) -> None:
+    name = "fake_engines:FakeOtherWeights"
+    case = measure_case(model, SHAPE, [name], tmp_path, settings, {name: {"error": error}}, {})
+    entry = case["engines"][name]
+    assert bool(entry["void"]) is void
+    assert entry["versions"]["numpy"] == np.__version__
+
+
+def test_an_engine_without_its_environment_says_how_to_make_it(
+    settings: Settings, model: PreparedModel, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineFailure, match=r"python -m bench\.environments nowhere"):
+        measure.prepare_engine("fake_engines:FakeElsewhere", model, tmp_path, settings, {})
 
 
 @pytest.mark.parametrize("where", ["load", "run", "exit"])
