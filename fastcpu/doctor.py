@@ -1,7 +1,8 @@
 """Where the time of a model goes on this CPU, and what would make it faster.
 
 `diagnose` runs random tokens through a profiled session and puts every op beside the peak that the same CPU reached in
-the same minute. Times of ops are sums over threads; rates (GOPS) are of all threads together.
+the same minute, and beside the least time that `fastcpu.roofline` gives it. Times of ops are sums over threads; rates
+(GOPS) are of all threads together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcpu import _core
+from fastcpu import _core, roofline
 from fastcpu.errors import InputError
 from fastcpu.graph.limits import BLOCK_HEIGHT
 from fastcpu.report.machine import cpu_name
@@ -57,11 +58,12 @@ def diagnose(
     wall, ops = _profile(session, feeds, seconds)
     peak = _core.measure_peak(session.threads)
     report = _report(Path(path))
-    described = _describe_ops(ops, model, peak)
+    length = next(iter(feeds.values())).shape[1]
+    described = _describe_ops(ops, model, peak, batch * length)
     result: Json = {
         "model": {"directory": os.fspath(path), "name": model["name"]},
         "batch": batch,
-        "sequence": next(iter(feeds.values())).shape[1],
+        "sequence": length,
         "machine": _machine(session),
         "peak": peak,
         "milliseconds": 1e3 * wall,
@@ -200,17 +202,17 @@ def _rates(seconds: float, macs: float, precision: str | None, peak: Json) -> Js
     return {"gops": gops, "peak_share": gops / limit}
 
 
-def _describe_ops(ops: Sequence[Json], model: Json, peak: Json) -> list[Json]:
+def _describe_ops(ops: Sequence[Json], model: Json, peak: Json, tokens: int) -> list[Json]:
     total = sum(op["seconds"] for op in ops) or 1.0
+    weight_rate = roofline.weight_rate(sum(op["packed_bytes"] for op in ops), peak)
     described = []
     for op, node in zip(ops, model["nodes"], strict=True):
         kind, precision = _kind(node, model)
         rates = _rates(op["seconds"], op["macs"], precision, peak)
         keys = ("name", "op", "kernel", "density", "seconds", "macs", "packed_bytes")
         share = op["seconds"] / total
-        described.append(
-            {key: op[key] for key in keys} | {"kind": kind, "precision": precision, "share": share} | rates
-        )
+        row = {key: op[key] for key in keys} | {"kind": kind, "precision": precision, "share": share} | rates
+        described.append(row | roofline.bound(row, node, model, peak, tokens=tokens, weight_rate=weight_rate))
     return described
 
 
@@ -227,7 +229,9 @@ def _grouped(ops: Sequence[Json], key: Callable[[Json], str], peak: Json) -> lis
     rows = []
     for name, members in groups.items():
         row: Json = {"name": name, "ops": len(members)}
-        row |= {total: sum(op[total] for op in members) for total in ("seconds", "share", "macs")}
+        row |= {total: sum(op[total] for op in members) for total in ("seconds", "share", "macs", "bound_seconds")}
+        bounds = {op["bound_by"] for op in members}
+        row["bound_by"] = bounds.pop() if len(bounds) == 1 else "several"
         kinds = {op["precision"] for op in members}
         rows.append(row | _rates(row["seconds"], row["macs"], kinds.pop() if len(kinds) == 1 else None, peak))
     return rows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcpu import _core, doctor
+from fastcpu import _core, doctor, roofline
 from fastcpu.errors import InputError
 from fastcpu.export.writer import write_model
 from fastcpu.graph.ir import Graph
@@ -60,6 +60,32 @@ def test_rates(found: doctor.Json) -> None:
     assert fc1["gops"] == pytest.approx(2 * fc1["macs"] / fc1["seconds"] / 1e9)
     assert fc1["peak_share"] == pytest.approx(fc1["gops"] / found["peak"]["int8_gops"])
     assert all(op["gops"] is None for op in found["ops"] if op["op"] == "layernorm")
+
+
+def test_no_op_has_a_bound_below_what_sets_it(found: doctor.Json) -> None:
+    peak = found["peak"]
+    fc1 = next(op for op in found["ops"] if op["name"] == "layer0.fc1")
+    tokens = 4 * 24
+    activations = tokens * (16 + 32) / (peak["l2_gbps"] * 1e9)
+    products = 2 * fc1["macs"] / (peak["int8_gops"] * 1e9)
+    assert fc1["bound_seconds"] >= max(activations, products)
+    assert fc1["bound_by"] in ("L2", "weights", "int8 peak")
+    norm = next(op for op in found["ops"] if op["op"] == "layernorm")
+    assert norm["bound_by"] == "L2"
+    assert norm["bound_seconds"] > 0
+    for rows in (found["kinds"], found["layers"]):
+        assert sum(row["bound_seconds"] for row in rows) == pytest.approx(
+            sum(op["bound_seconds"] for op in found["ops"])
+        )
+
+
+def test_large_weights_are_read_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = {"memory_gbps": 20.0, "l2_gbps": 100.0}
+    monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 1000)
+    assert roofline.weight_rate(1001, peak) == 20e9
+    assert roofline.weight_rate(1000, peak) == 100e9
+    monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 0)
+    assert roofline.weight_rate(1001, peak) == 100e9
 
 
 def test_machine(found: doctor.Json) -> None:

@@ -160,24 +160,27 @@ class DeepSparse(Engine):
         self._outputs = model.outputs
 
     def load(self, threads: int) -> None:
-        """Notes the thread count; a model is compiled when its variant is used."""
+        """Notes the thread count; a model is compiled when its variant is first used."""
         self._threads = threads
+        self._engines: dict[tuple[str, Shape], Any] = {}
 
     def variants(self, shape: Shape) -> tuple[str, ...]:  # noqa: ARG002  (the same at every shape)
         """Each precision and orientation; the orientation of a dense model is one."""
         return tuple(f"{precision}-{orientation}" for precision in PRECISIONS for orientation in self._orientations)
 
     def use(self, variant: str, shape: Shape) -> None:
-        """Compiles `variant` for `shape`."""
+        """Compiles `variant` for `shape`, once."""
         import deepsparse
 
+        if (variant, shape) not in self._engines:
+            self._engines[variant, shape] = deepsparse.Engine(
+                str(self._directory / f"{variant}.onnx"),
+                batch_size=shape.batch,
+                num_cores=self._threads,
+                input_shapes=[[shape.batch, shape.sequence]],
+            )
         self._variant = variant
-        self._engine = deepsparse.Engine(
-            str(self._directory / f"{variant}.onnx"),
-            batch_size=shape.batch,
-            num_cores=self._threads,
-            input_shapes=[[shape.batch, shape.sequence]],
-        )
+        self._engine = self._engines[variant, shape]
         self._inputs = self._engine.input_names
 
     def reference(self, feeds: Feeds) -> Answers | None:

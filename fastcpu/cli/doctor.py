@@ -17,6 +17,9 @@ which linears run sparse and which do not, and why; and what did not fuse.
 """
 
 
+_COLUMNS = ("ms", "share", "GOPS", "of peak", "least ms", "set by")
+
+
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("doctor", help="explain the speed of a model on this CPU", description=_DESCRIPTION)
     parser.add_argument("model", type=path_argument, metavar="OUT", help="model directory")
@@ -79,18 +82,18 @@ def _head(machine: dict[str, Any], peak: dict[str, Any]) -> list[str]:
 
 
 def _cells(row: dict[str, Any], peak: dict[str, Any]) -> list[str]:
-    """Milliseconds on the clock if all threads shared the work evenly, share, rate and share of the peak."""
+    """Milliseconds on the clock if threads shared the work evenly, share, rate, share of the peak, least time."""
     cells = [f"{1e3 * row['seconds'] / peak['threads']:.3f}", f"{100 * row['share']:.1f} %"]
-    if row["gops"] is None:
-        return [*cells, "", ""]
-    return [*cells, f"{row['gops']:.0f}", f"{100 * row['peak_share']:.0f} %"]
+    rates = ["", ""] if row["gops"] is None else [f"{row['gops']:.0f}", f"{100 * row['peak_share']:.0f} %"]
+    least = 1e3 * row["bound_seconds"] / peak["threads"]
+    return [*cells, *rates, *([f"{least:.3f}", row["bound_by"]] if least > 0 else ["", ""])]
 
 
 def _table(what: str, rows: Sequence[dict[str, Any]], peak: dict[str, Any]) -> str:
     from fastcpu.report.table import text_table
 
     lines = [[row["name"], str(row["ops"]), *_cells(row, peak)] for row in rows]
-    return text_table((what, "ops", "ms", "share", "GOPS", "of peak"), lines)
+    return text_table((what, "ops", *_COLUMNS), lines)
 
 
 def _ops_table(ops: Sequence[dict[str, Any]], peak: dict[str, Any]) -> str:
@@ -99,7 +102,7 @@ def _ops_table(ops: Sequence[dict[str, Any]], peak: dict[str, Any]) -> str:
     rows = [
         [op["name"], op["kernel"], f"{op['density']:.2f}" if op["density"] < 1 else "", *_cells(op, peak)] for op in ops
     ]
-    return text_table(("op", "kernel", "density", "ms", "share", "GOPS", "of peak"), rows)
+    return text_table(("op", "kernel", "density", *_COLUMNS), rows)
 
 
 def _sparsity(linears: Sequence[dict[str, Any]]) -> list[str]:
