@@ -102,6 +102,8 @@ class Report {
     return false;
   }
 
+  uint64_t seed() const { return seed_; }
+
   // The exit status of main().
   int finish(const char* name) const {
     std::printf("%s: %ld checks, %ld failures\n", name, checks_, failures_);
