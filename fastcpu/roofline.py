@@ -24,14 +24,15 @@ def last_cache_bytes() -> int:
     return max([0, *sizes])
 
 
-def _activation_bytes(node: Json, model: Json, tokens: int) -> float:
+def _activation_bytes(node: Json, model: Json, tokens: int) -> int:
     """Bytes of an op's inputs and outputs; values of one column per sequence are left out, which a bound may."""
     values = [model["values"].get(name) for name in dict.fromkeys([*node["inputs"], *node["outputs"]])]
-    return tokens * sum(
+    per_token: int = sum(
         value["channels"] * _ELEMENT_BYTES[value["dtype"]]
         for value in values
         if value is not None and value["space"] == "tokens"
     )
+    return tokens * per_token
 
 
 def bound(op: Json, node: Json, model: Json, peak: Json, *, tokens: int, weight_rate: float) -> Json:
