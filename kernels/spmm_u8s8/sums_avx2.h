@@ -96,7 +96,7 @@ class SumsPacker {
     const auto segments = static_cast<uint32_t>(segments_), begins = static_cast<uint32_t>(begin_.size());
     *static_cast<SumsHeader*>(packed) = {(begins - 1) / segments, segments, static_cast<uint32_t>(length_), kSet};
     char* bytes = static_cast<char*>(packed);
-    std::memcpy(bytes + sizeof(SumsHeader), begin_.data(), begins * sizeof(uint32_t));
+    std::memcpy(bytes + sizeof(SumsHeader), begin_.data(), begins * sizeof(Begin));
     std::copy(chunks_.begin(), chunks_.end(), reinterpret_cast<SumsChunk<kSet>*>(bytes + first_sums_chunk(begins)));
   }
 
@@ -105,6 +105,10 @@ class SumsPacker {
   static constexpr int kMostOpen = 16;
   static constexpr uint64_t kTooLarge = 0x8080808080808080;
 
+  // Of this namespace, and so is a vector of it: code for AVX2 must not be found under a name that others use.
+  struct Begin {
+    uint32_t chunk;
+  };
   struct Member {
     uint16_t index;
     int8_t value[4];
@@ -127,7 +131,7 @@ class SumsPacker {
   void end_segment() {
     while (open_ > 0) close(0);
     half_full_ = false;
-    begin_.push_back(static_cast<uint32_t>(chunks_.size()));
+    begin_.push_back({static_cast<uint32_t>(chunks_.size())});
     ++segment_;
   }
 
@@ -155,7 +159,7 @@ class SumsPacker {
   int open_ = 0;
   bool half_full_ = false;  // the last chunk
   std::vector<SumsChunk<kSet>> chunks_;
-  std::vector<uint32_t> begin_ = {0};
+  std::vector<Begin> begin_ = {{0}};
 };
 
 // Every step-th of the groups. each_block(g, add) calls add(k, values) for the blocks of group g, ascending in k.
