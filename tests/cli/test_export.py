@@ -13,9 +13,10 @@ import fastcpu
 from fastcpu.cli.main import main
 from tests.cli.conftest import Failure
 from tests.reference import graphs
+from tests.reference.ort import open_exact
 
 pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.parametrize("form", ["fp32", "qdq", "matmulinteger"])
@@ -25,7 +26,7 @@ def test_files_run_elsewhere(form: str, static_model: Path, tmp_path: Path, caps
     assert capsys.readouterr().out.startswith(f"{out}: ")
     feeds = graphs.batch(4, 12)
     ours = fastcpu.Session(static_model).run(feeds)["start_logits"]
-    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    session = open_exact(out)
     (theirs,) = session.run(["start_logits"], feeds)
     real = feeds["attention_mask"] != 0
     assert np.corrcoef(ours[real], theirs[real])[0, 1] > 0.999

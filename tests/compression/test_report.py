@@ -168,7 +168,8 @@ def test_peers(encoder_dir: Path, tmp_path: Path) -> None:
     for entry in engines.values():
         assert entry["sequence"] == 64
         assert 0 < entry["low"] <= entry["median"] <= entry["high"]
-        assert entry["cosine"] > 0.98
+        # Without VNNI, ONNX Runtime's sums saturate.
+        assert entry["cosine"] > (0.95 if entry["engine"] == "onnxruntime int8" else 0.98)
         assert entry["bytes"] > 0
     html = (compiled.directory / "report.html").read_text()
     check(html)

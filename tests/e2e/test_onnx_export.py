@@ -13,8 +13,9 @@ from fastcpu.export.reader import read_graph
 from fastcpu.graph.ir import Graph
 from tests.e2e.conftest import padded
 from tests.reference import executor, numerics
+from tests.reference.ort import open_exact
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from fastcpu.export.onnx import export_onnx  # noqa: E402  (needs onnx)
@@ -61,7 +62,7 @@ def feeds(minilm_rows: list[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
 
 
 def run_onnx(model: bytes | str, outputs: list[str], feeds: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_exact(model)
     found: list[NDArray[Any]] = session.run(outputs, {item.name: feeds[item.name] for item in session.get_inputs()})
     return found
 

@@ -24,9 +24,10 @@ from fastcpu.quantize import SCHEMES, Static, observe, quantize_smoothed
 from fastcpu.quantize.table import make_table
 from tests.conformance.builder import feeds as conformance_feeds
 from tests.reference import executor, graphs
+from tests.reference.ort import open_exact
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 from fastcpu.export.onnx import export_onnx, has_quantization_points, to_onnx  # noqa: E402  (needs onnx)
 from fastcpu.export.onnx_ops import OPS  # noqa: E402
@@ -46,9 +47,7 @@ def quantized(graph: Graph, scheme: str) -> Graph:
 
 def run_onnx(model: Any, feeds: Arrays) -> Arrays:
     onnx.checker.check_model(model, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_exact(model.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     given = {item.name: feeds.get(item.name, np.zeros_like(feeds["input_ids"])) for item in session.get_inputs()}
     return dict(zip(names, session.run(names, given), strict=True))

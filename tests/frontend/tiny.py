@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastcpu.frontend import families
 from fastcpu.frontend.families import FAMILIES, OUTPUTS
+from tests.reference.ort import open_exact
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -89,12 +90,7 @@ def feeds(rng: np.random.Generator, lengths: tuple[int, ...] = (11, 4, 1, 9), ho
 
 def run_onnx(proto: onnx.ModelProto, inputs: Feeds) -> Feeds:
     """ONNX Runtime's answer; inputs that the model lacks are left out."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_exact(proto.SerializeToString(), threads=1)
     names = {i.name for i in session.get_inputs()}
     answers = session.run(None, {name: array for name, array in inputs.items() if name in names})
     return {output.name: answer for output, answer in zip(session.get_outputs(), answers, strict=True)}
