@@ -13,14 +13,14 @@ namespace {
 std::atomic<long> allocations{0};
 std::atomic<bool> counting{false};
 
-void count() {
-  if (counting) ++allocations;
-}
-
 }  // namespace
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
 // Those of the C library, which operator new calls too.
+static void count() {
+  if (counting) ++allocations;
+}
+
 extern "C" {
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
