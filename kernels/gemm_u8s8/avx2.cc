@@ -65,11 +65,7 @@ void run_set(const GemmU8S8Args& args, const avx2::PackedSums& weights) {
 
 void run(const GemmU8S8Args& args) {
   const avx2::PackedSums weights(args.weights);
-  if (weights.set == 4) {
-    run_set<4>(args, weights);
-  } else {
-    run_set<2>(args, weights);
-  }
+  avx2::with_set(weights, [&](auto set) { run_set<decltype(set)::value>(args, weights); });
 }
 
 }  // namespace

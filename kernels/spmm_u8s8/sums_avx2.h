@@ -60,6 +60,21 @@ struct PackedSums {
   }
 };
 
+template <int kSet>
+struct SetSize {
+  static constexpr int value = kSet;
+};
+
+// Calls body(SetSize<2>()) or body(SetSize<4>()).
+template <class Body>
+inline void with_set(const PackedSums& packed, Body body) {
+  if (packed.set == 4) {
+    body(SetSize<4>());
+  } else {
+    body(SetSize<2>());
+  }
+}
+
 // ---- packing ----
 
 template <int kSet>
