@@ -12,6 +12,8 @@ import os
 from typing import Any
 
 _ELEMENT_BYTES = {"u8": 1, "s8": 1, "f32": 4, "s32": 4}
+_OVER_PEAK = {"gemm_u8s8_avx2": 4 / 3, "spmm_u8s8_avx2": 4 / 3}
+"""Kernels that can do without multiplications which the peak counts: a quarter of them (docs/decisions/0012)."""
 _LIMITS = {"int8": "int8 peak", "f32": "f32 peak"}
 
 Json = dict[str, Any]
@@ -53,6 +55,7 @@ def bound(op: Json, node: Json, model: Json, peak: Json, *, tokens: int, weight_
     }
     if op["precision"] is not None:
         rate = peak["int8_gops"] if op["precision"] == "int8" else peak["f32_gflops"]
+        rate *= _OVER_PEAK.get(op["kernel"], 1.0)
         candidates[_LIMITS[op["precision"]]] = 2 * op["macs"] / (rate * 1e9)
     by = max(candidates, key=lambda name: candidates[name])
     return {"bound_seconds": candidates[by] * threads, "bound_by": by}
