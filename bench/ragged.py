@@ -123,6 +123,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
+    if not args.directory.is_dir():
+        parser.error(f"{args.directory} is not a model directory")
+    if not args.tokenizer.is_file():
+        parser.error(f"{args.tokenizer} is not a tokenizer.json")
     if "FASTCPU_DATA" not in os.environ:
         parser.error("set FASTCPU_DATA to the directory with sst2, stsb and squad_v1.1_dev")
     tokenizer = tokenizers.Tokenizer.from_file(str(args.tokenizer))

@@ -48,7 +48,9 @@ def first_answer(directory: Path, tokenizer: Path | None) -> dict[str, float]:
     """One fresh process: seconds to the first answer, of the import and of opening; peak resident bytes."""
     command = [sys.executable, "-c", _FIRST_ANSWER, str(directory), str(tokenizer or ""), TEXT]
     began = time.perf_counter()
-    finished = subprocess.run(command, check=True, capture_output=True)
+    finished = subprocess.run(command, check=False, stdout=subprocess.PIPE)
+    if finished.returncode:
+        raise RuntimeError("the process failed; its error is above")
     answer: dict[str, float] = json.loads(finished.stdout)
     return {"first_answer": time.perf_counter() - began} | answer
 
@@ -61,6 +63,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if not args.directory.is_dir():
+        parser.error(f"{args.directory} is not a model directory")
     size = sum(path.stat().st_size for path in args.directory.rglob("*") if path.is_file())
     runs = [first_answer(args.directory, args.tokenizer) for _ in range(args.runs)]
     median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}

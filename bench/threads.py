@@ -94,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
+    if not args.directory.is_dir():
+        parser.error(f"{args.directory} is not a model directory")
     first, second = pick_cpus("", 2)[:2]
     cases = {"one thread": [[first]], "two threads": [[first, second]], "side by side": [[first], [second]]}
     rates: dict[str, list[float]] = {name: [] for name in cases}
