@@ -6,6 +6,7 @@ import importlib
 
 from bench.e2e.deepsparse import DeepSparse
 from bench.e2e.fastcpu import FastCpu
+from bench.e2e.neural_engine import NeuralEngine
 from bench.e2e.onnxruntime_fp32 import OnnxRuntimeFp32
 from bench.e2e.onnxruntime_int8 import OnnxRuntimeInt8
 from bench.e2e.openvino_fp32 import OpenVinoFp32
@@ -21,6 +22,7 @@ ENGINES: tuple[type[Engine], ...] = (
     OpenVinoInt8,
     TorchFp32,
     DeepSparse,
+    NeuralEngine,
 )
 
 REFERENCE = OnnxRuntimeFp32
