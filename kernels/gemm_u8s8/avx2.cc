@@ -30,7 +30,7 @@ void pack(int n, int k, const int8_t* w, const TakeMemory& take) {
 
 size_t scratch_bytes(int k) { return static_cast<size_t>(k) * kTileWidth; }
 
-void prepare(const uint8_t* x, int k, int width, void* scratch) {
+void prepare(const uint8_t* x, int k, int width, int /*tokens*/, void* scratch) {
   uint8_t* out = static_cast<uint8_t*>(scratch);
   if (width == 16) {
     for (int i = 0; i < k; ++i, x += width, out += kRowBytes) {

@@ -2,7 +2,7 @@
 //
 // acc[r][c] holds 16 tokens of row n + r in *kernel order*, which is what interleaving four input rows byte-wise gives
 // and what the saturating packs undo: 128-bit lane L of vector c holds tokens
-//     width 64: 16 L + 4 c .. + 3       width 32: 8 L + 4 c .. + 3       width 16: 4 L .. + 3
+//     width 64: 16 L + 4 c .. + 3       width 32: 16 (L / 2) + 4 (L % 2) + 8 c .. + 3       width 16: 4 L .. + 3
 #pragma once
 #include <immintrin.h>
 
@@ -17,12 +17,11 @@ using GroupSums = __m512i[4][kWidth / 16];
 // kernel_order<kWidth>(c)[i] of four input rows that lie one after the other. Tiles of 64 get there by unpacking.
 template <int kWidth>
 inline __m512i kernel_order(int c) {
-  constexpr int kLane = kWidth / 4;
-  const __m512i token =
-      _mm512_setr_epi32(0, 1, 2, 3, kLane, kLane + 1, kLane + 2, kLane + 3, 2 * kLane, 2 * kLane + 1, 2 * kLane + 2,
-                        2 * kLane + 3, 3 * kLane, 3 * kLane + 1, 3 * kLane + 2, 3 * kLane + 3);
+  constexpr int kHalf = kWidth / 2;
+  const __m512i token = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, kHalf, kHalf + 1, kHalf + 2, kHalf + 3, kHalf + 4,
+                                          kHalf + 5, kHalf + 6, kHalf + 7);
   const __m512i every_byte = _mm512_mullo_epi32(token, _mm512_set1_epi32(0x01010101));
-  return _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x03020100 * kWidth + 0x04040404 * c));
+  return _mm512_add_epi8(every_byte, _mm512_set1_epi32(0x03020100 * kWidth + 0x08080808 * c));
 }
 
 inline __m512 scaled(__m512i acc, __m512 mul) { return _mm512_mul_ps(_mm512_cvtepi32_ps(acc), mul); }
@@ -39,8 +38,8 @@ inline void to_token_order(__m512i (&a)[4]) {
   a[3] = _mm512_shuffle_i64x2(lanes23_of_01, lanes23_of_23, 0xDD);
 }
 inline void to_token_order(__m512i (&a)[2]) {
-  const __m512i low = _mm512_permutex2var_epi64(a[0], _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), a[1]);
-  a[1] = _mm512_permutex2var_epi64(a[0], _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), a[1]);
+  const __m512i low = _mm512_shuffle_i64x2(a[0], a[1], 0x44);
+  a[1] = _mm512_shuffle_i64x2(a[0], a[1], 0xEE);
   a[0] = low;
 }
 inline void to_token_order(__m512i (&)[1]) {}
@@ -89,12 +88,12 @@ inline void pack_group(const __m512i (&q)[4][4], __m512i (&packed)[4]) {
     packed[r] = _mm512_packus_epi16(_mm512_packs_epi32(q[r][0], q[r][1]), _mm512_packs_epi32(q[r][2], q[r][3]));
 }
 inline void pack_group(const __m512i (&q)[4][2], __m512i (&packed)[2]) {
-  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m512i order = _mm512_setr_epi32(0, 4, 1, 5, 8, 12, 9, 13, 2, 6, 3, 7, 10, 14, 11, 15);
 #pragma GCC unroll 2
   for (int r = 0; r < 2; ++r) {
     const __m512i both = _mm512_packus_epi16(_mm512_packs_epi32(q[2 * r][0], q[2 * r][1]),
                                              _mm512_packs_epi32(q[2 * r + 1][0], q[2 * r + 1][1]));
-    packed[r] = _mm512_permutexvar_epi64(order, both);
+    packed[r] = _mm512_permutexvar_epi32(order, both);
   }
 }
 inline void pack_group(const __m512i (&q)[4][1], __m512i (&packed)[1]) {

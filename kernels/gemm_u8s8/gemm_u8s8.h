@@ -1,7 +1,7 @@
 // Dense u8 x s8 matrix product of one token tile, with the epilogue of a quantized linear
 // (docs/numerics.md, section 3).
 //
-//   acc[n, t] = init[n] + sum_k w[n, k] * x[k, t]                      s32, exact, 0 <= t < width
+//   acc[n, t] = init[n] + sum_k w[n, k] * x[k, t]                      s32, exact, 0 <= t < tokens
 //   y = f32(acc) * mul[n];  if token_scale: y = y * token_scale[t];  y = y + add[n]
 //   f32 store:   out[n, t] = y
 //   u8 store:    out[n, t] = u8(rint(min(max(y, 0), 255)))
@@ -38,6 +38,7 @@ struct GemmU8S8Args {
   const uint8_t* x;     // [stride(K)][width]; rows K .. stride(K)-1 may hold anything
   int k;                // K, at most 32768
   int width;            // 16, 32 or 64
+  int tokens;           // the lanes 0 .. tokens-1 carry meaning, 1 <= tokens <= width; others of out become anything
   const void* weights;  // what pack() wrote
   int n_begin, n_end;   // rows to compute; multiples of 4, n_end <= stride(N)
   QuantEpilogue epilogue;
@@ -58,7 +59,7 @@ struct GemmU8S8Kernel {
   void (*pack)(int n, int k, const int8_t* w, const TakeMemory& take);
   size_t (*scratch_bytes)(int k);
   // Re-lays the tile for run(): once per (tile, thread), before any run() on that tile; nullptr if not needed.
-  void (*prepare)(const uint8_t* x, int k, int width, void* scratch);
+  void (*prepare)(const uint8_t* x, int k, int width, int tokens, void* scratch);
   void (*run)(const GemmU8S8Args& args);
 };
 

@@ -23,18 +23,22 @@ constexpr Shape kShapes[] = {
     {8, 9000, Fill::limits},
 };
 
-void check_variant(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& report, Digest& digest) {
+// Of tiles of 16: every number that has code of its own, and those beside them.
+const std::vector<int> kFew = {1, 2, 3, 4, 5, 7, 8, 9, 16};
+
+void check_variant(const GemmU8S8Kernel& kernel, const LinearCase& c, int tokens, Report& report, Digest& digest) {
   PackedWeights packed;
   Guarded<uint8_t> scratch(kernel.scratch_bytes(c.k));
   kernel.pack(c.n, c.k, c.weights.data(), packed.take());
-  if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, scratch.data());
-  check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
+  if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, tokens, scratch.data());
+  check_linear(c, kernel.name, report, digest, tokens, [&](GemmU8S8Args args) {
     args.weights = packed.data();
     args.scratch = scratch.data();
     kernel.run(args);
   });
   report.check(packed.intact() && scratch.intact(),
-               "%s, N %d, K %d, width %d: wrote outside the weights or the scratch", kernel.name, c.n, c.k, c.width);
+               "%s, N %d, K %d, width %d, %d tokens: wrote outside the weights or the scratch", kernel.name, c.n, c.k,
+               c.width, tokens);
 }
 
 int run_tests(uint64_t seed) {
@@ -44,7 +48,8 @@ int run_tests(uint64_t seed) {
   for (const Shape& shape : kShapes) {
     for (const int width : {16, 32, 64}) {
       const LinearCase c = make_linear(shape.n, shape.k, width, 1.0, shape.fill, seed);
-      for (size_t i = 0; i < kernels.size(); ++i) check_variant(*kernels[i], c, report, digests[i]);
+      for (const int tokens : width == 16 ? kFew : std::vector<int>{width - 15, width})
+        for (size_t i = 0; i < kernels.size(); ++i) check_variant(*kernels[i], c, tokens, report, digests[i]);
     }
   }
   test::check_digests(kernels, digests, report);

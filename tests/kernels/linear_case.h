@@ -170,9 +170,9 @@ class PackedWeights {
 };
 
 // Runs `run(args)` for all outputs and some row ranges, checks results, rows that are not to be written and guard
-// bytes, and adds every result to the digest. `kernel` is for messages.
+// bytes, and adds every result to the digest. `tokens` lanes carry meaning. `kernel` is for messages.
 template <class Run>
-void check_linear(const LinearCase& c, const char* kernel, Report& report, Digest& digest, Run run) {
+void check_linear(const LinearCase& c, const char* kernel, Report& report, Digest& digest, int tokens, Run run) {
   const int rows = static_cast<int>(c.rows);
   std::vector<std::pair<int, int>> ranges = {{0, rows}};
   if (rows > 4) ranges.insert(ranges.end(), {{4, rows}, {0, rows - 4}, {rows / 8 * 4, rows / 8 * 4 + 4}, {4, 4}});
@@ -183,8 +183,8 @@ void check_linear(const LinearCase& c, const char* kernel, Report& report, Diges
     const bool is_f32 = epilogue.store == Store::f32;
     for (const auto& [begin, end] : ranges) {
       const std::string name = std::string(kernel) + ", N " + std::to_string(c.n) + ", K " + std::to_string(c.k) +
-                               ", width " + std::to_string(c.width) + ", rows " + std::to_string(begin) + ".." +
-                               std::to_string(end) + ", " + output_name(output);
+                               ", width " + std::to_string(c.width) + ", " + std::to_string(tokens) + " tokens, rows " +
+                               std::to_string(begin) + ".." + std::to_string(end) + ", " + output_name(output);
       const size_t element = is_f32 ? sizeof(float) : 1;
       const size_t row_bytes = static_cast<size_t>(c.width) * element;
       Guarded<uint8_t> out(static_cast<size_t>(rows) * row_bytes);
@@ -192,6 +192,7 @@ void check_linear(const LinearCase& c, const char* kernel, Report& report, Diges
       args.x = c.x.data();
       args.k = c.k;
       args.width = c.width;
+      args.tokens = tokens;
       args.n_begin = begin;
       args.n_end = end;
       args.epilogue = epilogue;
@@ -202,7 +203,7 @@ void check_linear(const LinearCase& c, const char* kernel, Report& report, Diges
                        out.unwritten(static_cast<size_t>(end) * row_bytes, static_cast<size_t>(rows - end) * row_bytes),
                    "%s: wrote rows outside the range", name.c_str());
       for (int64_t r = begin; r < end; ++r) {
-        for (int64_t t = 0; t < c.width; ++t) {
+        for (int64_t t = 0; t < tokens; ++t) {
           const uint8_t* got = &out[static_cast<size_t>((r * c.width + t)) * element];
           if (is_f32) {
             const float want = c.expected_f32(output, r, t);
@@ -219,8 +220,8 @@ void check_linear(const LinearCase& c, const char* kernel, Report& report, Diges
               return;
           }
         }
+        digest.add(&out[static_cast<size_t>(r * c.width) * element], static_cast<size_t>(tokens) * element);
       }
-      digest.add(out.data(), out.bytes());
     }
   }
 }

@@ -40,12 +40,12 @@ void check_variant(const SpmmU8S8Kernel& kernel, const LinearCase& c, Report& re
   PackedWeights packed;
   kernel.pack(c.blocks(), packed.take());
   report.check(packed.intact(), "%s, N %d, K %d: packed outside the weights", kernel.name, c.n, c.k);
-  check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
+  check_linear(c, kernel.name, report, digest, c.width, [&](GemmU8S8Args args) {
     args.weights = packed.data();
     kernel.run(args);
   });
   Digest hinted;
-  check_linear(c, kernel.name, report, hinted, [&](GemmU8S8Args args) {
+  check_linear(c, kernel.name, report, hinted, c.width, [&](GemmU8S8Args args) {
     args.weights = packed.data();
     args.next = c.x.data();
     kernel.run(args);
@@ -56,9 +56,9 @@ Digest dense_digest(const GemmU8S8Kernel& kernel, const LinearCase& c, Report& r
   PackedWeights packed;
   Guarded<uint8_t> scratch(kernel.scratch_bytes(c.k));
   kernel.pack(c.n, c.k, c.weights.data(), packed.take());
-  if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, scratch.data());
+  if (kernel.prepare != nullptr) kernel.prepare(c.x.data(), c.k, c.width, c.width, scratch.data());
   Digest digest;
-  check_linear(c, kernel.name, report, digest, [&](GemmU8S8Args args) {
+  check_linear(c, kernel.name, report, digest, c.width, [&](GemmU8S8Args args) {
     args.weights = packed.data();
     args.scratch = scratch.data();
     kernel.run(args);

@@ -119,6 +119,7 @@ class Linear : public Op {
     GemmU8S8Args args = {run.at(input_, in_bytes),
                          static_cast<int>(k_),
                          run.tile.width,
+                         static_cast<int>(std::min<int64_t>(run.tile.width, run.tokens - run.tile.begin)),
                          packed_,
                          begin,
                          end,
@@ -129,7 +130,7 @@ class Linear : public Op {
     if (spmm_ != nullptr) {
       spmm_->run(args);
     } else {
-      if (gemm_->prepare != nullptr) gemm_->prepare(args.x, args.k, args.width, run.scratch);
+      if (gemm_->prepare != nullptr) gemm_->prepare(args.x, args.k, args.width, args.tokens, run.scratch);
       gemm_->run(args);
     }
     if (activation_ != Activation::none) {
