@@ -13,9 +13,9 @@
 //   A tile beyond L2 costs 10 % at K = 3072 (Zen 4), so the second half of the groups prefetches the next one into L2:
 //   what the first half prefetched would be gone by then, since weights and tile pass through L2 as well.
 // - 32- and 16-wide tiles are bound by loads: 8 vectors per quad, 2 per cycle, for 8 or 4 vpdpbusd.
-// On Zen 4, which finishes 1 vpdpbusd per cycle on pipes that shuffles compete for, a quad takes 16.1 cycles of 64-wide,
-// 8.8 of 32-wide and 5.3 of 16-wide tiles, and a group 18 to 40 more. In the 32-wide loop each unpack is followed by its
-// permutation: both unpacks first cost one cycle more.
+// On Zen 4, which finishes 1 vpdpbusd per cycle on pipes that shuffles compete for, a quad takes 16.1 cycles of
+// 64-wide, 8.8 of 32-wide and 5.3 of 16-wide tiles, and a group 18 to 40 more. In the 32-wide loop each unpack is
+// followed by its permutation: both unpacks first cost one cycle more.
 #include <immintrin.h>
 
 #include <cstddef>
