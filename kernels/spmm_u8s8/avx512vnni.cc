@@ -18,6 +18,7 @@
 // followed by its permutation: both unpacks first cost one cycle more.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 
 #include "gemm_u8s8/epilogue_avx512vnni.h"
@@ -30,6 +31,7 @@ namespace {
 constexpr int kSegment = 8192;
 constexpr int kPrefetchQuads = 8;
 constexpr int kFirstQuads = 3;
+constexpr int kHalvesChannels = 2304, kHalvesGroups = 16;  // run_halves: from more channels on; groups at a time
 using Quad = avx512vnni::Chunk<4, int8_t, kSegment, 8, kPrefetchQuads, kFirstQuads>;
 
 static_assert(sizeof(Quad) == 24 && kPrefetchQuads * sizeof(Quad) == 192 && kFirstQuads == 3,
@@ -408,13 +410,33 @@ void run_64(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weig
   run_groups(args, weights, middle, args.n_end, args.next, (args.k + late - 2) / (late - 1));
 }
 
+// A tile of 16 tokens that is larger than L1: its rows would come from L2 a quarter of a line at a time. So a run of
+// groups multiplies the first half of the channels, and then the second.
+void run_halves(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& weights) {
+  constexpr int32_t zeros[4] = {};
+  __m512i first[kHalvesGroups][4][1];
+  for (int n = args.n_begin; n < args.n_end; n += 4 * kHalvesGroups) {
+    const int groups = std::min(kHalvesGroups, (args.n_end - n) / 4);
+    const uint32_t *begin = weights.begin + n / 4, *middle = weights.middle + n / 4;
+    for (int g = 0; g < groups; ++g)
+      accumulate(args.x, weights.chunks + begin[g], weights.chunks + middle[g], args.epilogue.init + n + 4 * g,
+                 first[g]);
+    for (int g = 0; g < groups; ++g) {
+      __m512i acc[4][1];
+      accumulate(args.x, weights.chunks + middle[g], weights.chunks + begin[g + 1], zeros, acc);
+      for (int r = 0; r < 4; ++r) acc[r][0] = _mm512_add_epi32(acc[r][0], first[g][r][0]);
+      avx512vnni::store_group<16>(args.epilogue, n + 4 * g, acc, args.out);
+    }
+  }
+}
+
 template <int kWidth>
 void run_width(const GemmU8S8Args& args) {
   constexpr int32_t zeros[4] = {};
   const avx512vnni::PackedBlocks<Quad> weights(args.weights);
-  if (kWidth == 64 && weights.segments == 1) {
-    run_64(args, weights);
-    return;
+  if (weights.segments == 1) {
+    if (kWidth == 64) return run_64(args, weights);
+    if (kWidth == 16 && args.k > kHalvesChannels) return run_halves(args, weights);
   }
   const auto sum = [&](int n, __m512i(&acc)[4][kWidth / 16]) {
     const uint32_t* begin = weights.begin + static_cast<int64_t>(n / 4) * weights.segments;

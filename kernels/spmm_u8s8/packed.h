@@ -1,6 +1,7 @@
 // The packed weights of spmm_u8s8, compiled once per ISA file in that ISA's namespace:
 //     Header
 //     u32 begin[groups * segments + 1]     group g has the chunks begin[g * segments] .. begin[(g + 1) * segments]
+//     u32 middle[groups]                   its chunks from here on begin in the second half of the input channels
 //     padding to 64 bytes
 //     Chunk chunk[begin[groups * segments] + Chunk::lookahead]
 // A chunk holds up to Chunk::blocks blocks of one group, ascending in k, all from one segment of Chunk::segment input
@@ -31,13 +32,13 @@ struct PackedHeader {
 };
 
 inline size_t chunks_offset(size_t groups, size_t segments) {
-  return (sizeof(PackedHeader) + (groups * segments + 1) * sizeof(uint32_t) + 63) / 64 * 64;
+  return (sizeof(PackedHeader) + (groups * segments + 1 + groups) * sizeof(uint32_t) + 63) / 64 * 64;
 }
 
 template <class Chunk>
 struct PackedBlocks {
   int segments;
-  const uint32_t* begin;
+  const uint32_t *begin, *middle;
   const Chunk* chunks;
 
   explicit PackedBlocks(const void* packed) {
@@ -45,6 +46,7 @@ struct PackedBlocks {
     const char* bytes = static_cast<const char*>(packed) + chunks_offset(header->groups, header->segments);
     segments = static_cast<int>(header->segments);
     begin = reinterpret_cast<const uint32_t*>(header + 1);
+    middle = begin + static_cast<size_t>(header->groups) * header->segments + 1;
     chunks = reinterpret_cast<const Chunk*>(bytes);
   }
 };
@@ -60,17 +62,19 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
   const size_t groups = static_cast<size_t>(w.n) / 4;
   const size_t segments = packed_segments<Chunk>(w);
   const size_t offset = chunks_offset(groups, segments);
-  uint32_t* begin = nullptr;
+  uint32_t *begin = nullptr, *middle = nullptr;
   Chunk* chunk = nullptr;
   if (packed != nullptr) {
     PackedHeader* header = static_cast<PackedHeader*>(packed);
     *header = {static_cast<uint32_t>(groups), static_cast<uint32_t>(segments)};
     begin = reinterpret_cast<uint32_t*>(header + 1);
+    middle = begin + groups * segments + 1;
     chunk = reinterpret_cast<Chunk*>(static_cast<char*>(packed) + offset);
   }
   size_t chunks = 0;
   for (size_t g = 0; g < groups; ++g) {
     uint32_t b = w.offsets[g];
+    size_t half = chunks;
     for (size_t s = 0; s < segments; ++s) {
       if (begin != nullptr) begin[g * segments + s] = static_cast<uint32_t>(chunks);
       const int base = static_cast<int>(s) * Chunk::segment;
@@ -78,6 +82,7 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
       while (end < w.offsets[g + 1] && w.index[end] - base < Chunk::segment) ++end;
       const size_t enough = chunks + Chunk::minimum;
       for (; b < end; ++chunks) {
+        if (w.index[b] < w.k / 2) half = chunks + 1;
         const uint32_t filled = end - b < Chunk::blocks ? end - b : Chunk::blocks;
         if (chunk != nullptr) {
           for (uint32_t i = 0; i < Chunk::blocks; ++i) {
@@ -92,6 +97,7 @@ size_t write_packed_blocks(const Blocks4x1& w, void* packed) {
       for (; chunks < enough; ++chunks)
         if (chunk != nullptr) chunk[chunks] = Chunk{};
     }
+    if (middle != nullptr) middle[g] = static_cast<uint32_t>(half);
   }
   if (packed != nullptr) {
     begin[groups * segments] = static_cast<uint32_t>(chunks);
