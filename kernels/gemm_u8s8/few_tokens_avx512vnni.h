@@ -2,9 +2,8 @@
 // every byte of weights is loaded once.
 //
 // Weights are those of avx512vnni.cc: 64 bytes are 4 rows x 16 k, one row in each 128-bit lane. Scratch: the tokens as
-// [ceil(K / 16)][kTokens][16 k]; 16 k of a token, broadcast to all lanes, meet the four rows. Four sums, of `sets` = 4
-// / kTokens groups of four rows (one group from four tokens on), are then reduced together: lane r of the result holds
-// row r of all sets, token by token.
+// [ceil(K / 16)][kTokens][16 k]; 16 k of a token, broadcast to all lanes, meet the four rows. Four sums are then
+// reduced together: lane r of the result holds row r of four tokens, of one group of rows or of several.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -37,78 +36,79 @@ inline void prepare_few(const uint8_t* x, int k, uint8_t* out) {
   }
 }
 
-// Sums over the four k of each 128-bit lane: lane r, element i of the result is the sum of lane r of acc[i].
+// Sums over the four k of each 128-bit lane: element i of lane r of the result is the sum of lane r of acc[i].
 inline __m512i reduce(const __m512i (&acc)[4]) {
   const __m512i sums01 = _mm512_add_epi32(_mm512_unpacklo_epi32(acc[0], acc[1]), _mm512_unpackhi_epi32(acc[0], acc[1]));
   const __m512i sums23 = _mm512_add_epi32(_mm512_unpacklo_epi32(acc[2], acc[3]), _mm512_unpackhi_epi32(acc[2], acc[3]));
   return _mm512_add_epi32(_mm512_unpacklo_epi64(sums01, sums23), _mm512_unpackhi_epi64(sums01, sums23));
 }
 
-// Element i of lane r of a reduced vector belongs to row 4 (i / kTokens) + r and, if there are more than four tokens,
-// to the first four or the second.
-template <int kTokens>
-inline __m512i row_of_element() {
-  constexpr int kPerSet = kTokens < 4 ? kTokens : 4;
+// What element i of lane r of sums[s] is multiplied by: values[4 ((4 s + i) / kTokens) + r]. There are kGroups * 4.
+template <int kTokens, int kGroups>
+inline __m512 of_rows(const float* values, int s) {
+  constexpr int kSets = std::min(kGroups, kTokens < 4 ? 4 / kTokens : 1);  // groups in one vector of sums
+  constexpr auto kMask = static_cast<__mmask16>((1U << (4 * kSets)) - 1);
   const __m512i element = _mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
   const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-  const __m512i set = kPerSet == 1 ? element : kPerSet == 2 ? _mm512_srli_epi32(element, 1) : _mm512_setzero_si512();
-  return _mm512_add_epi32(_mm512_slli_epi32(set, 2), lane);
+  const __m512i set = kTokens == 1 ? element : kTokens == 2 ? _mm512_srli_epi32(element, 1) : _mm512_setzero_si512();
+  return _mm512_permutexvar_ps(_mm512_add_epi32(_mm512_slli_epi32(set, 2), lane),
+                               _mm512_maskz_loadu_ps(kMask, values + 4 * s / kTokens * 4));
 }
+
+// values[(4 s + i) % kTokens] in element i of all lanes.
 template <int kTokens>
-inline __m512i token_of_element() {
-  return _mm512_and_si512(_mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3),
-                          _mm512_set1_epi32((kTokens < 4 ? kTokens : 4) - 1));
+inline __m512 of_tokens(const float* values, int s) {
+  const __m512i element = _mm512_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+  const __m512i token =
+      _mm512_and_si512(_mm512_add_epi32(element, _mm512_set1_epi32(4 * s)), _mm512_set1_epi32(kTokens - 1));
+  return _mm512_permutexvar_ps(token, _mm512_loadu_ps(values));
 }
 
-// Bytes 16 r .. 16 r + 7 are where row r of the first set lies in two reduced vectors, 16 bytes each.
-inline __m512i row_bytes() {
-  return _mm512_setr_epi32(0x03020100, 0x13121110, 0, 0, 0x07060504, 0x17161514, 0, 0, 0x0B0A0908, 0x1B1A1918, 0, 0,
-                           0x0F0E0D0C, 0x1F1E1D1C, 0, 0);
+template <int kTokens, int kGroups>
+constexpr int kSumVectors = std::max(1, kTokens* kGroups / 4);
+
+// The epilogue of rows [n, n + 4 kGroups), of which lane r of sums[s] has row r of a group: its element i is element
+// 4 s + i of [kGroups][kTokens]. Other lanes of the output than those of the tokens become zero.
+template <int kTokens, int kGroups>
+inline void store_few_f32(const QuantEpilogue& e, int n, const __m512i (&sums)[4], float* out) {
+  constexpr int kVectors = kSumVectors<kTokens, kGroups>;
+  constexpr auto kMask = static_cast<__mmask16>((1U << kTokens) - 1);
+  __m512 y[kVectors];
+#pragma GCC unroll 4
+  for (int s = 0; s < kVectors; ++s) {
+    y[s] = scaled(sums[s], of_rows<kTokens, kGroups>(e.mul + n, s));
+    if (e.token_scale != nullptr) y[s] = _mm512_mul_ps(y[s], of_tokens<kTokens>(e.token_scale, s));
+    y[s] = _mm512_add_ps(y[s], of_rows<kTokens, kGroups>(e.add + n, s));
+  }
+  float* target = out + static_cast<int64_t>(n) * 16;
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) {
+    const int first = g * kTokens / 4, last = kTokens == 8 ? first + 1 : first;
+    for (int r = 0; r < 4; ++r, target += 16) {
+      const __m512i from = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 0, 0, 0, 0, 0, 0, 0, 0),
+                                            _mm512_set1_epi32(4 * r + g * kTokens % 4));
+      _mm512_storeu_ps(target, _mm512_maskz_permutex2var_ps(kMask, y[first], from, y[last]));
+    }
+  }
 }
 
-// The epilogue of rows [n, n + 4 kSets), whose sums are one vector, or two for eight tokens. Other lanes of the output
-// than those of the tokens become zero.
-template <int kTokens, int kSets>
-inline void store_few(const QuantEpilogue& e, int n, const __m512i* sums, void* out) {
-  constexpr int kHalves = kTokens == 8 ? 2 : 1;
-  constexpr auto kRows = static_cast<__mmask16>((1U << (4 * kSets)) - 1);
-  const __m512i row = row_of_element<kTokens>();
-  const __m512 mul = _mm512_permutexvar_ps(row, _mm512_maskz_loadu_ps(kRows, e.mul + n));
-  const __m512 add = _mm512_permutexvar_ps(row, _mm512_maskz_loadu_ps(kRows, e.add + n));
-  if (e.store == Store::f32) {
-    __m512 y[2];
-    for (int h = 0; h < kHalves; ++h) {
-      y[h] = scaled(sums[h], mul);
-      if (e.token_scale != nullptr) {
-        const __m512 scale = _mm512_loadu_ps(e.token_scale);
-        y[h] = _mm512_mul_ps(y[h], _mm512_permutexvar_ps(
-                                       _mm512_add_epi32(token_of_element<kTokens>(), _mm512_set1_epi32(4 * h)), scale));
-      }
-      y[h] = _mm512_add_ps(y[h], add);
-    }
-    constexpr __mmask16 kMask = (1U << kTokens) - 1;
-    float* target = static_cast<float*>(out) + static_cast<int64_t>(n) * 16;
-    for (int set = 0; set < kSets; ++set) {
-      for (int r = 0; r < 4; ++r, target += 16) {
-        const __m512i from = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 0, 0, 0, 0, 0, 0, 0, 0),
-                                              _mm512_set1_epi32(4 * r + set * kTokens));
-        _mm512_storeu_ps(target, _mm512_maskz_permutex2var_ps(kMask, y[0], from, y[kHalves - 1]));
-      }
-    }
-    return;
-  }
-  __m512i bytes = _mm512_setzero_si512();
-  for (int h = 0; h < kHalves; ++h) {
-    const __m512i q = _mm512_max_epi32(quantized(sums[h], mul, add), _mm512_setzero_si512());
-    const __m128i packed = _mm512_cvtusepi32_epi8(q);
-    bytes = h == 0 ? _mm512_castsi128_si512(packed) : _mm512_inserti32x4(bytes, packed, 1);
-  }
+template <int kTokens, int kGroups>
+inline void store_few_u8(const QuantEpilogue& e, int n, const __m512i (&sums)[4], uint8_t* out) {
+  __m512i q[4];
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; ++s)
+    q[s] = s >= kSumVectors<kTokens, kGroups>
+               ? _mm512_setzero_si512()
+               : quantized(sums[s], of_rows<kTokens, kGroups>(e.mul + n, s), of_rows<kTokens, kGroups>(e.add + n, s));
+  __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
   if (e.store == Store::table) bytes = looked_up(bytes, e.table);
   constexpr uint64_t kMask = ((1ULL << kTokens) - 1) * 0x0001000100010001ULL;
-  uint8_t* target = static_cast<uint8_t*>(out) + static_cast<int64_t>(n) * 16;
-  for (int set = 0; set < kSets; ++set, target += 64) {
-    const __m512i from = _mm512_add_epi8(row_bytes(), _mm512_set1_epi8(static_cast<char>(set * kTokens)));
-    _mm512_storeu_si512(target, _mm512_maskz_permutexvar_epi8(kMask, from, bytes));
+  const __m512i token = _mm512_set4_epi32(0x0F0E0D0C, 0x0B0A0908, 0x07060504, 0x03020100);
+  uint8_t* target = out + static_cast<int64_t>(n) * 16;
+#pragma GCC unroll 16
+  for (int g = 0; g < kGroups; ++g) {
+    const __m512i from = _mm512_add_epi8(token, _mm512_set1_epi8(static_cast<char>(g * kTokens)));
+    _mm512_storeu_si512(target + 64 * g, _mm512_maskz_shuffle_epi8(kMask, bytes, from));
   }
 }
 
@@ -140,19 +140,18 @@ inline void few_block(const GemmU8S8Args& args, int n) {
       for (int g = 0; g < kGroups; ++g) acc[g][t] = _mm512_dpbusd_epi32(acc[g][t], token, weights[g]);
     }
   }
-  constexpr int kHalves = kTokens == 8 ? 2 : 1, kSets = std::min(kGroups, std::max(1, 4 / kTokens));
-#pragma GCC unroll 12
-  for (int g = 0; g < kGroups; g += kSets) {
-    __m512i sums[kHalves];
-#pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) {
-      __m512i four[4];
+  __m512i sums[4] = {};
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-        four[i] = acc[std::min(g + (4 * h + i) / kTokens, kGroups - 1)][(4 * h + i) % kTokens];
-      sums[h] = reduce(four);
-    }
-    store_few<kTokens, kSets>(args.epilogue, n + 4 * g, sums, args.out);
+  for (int s = 0; s < kSumVectors<kTokens, kGroups>; ++s) {
+    __m512i four[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) four[i] = acc[std::min((4 * s + i) / kTokens, kGroups - 1)][(4 * s + i) % kTokens];
+    sums[s] = reduce(four);
+  }
+  if (args.epilogue.store == Store::f32) {
+    store_few_f32<kTokens, kGroups>(args.epilogue, n, sums, static_cast<float*>(args.out));
+  } else {
+    store_few_u8<kTokens, kGroups>(args.epilogue, n, sums, static_cast<uint8_t*>(args.out));
   }
 }
 
