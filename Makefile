@@ -112,7 +112,8 @@ demo: runtime
 	fastcpu demo
 
 bench: build $(BENCH_ENV)
-	python -m bench.compare
+	python -m bench.compare --json build/bench/results.json
+	python -m bench.page build/bench/results.json
 
 accuracy: runtime
 	python -m bench.accuracy

@@ -14,6 +14,8 @@ Feeds = dict[str, NDArray[np.int64]]
 CALIBRATION_SEED = 20_000
 FIRST_ORDINARY_TOKEN = 1000
 """Ids below this are special or unused tokens in the BERT vocabulary."""
+CLS, SEP = 101, 102
+"""Ids of that vocabulary."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,10 +41,21 @@ SHAPES = tuple(Shape(b, s) for b, s in ((1, 16), (1, 32), (1, 128), (1, 384), (8
 """The shapes the measurement contract knows; any other may be given by name."""
 
 
-def token_feeds(names: Sequence[str], shape: Shape, vocab: int, seed: int) -> Feeds:
-    """Random token ids with full-length masks: {name: int64 [batch, sequence]} for each of `names`."""
+def token_feeds(
+    names: Sequence[str], shape: Shape, vocab: int, seed: int, text: NDArray[np.int64] | None = None
+) -> Feeds:
+    """Token ids with full-length masks: {name: int64 [batch, sequence]} for each of `names`.
+
+    Random ids, or, where there is `text` (int64 [N], N > sequence), parts of it between CLS and SEP.
+    """
     size = (shape.batch, shape.sequence)
-    ids = np.random.default_rng([seed, *size]).integers(min(FIRST_ORDINARY_TOKEN, vocab - 1), vocab, size=size)
+    random = np.random.default_rng([seed, *size])
+    if text is None:
+        ids = random.integers(min(FIRST_ORDINARY_TOKEN, vocab - 1), vocab, size=size)
+    else:
+        inner = shape.sequence - 2
+        starts = random.integers(0, len(text) - inner, size=shape.batch)
+        ids = np.stack([[CLS, *text[start : start + inner], SEP] for start in starts])
     made = {
         "input_ids": ids.astype(np.int64),
         "attention_mask": np.ones(size, np.int64),
@@ -54,13 +67,21 @@ def token_feeds(names: Sequence[str], shape: Shape, vocab: int, seed: int) -> Fe
     return {name: made[name] for name in names}
 
 
-def bench_feeds(names: Sequence[str], shape: Shape, vocab: int, seed: int) -> list[Feeds]:
+def bench_feeds(
+    names: Sequence[str], shape: Shape, vocab: int, seed: int, text: NDArray[np.int64] | None = None
+) -> list[Feeds]:
     """The inputs that answers are compared on and that timed runs rotate through: at least 8 sequences in all."""
     count = max(2, -(-8 // shape.batch))
-    return [token_feeds(names, shape, vocab, seed + index) for index in range(count)]
+    return [token_feeds(names, shape, vocab, seed + index, text) for index in range(count)]
 
 
-def calibration_feeds(names: Sequence[str], vocab: int, samples: int = 32, sequence: int = 128) -> list[Feeds]:
+def calibration_feeds(
+    names: Sequence[str],
+    vocab: int,
+    samples: int = 32,
+    sequence: int = 128,
+    text: NDArray[np.int64] | None = None,
+) -> list[Feeds]:
     """`samples` inputs [1, sequence] for static quantization, none of them a benchmark input."""
     shape = Shape(1, sequence)
-    return [token_feeds(names, shape, vocab, CALIBRATION_SEED + index) for index in range(samples)]
+    return [token_feeds(names, shape, vocab, CALIBRATION_SEED + index, text) for index in range(samples)]

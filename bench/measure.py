@@ -244,7 +244,7 @@ def measure_case(
 ) -> dict[str, Any]:
     """The result of one case, JSON-serializable; `failed` says which engines could not be prepared and why."""
     began = now()
-    feeds = bench_feeds(model.inputs, shape, model.vocab, settings.seed)
+    feeds = bench_feeds(model.inputs, shape, model.vocab, settings.seed, model.text("bench"))
     reference = reference_answers(model, shape, cache, settings, feeds)
     patience = Patience(settings.patience)
     with ExitStack() as stack:

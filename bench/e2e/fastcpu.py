@@ -40,7 +40,9 @@ class FastCpu(Engine):
         def build(directory: Path) -> None:
             import fastcpu
 
-            calibration = calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES)
+            calibration = calibration_feeds(
+                model.inputs, model.vocab, CALIBRATION_SAMPLES, text=model.text("calibration")
+            )
             extra = {"calibration": calibration} if quantize == "static" else {}
             fastcpu.compile(str(source), str(directory / "model"), quantize=quantize, **extra)
 

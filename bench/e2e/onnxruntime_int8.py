@@ -63,7 +63,7 @@ def _quantize_static(model: PreparedModel, source: Path, path: Path, *, linears_
         """Calibration inputs, one at a time, then None."""
 
         def __init__(self) -> None:
-            feeds = calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES)
+            feeds = calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES, text=model.text("calibration"))
             self._feeds: Iterator[Feeds] = iter(feeds)
 
         def get_next(self) -> Feeds | None:

@@ -44,7 +44,9 @@ class OpenVinoInt8(OpenVino):
 
             quantized = nncf.quantize(
                 openvino.Core().read_model(model.onnx),
-                nncf.Dataset(calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES)),
+                nncf.Dataset(
+                    calibration_feeds(model.inputs, model.vocab, CALIBRATION_SAMPLES, text=model.text("calibration"))
+                ),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=CALIBRATION_SAMPLES,
             )

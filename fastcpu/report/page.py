@@ -35,7 +35,8 @@ svg .grid { stroke: var(--rule); }
 svg .reference { stroke: var(--soft); stroke-dasharray: 5 4; }
 svg .interval { stroke: currentColor; stroke-width: 1.6; }
 svg .dashed { stroke-dasharray: 2 4; }
-svg circle { fill: currentColor; }
+svg .error { stroke: var(--text); stroke-width: 1.6; }
+svg circle, svg rect { fill: currentColor; }
 svg polyline { fill: none; stroke: currentColor; stroke-width: 2; }
 summary { cursor: pointer; color: var(--soft); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }

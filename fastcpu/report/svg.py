@@ -1,4 +1,4 @@
-"""Scatter plots with intervals, and curves, as inline SVG. Colours are the CSS variables of report/page.py."""
+"""Scatter plots with intervals, bars, and curves, as inline SVG. Colours are the CSS variables of report/page.py."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ class Line:
 
     label: str
     y: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar from 0 to the value, with its interval.
+
+    Attributes:
+        value: (value, low, high).
+    """
+
+    label: str
+    value: tuple[float, float, float]
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
@@ -67,6 +79,34 @@ def scatter(title: str, x_label: str, y_label: str, points: Sequence[Point], lin
         f'<li class="c{index % _COLOURS}"><span></span>{escape(point.label)}</li>' for index, point in enumerate(points)
     ]
     return "\n".join([*parts, "</svg>", '<ul class="legend">', *entries, "</ul>"])
+
+
+def bars(title: str, x_label: str, entries: Sequence[Bar]) -> str:
+    """An `<svg>` element with one horizontal bar below the other, x from 0; the first bar stands out."""
+    left, row, thick = 190, 26, 16
+    bottom = _TOP + row * len(entries)
+    height, right = bottom + _BOTTOM, _WIDTH - 70  # room for the last number
+    high = max(entry.value[2] for entry in entries) or 1.0
+    scale = (right - left) / high
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+        _text("axis", (left + right) / 2, height - 12, x_label, "middle"),
+    ]
+    for tick in ticks(0.0, high):
+        x = left + tick * scale
+        parts.append(_line("grid", x, _TOP, x, bottom))
+        parts.append(_text("tick", x, bottom + 16, f"{tick:g}", "middle"))
+    for index, entry in enumerate(entries):
+        top = _TOP + row * index + (row - thick) / 2
+        value, low, up = (left + number * scale for number in entry.value)
+        parts.append(_text("axis", left - 8, top + thick - 4, entry.label, "end"))
+        parts.append(f'<g class="c{0 if index == 0 else 5}">')
+        parts.append(f'<rect x="{left}" y="{top:.1f}" width="{value - left:.1f}" height="{thick}"/>')
+        parts.append(_line("error", low, top + thick / 2, up, top + thick / 2))
+        parts.append("</g>")
+        parts.append(_text("tick", max(value, up) + 6, top + thick - 4, f"{entry.value[0]:.3g}", "start"))
+    return "\n".join([*parts, "</svg>"])
 
 
 def curve(title: str, x_label: str, y_label: str, points: Sequence[tuple[float, float]]) -> str:

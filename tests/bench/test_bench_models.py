@@ -131,6 +131,18 @@ def test_calibration_is_not_the_benchmark() -> None:
     assert not bench & calibration
 
 
+def test_feeds_of_text_are_parts_of_it() -> None:
+    text = np.arange(2000, 2300)
+    feeds = token_feeds(NAMES, Shape(5, 16), 30522, 3, text)
+    for row in feeds["input_ids"]:
+        assert row[0] == 101
+        assert row[-1] == 102
+        assert np.array_equal(row[1:-1], np.arange(row[1], row[1] + 14))
+    assert feeds["input_ids"].shape == (5, 16)
+    assert feeds["attention_mask"].all()
+    assert len(set(feeds["input_ids"][:, 1])) > 1
+
+
 def test_unknown_inputs_are_errors() -> None:
     with pytest.raises(ValueError, match="pixel_values"):
         token_feeds(("pixel_values",), Shape(1, 16), 10, 0)
@@ -174,3 +186,41 @@ def test_a_model_is_exported_with_its_zeros(tmp_path: Path, monkeypatch: pytest.
     made = model.onnx.stat().st_mtime_ns
     assert prepare_model("distilbert-qa", 0.8, tmp_path) == model
     assert model.onnx.stat().st_mtime_ns == made
+
+
+def test_a_model_with_a_tokenizer_has_the_tokens_of_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("onnx")
+    from dataclasses import replace
+
+    from bench import models
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "data" / "wikitext2").mkdir(parents=True)
+    (tmp_path / "data" / "wikitext2" / "test.txt").write_text("One two\n\n three\n")
+    (tmp_path / "data" / "wikitext2" / "valid.txt").write_text("two two\n")
+
+    def build() -> Any:
+        torch.manual_seed(0)
+        settings: dict[str, Any] = {"attn_implementation": "eager"}
+        config = transformers.DistilBertConfig(vocab_size=8, dim=16, hidden_dim=36, n_layers=1, n_heads=2, **settings)
+        return transformers.DistilBertForQuestionAnswering(config).eval()
+
+    spec = replace(find_spec("distilbert-qa"), vocab=8, build=build, tokenizer=lambda: tmp_path / "tokenizer")
+    monkeypatch.setattr(models, "MODELS", (spec,))
+    monkeypatch.setenv("FASTCPU_DATA", str(tmp_path / "data"))
+    with_text = prepare_model("distilbert-qa", 0, tmp_path)
+    bench, calibration = with_text.text("bench"), with_text.text("calibration")
+    assert bench is not None
+    assert bench.tolist() == [5, 6, 7]
+    assert calibration is not None
+    assert calibration.tolist() == [6, 6]
+    monkeypatch.delenv("FASTCPU_DATA")
+    without = prepare_model("distilbert-qa", 0, tmp_path)
+    assert without.text("bench") is None
+    assert without.fingerprint != with_text.fingerprint
