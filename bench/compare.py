@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def default_engines() -> list[str]:
     return [engine.name for engine in ENGINES if not engine.environment or python_path(engine.environment).exists()]
 
 
+def engines_of(model: str, names: Sequence[str]) -> list[str]:
+    """Those of the engines `names` that run the benchmark model `model`."""
+    return [name for name in names if not find_engine(name).models or model in find_engine(name).models]
+
+
 def pick_cpus(text: str, threads: int) -> tuple[int, ...]:
     """The CPUs in `text`, or the first `threads` that this process may use; ValueError if there are too few."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -152,11 +158,12 @@ def run(args: argparse.Namespace) -> int:
     for model_name in args.model.split(","):
         for sparsity in (float(text) for text in args.sparsity.split(",")):
             model = _prepared_model(model_name, sparsity, args.cache)
-            failed = _prepare_engines(names, model, args, settings, options)
+            engines = names if args.engines else engines_of(model_name, names)
+            failed = _prepare_engines(engines, model, args, settings, options)
             shapes = args.shapes.split(",") if args.shapes else find_spec(model_name).shapes
             for shape in map(Shape.parse, shapes):
                 log.info("%s %s", model.label, shape)
-                result = measure_case(model, shape, names, args.cache, settings, options, failed)
+                result = measure_case(model, shape, engines, args.cache, settings, options, failed)
                 result["departures"] += report.peers_below(result, known, subject)
                 result["contract_conform"] = not result["departures"]
                 void |= any(entry["void"] for entry in result["engines"].values())

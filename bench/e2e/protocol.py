@@ -35,6 +35,8 @@ class Engine(ABC):
     """Distributions whose versions are reported."""
     environment: ClassVar[str] = ""
     """The environment of `bench.environments` that has its packages; empty for the benchmark's own."""
+    models: ClassVar[tuple[str, ...]] = ()
+    """The benchmark models that it runs; empty for all."""
     precision: Precision
     """Decides which tolerance the answers are held to."""
 

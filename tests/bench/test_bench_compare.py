@@ -284,3 +284,9 @@ def test_cases_are_appended_and_replaced(tmp_path: Path) -> None:
     assert len(report.merge_results(path, _document(3.0))["results"]) == 1
     with pytest.raises(ValueError, match="threads"):
         report.merge_results(path, _document(1.0) | {"threads": 4})
+
+
+def test_engines_are_left_out_by_default_where_they_cannot_run_the_model() -> None:
+    names = ["fastcpu", "neural_engine"]
+    assert compare.engines_of("distilbert-qa", names) == names
+    assert compare.engines_of("minilm", names) == ["fastcpu"]
