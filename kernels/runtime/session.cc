@@ -91,6 +91,21 @@ void start_batch(Batch& batch, int64_t sequences, int64_t tokens) {
   batch.offsets.push_back(0);
 }
 
+// part = sequences begin .. end of a batch. Its arrays have room for all sequences, so that no later part allocates.
+void take_sequences(const Batch& batch, int64_t begin, int64_t end, Batch& part) {
+  const int64_t first = batch.offsets[static_cast<size_t>(begin)], last = batch.offsets[static_cast<size_t>(end)];
+  start_batch(part, batch.sequences, batch.tokens);
+  part.sequences = end - begin;
+  part.tokens = last - first;
+  part.columns = batch.columns;
+  for (int64_t b = begin; b < end; ++b) {
+    part.offsets.push_back(batch.offsets[static_cast<size_t>(b) + 1] - first);
+    part.longest = std::max(part.longest, batch.length(b));
+  }
+  for (const auto array : {&Batch::ids, &Batch::types, &Batch::positions, &Batch::counted_positions})
+    if (!(batch.*array).empty()) (part.*array).assign((batch.*array).begin() + first, (batch.*array).begin() + last);
+}
+
 void check_batch_size(int64_t sequences, int64_t columns) {
   if (columns > INT32_MAX / sequences)
     throw Error(Error::Kind::input, "the batch is too large: shape [" + std::to_string(sequences) + ", " +
@@ -114,6 +129,10 @@ class OpTimer {
   std::chrono::steady_clock::time_point begin_;
 };
 
+// A batch of twice as many tokens or more is run in parts of about so many: from 512 to 1024 on, two threads have work
+// enough and the activations between ops fit into caches (docs/performance.md).
+constexpr int64_t kPartTokens = 1024;
+
 }  // namespace
 
 Session::Session(const std::string& directory, const SessionOptions& options)
@@ -133,6 +152,7 @@ Session::Session(const std::string& directory, const SessionOptions& options)
         found = true;
       }
     if (!found) throw Error(Error::Kind::input, "no value '" + name + "' to keep");
+    keeps_ = true;
   }
 
   std::map<int, std::vector<int32_t> Batch::*> token_arrays;
@@ -170,8 +190,8 @@ bool Session::has_light_weights() const {
   return packed <= dense / 2;
 }
 
-// What the file says about the shape of each output is what a run will give.
-void Session::check_output_dims() const {
+// What the file says about the shape of each output is what a run will give. The first dimension is the batch.
+void Session::check_output_dims() {
   Context context;
   context.batch.sequences = context.batch.columns = -1;  // stands for a symbolic size
   for (size_t i = 0; i < model_->outputs().size(); ++i) {
@@ -183,6 +203,12 @@ void Session::check_output_dims() const {
       equal = shape[d] < 0 ? symbolic : output.dims[d] == std::to_string(shape[d]);
     }
     if (!equal) throw Error(Error::Kind::graph, "output '" + output.name + "' has wrong dims");
+    OutputSize size = {1, false};
+    for (size_t d = 1; d < shape.size(); ++d) {
+      if (shape[d] < 0) size.per_column = true;
+      size.elements *= std::max<int64_t>(shape[d], 1);
+    }
+    output_sizes_.push_back(size);
   }
 }
 
@@ -307,8 +333,7 @@ std::vector<int64_t> Session::output_shape(const Context& context, size_t output
   return {};
 }
 
-void Session::prepare(Context& context, float* const* outputs) const {
-  const Batch& batch = context.batch;
+void Session::prepare(Context& context, const Batch& batch, float* const* outputs) const {
   Memory& memory = context.memory;
   memory.batch = &batch;
   size_t bytes = 0;
@@ -333,7 +358,7 @@ void Session::prepare(Context& context, float* const* outputs) const {
         memory.base[v] = context.arena.data() + begins[static_cast<size_t>(place.slot)];
         break;
       case Place::Kind::batch:
-        memory.base[v] = reinterpret_cast<uint8_t*>((context.batch.*place.array).data());
+        memory.base[v] = reinterpret_cast<uint8_t*>(const_cast<int32_t*>((batch.*place.array).data()));
         break;
       case Place::Kind::output:
         memory.base[v] = reinterpret_cast<uint8_t*>(outputs[place.output]);
@@ -359,7 +384,7 @@ bool Session::wants(const Context& context, size_t op) const {
 }
 
 void Session::run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const {
-  const Tiling tiling = context.batch.tiling(segment.space);
+  const Tiling tiling = context.memory.batch->tiling(segment.space);
   const int64_t columns = tiling.tokens, tiles = tile_count(tiling),
                 whole = context.whole[segment.space == Space::sequences ? 1 : 0];
   Context::Thread& own = context.threads[static_cast<size_t>(thread)];
@@ -406,7 +431,7 @@ void Session::run_thread(Context& context, int thread, int threads) const {
     if (!wants(context, op)) continue;
     Context::Thread& own = context.threads[static_cast<size_t>(thread)];
     const OpTimer timer(profile_ ? &own.seconds[op] : nullptr);
-    const int64_t units = ops_[op]->units(context.batch);
+    const int64_t units = ops_[op]->units(*context.memory.batch);
     while (true) {
       const int64_t unit = context.counters[s].next.fetch_add(1, std::memory_order_relaxed);
       if (unit >= units) break;
@@ -416,9 +441,31 @@ void Session::run_thread(Context& context, int thread, int threads) const {
 }
 
 void Session::run(Context& context, float* const* outputs) {
-  for (const auto& op : ops_) op->check(context.batch);
-  context.batch.tile_width = light_ ? best_tile_width(context.batch.tokens, threads_) : kTileWidth;
-  prepare(context, outputs);
+  const Batch& batch = context.batch;
+  for (const auto& op : ops_) op->check(batch);
+  const int64_t parts = keeps_ ? 1 : std::min(batch.tokens / kPartTokens, batch.sequences);
+  if (parts <= 1) {
+    run_batch(context, context.batch, outputs);
+    return;
+  }
+  context.part_outputs.resize(model_->outputs().size());
+  for (int64_t begin = 0, i = 1; begin < batch.sequences; ++i) {
+    int64_t end = begin + 1;
+    while (end < batch.sequences && batch.offsets[static_cast<size_t>(end)] < batch.tokens * i / parts) ++end;
+    take_sequences(batch, begin, end, context.part);
+    for (size_t o = 0; o < context.part_outputs.size(); ++o) {
+      const OutputSize& size = output_sizes_[o];
+      const int64_t elements = size.elements * (size.per_column ? batch.columns : 1);
+      context.part_outputs[o] = outputs[o] == nullptr ? nullptr : outputs[o] + elements * begin;
+    }
+    run_batch(context, context.part, context.part_outputs.data());
+    begin = end;
+  }
+}
+
+void Session::run_batch(Context& context, Batch& batch, float* const* outputs) {
+  batch.tile_width = light_ ? best_tile_width(batch.tokens, threads_) : kTileWidth;
+  prepare(context, batch, outputs);
   ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
   if (profile_) add_profile(context);
 }
@@ -429,7 +476,7 @@ std::vector<float> Session::kept(const Context& context, const std::string& name
   if (v == model_->values().size() || !keep_[v] || plan_.places[v].kind != Place::Kind::shared)
     throw Error(Error::Kind::input, "value '" + name + "' was not kept");
   const ValueInfo& value = model_->values()[v];
-  const Tiling tiling = context.batch.tiling(value.space);
+  const Tiling tiling = context.memory.batch->tiling(value.space);
   const int64_t columns = tiling.tokens, channels = value.channels;
   const uint8_t* base = context.memory.base[v];
   std::vector<float> rows(static_cast<size_t>(columns * channels));
@@ -456,8 +503,9 @@ void Session::add_profile(Context& context) {
     }
     const Space space = model_->values()[static_cast<size_t>(model_->nodes()[op].outputs[0])].space;
     if (!wants(context, op)) continue;
-    profile_data_[op].macs += ops_[op]->macs(context.batch) +
-                              ops_[op]->info().macs_per_token * static_cast<double>(context.batch.count(space));
+    const Batch& batch = *context.memory.batch;
+    profile_data_[op].macs +=
+        ops_[op]->macs(batch) + ops_[op]->info().macs_per_token * static_cast<double>(batch.count(space));
   }
 }
 

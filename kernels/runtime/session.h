@@ -51,6 +51,7 @@ class Context {
 
  private:
   friend class Session;
+  Batch part;  // some sequences of a large batch
   struct Thread {
     uint8_t* local = nullptr;  // of `locals`
     AlignedBuffer scratch;
@@ -62,6 +63,7 @@ class Context {
   Memory memory;
   AlignedBuffer arena, locals;
   std::vector<size_t> slot_begins;
+  std::vector<float*> part_outputs;
   std::vector<Thread> threads;
   std::vector<Counter> counters;  // per segment
   int64_t whole[2] = {};          // share_tiles() of the batch's tokens and sequences
@@ -100,7 +102,8 @@ class Session {
   // Shape of an output for the context's batch.
   std::vector<int64_t> output_shape(const Context& context, size_t output) const;
   // Runs the batch; outputs[i] has the size of output_shape(i) and receives f32, or is nullptr for an output that is
-  // not wanted. What only such outputs need is not computed.
+  // not wanted. What only such outputs need is not computed. A large batch is run some sequences at a time, through all
+  // layers, so that what lies between ops stays in caches and memory does not grow with the batch.
   void run(Context& context, float* const* outputs);
   // A kept value after run(), as [columns, channels] row-major: f32, or the codes of a u8 value converted to f32.
   std::vector<float> kept(const Context& context, const std::string& value) const;
@@ -110,11 +113,17 @@ class Session {
   void reset_profile();
 
  private:
+  struct OutputSize {  // of one sequence
+    int64_t elements;
+    bool per_column;  // so many for each column
+  };
+
   bool has_light_weights() const;
-  void check_output_dims() const;
+  void check_output_dims();
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
-  void prepare(Context& context, float* const* outputs) const;
+  void run_batch(Context& context, Batch& batch, float* const* outputs);
+  void prepare(Context& context, const Batch& batch, float* const* outputs) const;
   bool wants(const Context& context, size_t op) const;
   void run_thread(Context& context, int thread, int threads) const;
   void run_tiles(Context& context, const Segment& segment, size_t index, int thread, int threads) const;
@@ -129,7 +138,9 @@ class Session {
   Arena weights_;            // as the ops have packed them
   std::vector<std::unique_ptr<Op>> ops_;
   Plan plan_;
+  std::vector<OutputSize> output_sizes_;
   std::vector<bool> keep_;
+  bool keeps_ = false;   // any value
   size_t contexts_ = 0;  // made so far
   std::vector<std::unique_ptr<Context>> free_;
   std::vector<OpProfile> profile_data_;

@@ -53,6 +53,39 @@ def test_ragged_padded_and_alone_are_the_same(model: Path, length: int, rng: np.
         assert not together[b, len(ids) :].any()
 
 
+@pytest.mark.parametrize("head", ["hidden", "qa", "classifier", "embedding"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_large_batch_is_its_rows(head: Any, threads: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Batches of 2048 tokens and more are run in parts; one that keeps values is not."""
+    path = write_model(graphs.encoder(head=head), tmp_path / "m")
+    session, whole = fastcpu.Session(path, threads=threads), fastcpu.Session(path, keep=["*"])
+    for rows, length in ((150, 24), (2500, 1), (86, 24)):
+        ids, types = rng.integers(1, 50, (rows, length)), rng.integers(0, 2, (rows, length))
+        mask = rng.random((rows, length)) < 0.97
+        mask[rng.integers(0, rows, 5)] = False
+        feeds = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+        expected, got = whole.run(feeds), session.run(feeds)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(got[name], array)
+            np.testing.assert_array_equal(session.run(feeds, outputs=[name])[name], array)
+        lengths = rng.integers(1, length + 1, rows)
+        ragged = {name: [row[:n] for row, n in zip(array, lengths, strict=True)] for name, array in feeds.items()}
+        del ragged["attention_mask"]
+        expected, got = whole.run(ragged), session.run(ragged)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(got[name], array)
+
+
+def test_a_bad_row_at_the_end_of_a_large_batch_is_named(model: Path) -> None:
+    session = fastcpu.Session(model)
+    ids = np.ones((150, 24), np.int64)
+    ids[149, 3] = 50
+    out = np.full((150, 24, 16), np.nan, np.float32)
+    with pytest.raises(fastcpu.InputError, match="50"):
+        session.run({"input_ids": ids}, out={"last_hidden_state": out})
+    assert np.isnan(out).all()
+
+
 def test_a_mask_with_holes_keeps_columns_and_positions(model: Path) -> None:
     graph, session = graphs.encoder(), fastcpu.Session(model)
     feeds = graphs.batch(rows=4, length=12)
