@@ -61,9 +61,7 @@ inline void layernorm_strip(const LayernormArgs& args, int first) {
       if (dynamic) maximum[i] = absolute_maximum(maximum[i], x[i]);
     }
     if (args.out_u8 && !dynamic) {
-      const V inv_scale = V::set1(args.inv_scale[c]);
-      for (V& v : x) v = quantize(v, inv_scale, zero_point);
-      store_strip_u8(x, args.out_u8 + row);
+      store_quantized(x, V::set1(args.inv_scale[c]), zero_point, args.out_u8 + row);
     }
   }
   if (!dynamic) return;

@@ -72,11 +72,41 @@ inline F32 pow2(F32 n) {
 inline F32 to_f32(S32 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 inline S32 to_s32(F32 x) { return {_mm512_cvtps_epi32(x.v)}; }
 
-inline void store_u8(const F32 (&x)[4], uint8_t* p) {
-  const __m512i low = _mm512_packs_epi32(_mm512_cvtps_epi32(x[0].v), _mm512_cvtps_epi32(x[1].v));
-  const __m512i high = _mm512_packs_epi32(_mm512_cvtps_epi32(x[2].v), _mm512_cvtps_epi32(x[3].v));
+// Four vectors of integers as bytes, saturated.
+inline __m512i to_u8(const __m512i (&x)[4]) {
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
+  return _mm512_permutexvar_epi32(order,
+                                  _mm512_packus_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3])));
+}
+
+inline void store_u8(const F32 (&x)[4], uint8_t* p) {
+  _mm512_storeu_si512(p, to_u8({_mm512_cvtps_epi32(x[0].v), _mm512_cvtps_epi32(x[1].v), _mm512_cvtps_epi32(x[2].v),
+                                _mm512_cvtps_epi32(x[3].v)}));
+}
+
+// quantize() of simd/quantize.h short of saturation. The upper end is clamped first, since the conversion turns what is
+// outside s32 into the smallest integer; as integers, since more pipes do that, and the limit is not negative.
+inline __m512i quantized_s32(F32 x, F32 inv_scale, F32 zero_point) {
+  constexpr int kNanToZero = 0x88;  // by class, 4 bits each: NaNs become 0, others stay
+  __m512 t = _mm512_mul_ps(x.v, inv_scale.v);
+  t = _mm512_fixupimm_ps(t, t, _mm512_set1_epi32(kNanToZero), 0);
+  const __m512 limit = _mm512_sub_ps(_mm512_set1_ps(255.0f), zero_point.v);
+  t = _mm512_castsi512_ps(_mm512_min_epi32(_mm512_castps_si512(t), _mm512_castps_si512(limit)));
+  return _mm512_add_epi32(_mm512_cvtps_epi32(t), _mm512_cvtps_epi32(zero_point.v));
+}
+
+// That of simd/strips.h.
+template <int N>
+inline void store_quantized(const F32 (&x)[N], F32 inv_scale, F32 zero_point, uint8_t* p) {
+  __m512i q[N];
+  for (int i = 0; i < N; ++i) q[i] = quantized_s32(x[i], inv_scale, zero_point);
+  if constexpr (N == 4) {
+    _mm512_storeu_si512(p, to_u8(q));
+  } else {
+    for (int i = 0; i < N; ++i)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + i * F32::lanes),
+                       _mm512_cvtusepi32_epi8(_mm512_max_epi32(q[i], _mm512_setzero_si512())));
+  }
 }
 
 // Row i of m becomes column i.

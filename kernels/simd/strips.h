@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "simd/quantize.h"
+
 namespace fastcpu::FASTCPU_ISA_NAME {
 
 template <int N>
@@ -30,6 +32,14 @@ inline void store_strip_u8(const V (&x)[N], uint8_t* p) {
   } else {
     for (int i = 0; i < N; ++i) x[i].store_u8(p + i * V::lanes);
   }
+}
+
+// Stores quantize(x) of the N vectors of a strip. A tier may have a way of its own.
+template <class V, int N>
+inline void store_quantized(const V (&x)[N], V inv_scale, V zero_point, uint8_t* p) {
+  V q[N];
+  for (int i = 0; i < N; ++i) q[i] = quantize(x[i], inv_scale, zero_point);
+  store_strip_u8(q, p);
 }
 
 }  // namespace fastcpu::FASTCPU_ISA_NAME
