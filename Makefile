@@ -112,8 +112,7 @@ demo: runtime
 	fastcpu demo
 
 bench: build $(BENCH_ENV)
-	python -m bench.compare --json build/bench/results.json
-	python -m bench.page build/bench/results.json
+	python -m bench.compare --json build/bench/results.json; status=$$?; python -m bench.page build/bench/results.json && exit $$status
 
 accuracy: runtime
 	python -m bench.accuracy

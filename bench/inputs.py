@@ -46,7 +46,8 @@ def token_feeds(
 ) -> Feeds:
     """Token ids with full-length masks: {name: int64 [batch, sequence]} for each of `names`.
 
-    Random ids, or, where there is `text` (int64 [N], N > sequence), parts of it between CLS and SEP.
+    Random ids, or, where there is `text` (int64 [N]), parts of it between CLS and SEP; ValueError if these or it are
+    too short.
     """
     size = (shape.batch, shape.sequence)
     random = np.random.default_rng([seed, *size])
@@ -54,7 +55,9 @@ def token_feeds(
         ids = random.integers(min(FIRST_ORDINARY_TOKEN, vocab - 1), vocab, size=size)
     else:
         inner = shape.sequence - 2
-        starts = random.integers(0, len(text) - inner, size=shape.batch)
+        if not 0 < inner <= len(text):
+            raise ValueError(f"no parts of {len(text)} tokens of text for sequences of {shape.sequence}")
+        starts = random.integers(0, len(text) - inner + 1, size=shape.batch)
         ids = np.stack([[CLS, *text[start : start + inner], SEP] for start in starts])
     made = {
         "input_ids": ids.astype(np.int64),

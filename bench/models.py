@@ -301,7 +301,7 @@ def _recipe(spec: ModelSpec, sparsity: float) -> dict[str, Any]:
         "torch": version("torch"),
         "transformers": version("transformers"),
     }
-    texts = {part: path.name for part, path in _texts(spec).items()}
+    texts = {part: _sha256([path]) for part, path in _texts(spec).items()}
     return recipe | {"text": texts} if texts else recipe
 
 

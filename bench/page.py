@@ -42,27 +42,36 @@ def read(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: no object")
     cases = content.get("results")
     is_bench = isinstance(cases, list) and all(isinstance(case, dict) and "ratios" in case for case in cases)
-    return content if is_bench and cases else None
+    if not is_bench or not cases:
+        return None
+    missing = {"machine", "git", "threads", "versions", "date"} - set(content)
+    if missing:
+        raise ValueError(f"{path}: no {', '.join(sorted(missing))}")
+    return content
 
 
 def _spread(value: Mapping[str, float]) -> tuple[float, float, float]:
     return value["median"], value["q1"], value["q3"]
 
 
+def _label(name: str, void: bool) -> str:
+    label = ENGINES.get(name, name)
+    return f"({label})" if void else label
+
+
 def _case(case: Mapping[str, Any], subject: str) -> list[str]:
-    """The bars and ratios of one model and shape; only engines whose answers were right are measured."""
+    """The bars and ratios of one model and shape; engines whose answers were too far off are in parentheses."""
     measured = {name: engine for name, engine in case["engines"].items() if "sequences_per_second" in engine}
     if subject not in measured:
         return []
     order = sorted(measured, key=lambda name: (name != subject, -measured[name]["sequences_per_second"]["median"]))
-    entries = [svg.Bar(ENGINES.get(name, name), _spread(measured[name]["sequences_per_second"])) for name in order]
+    labels = {name: _label(name, measured[name]["void"] is not None) for name in order}
+    entries = [svg.Bar(labels[name], _spread(measured[name]["sequences_per_second"])) for name in order]
     rows = []
     for name in order:
         ratio = case["ratios"].get(subject, {}).get(name)
         times = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})" if ratio else ""
-        rows.append(
-            [ENGINES.get(name, name), measured[name]["variant"], times, f"{measured[name]['answers']['cosine']:.4f}"]
-        )
+        rows.append([labels[name], measured[name]["variant"], times, f"{measured[name]['answers']['cosine']:.4f}"])
     title = f"batch {case['batch']}, {case['sequence']} tokens"
     parts = [
         f"<h3>{title}</h3>",
@@ -72,11 +81,12 @@ def _case(case: Mapping[str, Any], subject: str) -> list[str]:
             page.table(["engine", "variant", f"{ENGINES.get(subject, subject)} over it", "cosine to fp32"], rows),
         ),
     ]
-    void = [
-        f"{ENGINES.get(name, name)}: {engine['void']}" for name, engine in case["engines"].items() if engine["void"]
-    ]
     remarks = [f"Not by the contract: {reason}." for reason in case["departures"]]
-    remarks += [f"Not timed, {reason}." for reason in void]
+    remarks += [
+        f"{ENGINES.get(name, name)}{'' if name in measured else ', not timed'}: {engine['void']}."
+        for name, engine in case["engines"].items()
+        if engine["void"]
+    ]
     return [*parts, page.notes(remarks)] if remarks else parts
 
 
@@ -98,7 +108,7 @@ def section(path: Path, content: Mapping[str, Any], subject: str) -> list[str]:
         "machine": f"{machine['cpu']}, family {machine['cpu_family']} model {machine['cpu_model']}, "
         f"{machine['cores']} cores, {', '.join(machine['flags'])}",
         "threads": str(content["threads"]),
-        "commit": git["commit"] + (" with uncommitted changes" if git["dirty"] else ""),
+        "commit": git.get("commit", "unknown") + (" with uncommitted changes" if git.get("dirty") else ""),
         "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
     }
     if content.get("note"):

@@ -1,7 +1,8 @@
 """fastcpu: its runtime on a model directory that `fastcpu.compile` made from the Hugging Face directory.
 
 Options: `model` an existing model directory to run instead of compiling one; `quantize` none, dynamic or static
-(the default), the last with `smooth` 0.5 or another exponent; `source` hf (the default) or onnx, what to compile from.
+(the default), the last with `smooth` 0.5 (the default), another exponent or none; `source` hf (the default) or onnx,
+what to compile from.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.inputs import Feeds, Shape, calibration_feeds
 from bench.models import PreparedModel
 
 CALIBRATION_SAMPLES = 64
-DEFAULT_SMOOTH = 0.5
+DEFAULT_SMOOTH = "0.5"
 """As in SmoothQuant; OpenVINO's quantizer does the same by default."""
 
 
@@ -38,7 +39,10 @@ class FastCpu(Engine):
             return
         sources = {"hf": model.hf, "onnx": model.onnx}
         source = sources[self.options.get("source", "hf")]
-        smooth = float(self.options.get("smooth", DEFAULT_SMOOTH)) if quantize == "static" else None
+        if "smooth" in self.options and quantize != "static":
+            raise ValueError(f"smooth goes with static quantization, not {quantize}")
+        wanted = self.options.get("smooth", DEFAULT_SMOOTH if quantize == "static" else "none")
+        smooth = None if wanted == "none" else float(wanted)
 
         def build(directory: Path) -> None:
             import fastcpu

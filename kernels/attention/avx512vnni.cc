@@ -23,8 +23,7 @@ struct Exponent {
   friend Exponent operator-(Exponent a, Exponent b) { return in_order(_mm512_sub_ps(a.v, b.v)); }
   friend Exponent operator*(Exponent a, Exponent b) { return in_order(_mm512_mul_ps(a.v, b.v)); }
   friend Exponent operator*(Exponent a, PowerOfTwo p) { return in_order(_mm512_scalef_ps(a.v, p.n)); }
-  // Only exp2 takes a maximum, for the sake of pow2. scalef gives 0 there, and so do both as bytes.
-  friend Exponent max(Exponent, Exponent x) { return x; }
+  friend Exponent max(Exponent a, Exponent b) { return in_order(_mm512_max_ps(a.v, b.v)); }
   friend Exponent rint(Exponent x) { return in_order(avx512vnni::rint(F32{x.v}).v); }
   friend PowerOfTwo pow2(Exponent n) { return {n.v}; }
   friend S32 to_s32(Exponent x) { return {_mm512_cvtps_epi32(x.v)}; }

@@ -133,8 +133,7 @@ struct Softmax {
   struct Tree {
     static constexpr int count = 1;
     static V exponents(const Softmax& s, int32_t* scores) {
-      // The difference of two exponents may be infinite, which no Leaf has to take; that of two scores cannot.
-      if constexpr (kBiased) return {max(F32::set1(-126.0f), F32::load(as_floats(scores)) - s.largest_exponent).v};
+      if constexpr (kBiased) return {(F32::load(as_floats(scores)) - s.largest_exponent).v};
       return {s.scaled(scores).v};
     }
   };

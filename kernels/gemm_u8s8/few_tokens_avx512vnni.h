@@ -145,7 +145,10 @@ inline void few_block(const GemmU8S8Args& args, int n) {
   for (int s = 0; s < kSumVectors<kTokens, kGroups>; ++s) {
     __m512i four[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) four[i] = acc[std::min((4 * s + i) / kTokens, kGroups - 1)][(4 * s + i) % kTokens];
+    for (int i = 0; i < 4; ++i) {
+      const int g = (4 * s + i) / kTokens;
+      four[i] = acc[g < kGroups ? g : kGroups - 1][(4 * s + i) % kTokens];
+    }
     sums[s] = reduce(four);
   }
   if (args.epilogue.store == Store::f32) {

@@ -106,6 +106,16 @@ void take_sequences(const Batch& batch, int64_t begin, int64_t end, Batch& part)
     if (!(batch.*array).empty()) (part.*array).assign((batch.*array).begin() + first, (batch.*array).begin() + last);
 }
 
+// The end of the part that begins with a sequence, of a batch that is cut into about so many: the first sequence from
+// which on the tokens belong to the next part. Empty sequences at the end of the batch are no part of their own.
+int64_t part_end(const Batch& batch, int64_t begin, int64_t parts) {
+  const auto offset = [&](int64_t sequence) { return batch.offsets[static_cast<size_t>(sequence)]; };
+  const int64_t limit = (offset(begin) * parts / batch.tokens + 1) * batch.tokens / parts;
+  int64_t end = begin + 1;
+  while (end < batch.sequences && (offset(end) < limit || offset(end) == batch.tokens)) ++end;
+  return end;
+}
+
 void check_batch_size(int64_t sequences, int64_t columns) {
   if (columns > INT32_MAX / sequences)
     throw Error(Error::Kind::input, "the batch is too large: shape [" + std::to_string(sequences) + ", " +
@@ -168,7 +178,7 @@ Session::Session(const std::string& directory, const SessionOptions& options)
   for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
   plan_ = make_plan(*model_, token_arrays, keep_);
   light_ = has_light_weights();
-  check_output_dims();
+  set_output_sizes();
   profile_data_.resize(ops_.size());
   model_->drop_pages();  // what is packed is not needed any more
 }
@@ -190,8 +200,9 @@ bool Session::has_light_weights() const {
   return packed <= dense / 2;
 }
 
-// What the file says about the shape of each output is what a run will give. The first dimension is the batch.
-void Session::check_output_dims() {
+// What the file says about the shape of each output is what a run will give: the batch, perhaps the sequence, and
+// sizes.
+void Session::set_output_sizes() {
   Context context;
   context.batch.sequences = context.batch.columns = -1;  // stands for a symbolic size
   for (size_t i = 0; i < model_->outputs().size(); ++i) {
@@ -203,11 +214,14 @@ void Session::check_output_dims() {
       equal = shape[d] < 0 ? symbolic : output.dims[d] == std::to_string(shape[d]);
     }
     if (!equal) throw Error(Error::Kind::graph, "output '" + output.name + "' has wrong dims");
-    OutputSize size = {1, false};
-    for (size_t d = 1; d < shape.size(); ++d) {
-      if (shape[d] < 0) size.per_column = true;
-      size.elements *= std::max<int64_t>(shape[d], 1);
+    OutputSize size = {1, shape.size() > 1 && shape[1] < 0};
+    bool known = !shape.empty() && shape[0] < 0;
+    for (size_t d = size.per_column ? 2 : 1; d < shape.size(); ++d) {
+      known = known && shape[d] >= 0;
+      size.elements *= shape[d];
     }
+    if (!known)
+      throw Error(Error::Kind::graph, "output '" + output.name + "' is not [batch, ...] or [batch, sequence, ...]");
     output_sizes_.push_back(size);
   }
 }
@@ -333,6 +347,23 @@ std::vector<int64_t> Session::output_shape(const Context& context, size_t output
   return {};
 }
 
+// Makes room for parts of a batch with up to so many tokens.
+void Session::reserve(Context& context, const Batch& batch, int64_t tokens) const {
+  size_t bytes = 0;
+  for (const Slot& slot : plan_.slots) {
+    const int64_t columns = slot.space == Space::sequences ? batch.sequences : tokens;
+    bytes += align_up(static_cast<size_t>(slot.column_bytes * padded_tokens(columns)));
+  }
+  size_t scratch = 0;
+  for (const auto& op : ops_) scratch = std::max(scratch, op->scratch_bytes(batch));
+  try {
+    context.arena.reserve(bytes);
+    for (Context::Thread& thread : context.threads) thread.scratch.reserve(scratch);
+  } catch (const std::bad_alloc&) {
+    fail_memory(batch.sequences, batch.tokens, bytes + scratch * context.threads.size());
+  }
+}
+
 void Session::prepare(Context& context, const Batch& batch, float* const* outputs) const {
   Memory& memory = context.memory;
   memory.batch = &batch;
@@ -342,14 +373,6 @@ void Session::prepare(Context& context, const Batch& batch, float* const* output
   for (const Slot& slot : plan_.slots) {
     begins.push_back(bytes);
     bytes += align_up(static_cast<size_t>(slot.column_bytes * padded_tokens(batch.count(slot.space))));
-  }
-  size_t scratch = 0;
-  for (const auto& op : ops_) scratch = std::max(scratch, op->scratch_bytes(batch));
-  try {
-    context.arena.reserve(bytes);
-    for (Context::Thread& thread : context.threads) thread.scratch.reserve(scratch);
-  } catch (const std::bad_alloc&) {
-    fail_memory(batch.sequences, batch.tokens, bytes + scratch * context.threads.size());
   }
   for (size_t v = 0; v < plan_.places.size(); ++v) {
     const Place& place = plan_.places[v];
@@ -445,13 +468,21 @@ void Session::run(Context& context, float* const* outputs) {
   for (const auto& op : ops_) op->check(batch);
   const int64_t parts = keeps_ ? 1 : std::min(batch.tokens / kPartTokens, batch.sequences);
   if (parts <= 1) {
+    reserve(context, batch, batch.tokens);
     run_batch(context, context.batch, outputs);
     return;
   }
+  // No part is run before there is memory for all of them, and for a smaller batch that is not cut.
+  int64_t most = 2 * kPartTokens - 1;
+  for (int64_t begin = 0; begin < batch.sequences;) {
+    const int64_t end = part_end(batch, begin, parts);
+    most = std::max(most, batch.offsets[static_cast<size_t>(end)] - batch.offsets[static_cast<size_t>(begin)]);
+    begin = end;
+  }
+  reserve(context, batch, most);
   context.part_outputs.resize(model_->outputs().size());
-  for (int64_t begin = 0, i = 1; begin < batch.sequences; ++i) {
-    int64_t end = begin + 1;
-    while (end < batch.sequences && batch.offsets[static_cast<size_t>(end)] < batch.tokens * i / parts) ++end;
+  for (int64_t begin = 0; begin < batch.sequences;) {
+    const int64_t end = part_end(batch, begin, parts);
     take_sequences(batch, begin, end, context.part);
     for (size_t o = 0; o < context.part_outputs.size(); ++o) {
       const OutputSize& size = output_sizes_[o];

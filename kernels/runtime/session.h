@@ -103,7 +103,7 @@ class Session {
   std::vector<int64_t> output_shape(const Context& context, size_t output) const;
   // Runs the batch; outputs[i] has the size of output_shape(i) and receives f32, or is nullptr for an output that is
   // not wanted. What only such outputs need is not computed. A large batch is run some sequences at a time, through all
-  // layers, so that what lies between ops stays in caches and memory does not grow with the batch.
+  // layers, so that what lies between ops stays in caches and does not grow with the batch.
   void run(Context& context, float* const* outputs);
   // A kept value after run(), as [columns, channels] row-major: f32, or the codes of a u8 value converted to f32.
   std::vector<float> kept(const Context& context, const std::string& value) const;
@@ -119,9 +119,10 @@ class Session {
   };
 
   bool has_light_weights() const;
-  void check_output_dims();
+  void set_output_sizes();
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
+  void reserve(Context& context, const Batch& batch, int64_t tokens) const;
   void run_batch(Context& context, Batch& batch, float* const* outputs);
   void prepare(Context& context, const Batch& batch, float* const* outputs) const;
   bool wants(const Context& context, size_t op) const;

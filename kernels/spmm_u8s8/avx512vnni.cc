@@ -18,7 +18,6 @@
 // followed by its permutation: both unpacks first cost one cycle more.
 #include <immintrin.h>
 
-#include <algorithm>
 #include <cstddef>
 
 #include "gemm_u8s8/epilogue_avx512vnni.h"
@@ -416,7 +415,7 @@ void run_halves(const GemmU8S8Args& args, const avx512vnni::PackedBlocks<Quad>& 
   constexpr int32_t zeros[4] = {};
   __m512i first[kHalvesGroups][4][1];
   for (int n = args.n_begin; n < args.n_end; n += 4 * kHalvesGroups) {
-    const int groups = std::min(kHalvesGroups, (args.n_end - n) / 4);
+    const int left = (args.n_end - n) / 4, groups = left < kHalvesGroups ? left : kHalvesGroups;
     const uint32_t *begin = weights.begin + n / 4, *middle = weights.middle + n / 4;
     for (int g = 0; g < groups; ++g)
       accumulate(args.x, weights.chunks + begin[g], weights.chunks + middle[g], args.epilogue.init + n + 4 * g,

@@ -2,6 +2,7 @@
 //     Header
 //     u32 begin[groups * segments + 1]     group g has the chunks begin[g * segments] .. begin[(g + 1) * segments]
 //     u32 middle[groups]                   its chunks from here on begin in the second half of the input channels
+//                                          (for AVX-512's tiles that are larger than L1)
 //     padding to 64 bytes
 //     Chunk chunk[begin[groups * segments] + Chunk::lookahead]
 // A chunk holds up to Chunk::blocks blocks of one group, ascending in k, all from one segment of Chunk::segment input

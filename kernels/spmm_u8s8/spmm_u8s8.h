@@ -21,7 +21,7 @@ struct SpmmU8S8Kernel {
   Isa isa;
   // As GemmU8S8Kernel::pack.
   void (*pack)(const Blocks4x1& w, const TakeMemory& take);
-  // args.weights = packed; args.scratch is not used.
+  // args.weights = packed; args.scratch and args.tokens are not used: all lanes are computed.
   void (*run)(const GemmU8S8Args& args);
 };
 

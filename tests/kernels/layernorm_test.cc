@@ -41,7 +41,12 @@ struct Inputs {
   }
 };
 
-constexpr float kEpsilon = 1e-5f, kScale = 0.031f, kZeroPoint = 117.0f;
+constexpr float kEpsilon = 1e-5f, kScale = 0.031f;
+
+float zero_point_of(const Case& c) {
+  constexpr float points[] = {117.0f, 0.0f, 255.0f};
+  return points[c.channels % 3];
+}
 
 // Reciprocal scales [C]: the same for all channels, or of a scale times factors that span a million.
 void fill_inverse_scales(const Case& c, Guarded<float>& inv_scale) {
@@ -51,9 +56,9 @@ void fill_inverse_scales(const Case& c, Guarded<float>& inv_scale) {
   }
 }
 
-uint8_t quantize32(float x, float inv_scale) {
+uint8_t quantize32(float x, float inv_scale, float zero_point) {
   const float t = std::isnan(x) ? 0.0f : x * inv_scale;
-  return static_cast<uint8_t>(std::nearbyintf(std::fmin(std::fmax(t, -kZeroPoint), 255.0f - kZeroPoint)) + kZeroPoint);
+  return static_cast<uint8_t>(std::nearbyintf(std::fmin(std::fmax(t, -zero_point), 255.0f - zero_point)) + zero_point);
 }
 
 // y of one token as docs/numerics.md writes it, and its distance to float64 against the bound: a sum of C terms is off
@@ -117,7 +122,7 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
   args.out = c.out ? y.data() : nullptr;
   args.out_u8 = c.quantized != Case::f32_only ? q.data() : nullptr;
   args.inv_scale = inv_scale.data();
-  args.zero_point = kZeroPoint;
+  args.zero_point = zero_point_of(c);
   args.dynamic_scale = c.quantized == Case::dynamic ? scale.data() : nullptr;
   args.scratch = c.out ? nullptr : scratch.data();
   kernel.run(args);
@@ -148,7 +153,8 @@ void check(const LayernormKernel& kernel, const Case& c, Run& run) {
       run.report.check(!c.out || same(y[at], x), "%s [%d, %d]: %a instead of %a", what, i, t,
                        static_cast<double>(y[at]), static_cast<double>(x));
       int byte = q[at];
-      if (c.quantized == Case::u8 || c.quantized == Case::smoothed) byte = quantize32(x, inv_scale[i]);
+      if (c.quantized == Case::u8 || c.quantized == Case::smoothed)
+        byte = quantize32(x, inv_scale[i], zero_point_of(c));
       if (c.quantized == Case::dynamic) {
         const float scaled = x * inverse;
         byte = 128;

@@ -27,8 +27,8 @@ constexpr Shape kShapes[] = {
 // Kernels treat the first and the last blocks of a group in their own ways, and overlap a group with the next: counts
 // of blocks around those limits, each followed by each.
 constexpr int kBlockCounts[] = {0, 1, 4, 11, 12, 13, 60};
-// 3000: multiplied half by half where the tile is narrow. 9000: more than a segment of the packed weights (packed.h).
-constexpr int kUnevenK[] = {64, 768, 3000, 9000};
+// Narrow tiles of more than 2304 channels are multiplied half by half. 9000: more than a segment of the packed weights.
+constexpr int kUnevenK[] = {64, 768, 2304, 2308, 9000};
 
 std::vector<int> uneven_block_counts() {
   std::vector<int> counts;

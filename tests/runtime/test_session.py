@@ -63,6 +63,7 @@ def test_a_large_batch_is_its_rows(head: Any, threads: int, tmp_path: Path, rng:
         ids, types = rng.integers(1, 50, (rows, length)), rng.integers(0, 2, (rows, length))
         mask = rng.random((rows, length)) < 0.97
         mask[rng.integers(0, rows, 5)] = False
+        mask[-3:] = False
         feeds = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
         expected, got = whole.run(feeds), session.run(feeds)
         for name, array in expected.items():
@@ -74,6 +75,14 @@ def test_a_large_batch_is_its_rows(head: Any, threads: int, tmp_path: Path, rng:
         expected, got = whole.run(ragged), session.run(ragged)
         for name, array in expected.items():
             np.testing.assert_array_equal(got[name], array)
+
+
+def test_a_long_sequence_before_many_short_ones(model: Path, rng: np.random.Generator) -> None:
+    session, whole = fastcpu.Session(model, threads=2), fastcpu.Session(model, keep=["*"])
+    ids = [rng.integers(1, 50, n) for n in [24, *[1] * 1500, *[24] * 60]]
+    np.testing.assert_array_equal(
+        session.run({"input_ids": ids})["last_hidden_state"], whole.run({"input_ids": ids})["last_hidden_state"]
+    )
 
 
 def test_a_bad_row_at_the_end_of_a_large_batch_is_named(model: Path) -> None:
