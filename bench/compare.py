@@ -117,7 +117,9 @@ def _prepared_model(name: str, sparsity: float, cache: Path) -> PreparedModel:
         "--cache",
         str(cache.resolve()),
     ]
-    made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    made = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    if made.returncode != 0:
+        raise ValueError(f"the model {name} could not be made")  # that process has said why
     return load_prepared(Path(made.stdout.strip().splitlines()[-1]))
 
 

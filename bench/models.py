@@ -101,23 +101,15 @@ def model_label(name: str, sparsity: float) -> str:
     return f"{name}-dense" if sparsity == 0 else f"{name}-sparse{sparsity * 100:g}"
 
 
-def _distilbert(head: str) -> Any:
+def _random(architecture: str, head: str) -> Any:
+    """A transformers model of its default size with weights of a fixed seed."""
     import torch
     import transformers
 
     torch.manual_seed(0)
     settings: dict[str, Any] = {"attn_implementation": "eager"}
-    model: Any = getattr(transformers, f"DistilBert{head}")(transformers.DistilBertConfig(**settings))
-    return model.eval()
-
-
-def _bert() -> Any:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    settings: dict[str, Any] = {"attn_implementation": "eager"}
-    model: Any = transformers.BertForQuestionAnswering(transformers.BertConfig(**settings))
+    config = getattr(transformers, f"{architecture}Config")(**settings)
+    model: Any = getattr(transformers, f"{architecture}{head}")(config)
     return model.eval()
 
 
@@ -150,7 +142,7 @@ MODELS: tuple[ModelSpec, ...] = (
         vocab=30522,
         shapes=("b1s32", "b1s128", "b8s128", "b32s128", "b1s384", "b8s384"),
         encoder_linear=_DISTILBERT_LINEAR,
-        build=functools.partial(_distilbert, "ForQuestionAnswering"),
+        build=functools.partial(_random, "DistilBert", "ForQuestionAnswering"),
     ),
     ModelSpec(
         name="distilbert-cls",
@@ -159,7 +151,7 @@ MODELS: tuple[ModelSpec, ...] = (
         vocab=30522,
         shapes=("b1s32", "b32s32"),
         encoder_linear=_DISTILBERT_LINEAR,
-        build=functools.partial(_distilbert, "ForSequenceClassification"),
+        build=functools.partial(_random, "DistilBert", "ForSequenceClassification"),
         per_token=False,
     ),
     ModelSpec(
@@ -169,7 +161,7 @@ MODELS: tuple[ModelSpec, ...] = (
         vocab=30522,
         shapes=("b8s128",),
         encoder_linear=_BERT_LINEAR,
-        build=_bert,
+        build=functools.partial(_random, "Bert", "ForQuestionAnswering"),
     ),
     ModelSpec(
         name="minilm",
@@ -277,9 +269,12 @@ def _texts(spec: ModelSpec) -> dict[str, Path]:
     data = os.environ.get("FASTCPU_DATA")
     if spec.tokenizer is None or not data:
         return {}
-    return {
-        part: Path(data) / "wikitext2" / name for part, name in (("bench", "test.txt"), ("calibration", "valid.txt"))
-    }
+    files = {"bench": "test.txt", "calibration": "valid.txt"}
+    texts = {part: Path(data) / "wikitext2" / name for part, name in files.items()}
+    for path in texts.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"{spec.name} takes text from {path}, which FASTCPU_DATA does not have")
+    return texts
 
 
 def _write_tokens(tokenizer: Path, text: Path, path: Path) -> None:
@@ -373,7 +368,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="directory for models (default: %(default)s)")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    print(prepare_model(args.name, args.sparsity, args.cache).directory)
+    try:
+        print(prepare_model(args.name, args.sparsity, args.cache).directory)
+    except (OSError, ModuleNotFoundError) as error:
+        print(f"bench.models: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

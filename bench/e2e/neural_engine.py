@@ -37,7 +37,18 @@ SPARSE_TOKENS = 32
 PACKAGE = "intel_extension_for_transformers"
 COMPILER = f"{PACKAGE}.transformers.runtime.compile"
 FUSED = frozenset(
-    "Input PaddingSequence Gather Reshape LayerNorm Quantize InnerProduct Matmul Softmax Output".split()  # noqa: SIM905
+    {
+        "Input",
+        "PaddingSequence",
+        "Gather",
+        "Reshape",
+        "LayerNorm",
+        "Quantize",
+        "InnerProduct",
+        "Matmul",
+        "Softmax",
+        "Output",
+    }
 )
 """The ops of a compiled graph in which every pattern was recognized."""
 

@@ -224,3 +224,13 @@ def test_a_model_with_a_tokenizer_has_the_tokens_of_the_data_folder(
     without = prepare_model("distilbert-qa", 0, tmp_path)
     assert without.text("bench") is None
     assert without.fingerprint != with_text.fingerprint
+
+
+def test_a_data_folder_without_the_text_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench import models
+
+    monkeypatch.setenv("FASTCPU_DATA", str(tmp_path))
+    assert models.main(["minilm", "--cache", str(tmp_path / "cache")]) == 1
+    assert "minilm takes text from" in capsys.readouterr().err
