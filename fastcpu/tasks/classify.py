@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import label_names, problem_type, sigmoid, softmax
-from fastcpu.tasks.task import Task
+from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Text
 
 
@@ -57,15 +57,16 @@ class Classifier(Task[Text, Classification]):
         self.labels = label_names(self.engine.directory, channels, labels)
         self.problem = problem_type(self.engine.directory, channels)
 
-    def _logits_of(self, inputs: Sequence[Text], first: int) -> FloatArray:
-        """[inputs, labels]"""
-        result = np.empty((len(inputs), len(self.labels)), np.float32)
-        for index, (row,) in self._run(self.tokenizer.encode(inputs, first), self._logits):
-            result[index] = row
-        return result
+    def prepare(self, inputs: Sequence[Text], first: int = 0) -> Work[Classification]:
+        logits = np.empty((len(inputs), len(self.labels)), np.float32)
 
-    def _process(self, inputs: Sequence[Text], first: int) -> list[Classification]:
-        logits = self._logits_of(inputs, first)
+        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
+            logits[index] = rows[0]
+
+        return Work(self.tokenizer.encode(inputs, first), (self._logits,), take, lambda: self._classifications(logits))
+
+    def _classifications(self, logits: FloatArray) -> list[Classification]:
+        """Of `logits` [inputs, labels]."""
         if self.problem == "regression":
             scores = logits.astype(np.float64)
         else:

@@ -11,8 +11,8 @@ from fastcpu.errors import InputError
 from fastcpu.frontend.sentence_transformers import Dense, Pooling, read_pooling
 from fastcpu.graph.ir import EMBEDDING
 from fastcpu.tasks.engine import FloatArray, Model
-from fastcpu.tasks.task import Task
-from fastcpu.tasks.tokenizer import Text
+from fastcpu.tasks.task import Task, Work
+from fastcpu.tasks.tokenizer import Encoded, Text
 
 _HIDDEN = "last_hidden_state"
 
@@ -48,12 +48,23 @@ class Embedder(Task[Text, FloatArray]):
             raise InputError("no text to embed")
         return np.stack(vectors)
 
-    def _process(self, inputs: Sequence[Text], first: int) -> list[FloatArray]:
-        vectors = np.empty((len(inputs), self.channels), np.float32)
-        for index, (row,) in self._run(self.tokenizer.encode(inputs, first), self._source):
-            vectors[index] = self._pooled(row)
-        norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
-        return list(vectors / np.maximum(norms, np.float32(1e-12)))
+    def prepare(self, inputs: Sequence[Text], first: int = 0) -> Work[FloatArray]:
+        return self.prepare_tokens(self.tokenizer.encode(inputs, first))
+
+    def prepare_tokens(self, sequences: Sequence[Encoded], normalize: bool = True) -> Work[FloatArray]:
+        """The work of texts that are tokens already, special tokens included; `normalize`: to vectors of length 1."""
+        vectors = np.empty((len(sequences), self.channels), np.float32)
+
+        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
+            vectors[index] = self._pooled(rows[0])
+
+        def results() -> list[FloatArray]:
+            if not normalize:
+                return list(vectors)
+            norms = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+            return list(vectors / np.maximum(norms, np.float32(1e-12)))
+
+        return Work(sequences, (self._source,), take, results)
 
     def _pooled(self, values: FloatArray) -> FloatArray:
         """One vector of `values`, which is one already or has a row per token."""

@@ -84,6 +84,24 @@ def as_engine(model: Model, threads: int | None = None) -> Engine:
     return model
 
 
+def run_rows(engine: Engine, batch: Sequence[Encoded], outputs: Sequence[str]) -> Iterator[tuple[FloatArray, ...]]:
+    """Runs one batch: the rows of the named outputs for each sequence; rows per token have the length of theirs.
+
+    InputError if the model computes values that are not finite.
+    """
+    arrays = engine.run(batch, outputs)
+    found = [arrays[name] for name in outputs]
+    per_token = [engine.outputs[name][1:2] == ("sequence",) for name in outputs]
+    for row, encoded in enumerate(batch):
+        rows = tuple(
+            array[row, : len(encoded.ids)] if cut else array[row] for array, cut in zip(found, per_token, strict=True)
+        )
+        for name, values in zip(outputs, rows, strict=True):
+            if not np.isfinite(values).all():
+                raise InputError(f"{str(engine.directory)!r} computes values of {name} that are not finite")
+        yield rows
+
+
 def batches(lengths: Sequence[int], max_rows: int | None, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """The indices of sequences in batches of similar length, the longest first.
 

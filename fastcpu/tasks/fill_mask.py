@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import Model
+from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import softmax
-from fastcpu.tasks.task import Task
+from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Encoded, Tokenizer, read_config
 
 _USUAL = ("[MASK]", "<mask>")
@@ -68,19 +68,21 @@ class MaskFiller(Task[str, list[list[Fill]]]):
                 return name, index
         raise InputError(f"task {self.name}: the tokenizer of {str(self.engine.directory)!r} has no mask token")
 
-    def _process(self, inputs: Sequence[str], first: int) -> list[list[list[Fill]]]:
+    def prepare(self, inputs: Sequence[str], first: int = 0) -> Work[list[list[Fill]]]:
         encoded = self.tokenizer.encode(inputs, first)
         for number, each in enumerate(encoded, first):
             if self._mask_id not in each.ids:
                 raise InputError(f"input {number} has no {self.mask} in its first {self.tokenizer.max_length} tokens")
         self._check_whole(inputs, encoded, first)
         results: list[list[list[Fill]]] = [[] for _ in encoded]
-        for index, (logits,) in self._run(encoded, self._logits):
+
+        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
             gaps = np.flatnonzero(encoded[index].ids == self._mask_id)
-            for scores in softmax(logits[gaps, : self._size]):
+            for scores in softmax(rows[0][gaps, : self._size]):
                 best = np.argsort(-scores, kind="stable")[: self._top_k]
                 results[index].append([Fill(self.tokenizer.token(int(i)), int(i), float(scores[i])) for i in best])
-        return results
+
+        return Work(encoded, (self._logits,), take, lambda: results)
 
     def _check_whole(self, inputs: Sequence[str], encoded: Sequence[Encoded], first: int) -> None:
         """InputError names an input of which a mask token is cut off."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import softmax
-from fastcpu.tasks.task import Task, in_groups
+from fastcpu.tasks.task import Task, Work, in_groups
 from fastcpu.tasks.tokenizer import trimmed, windows
 
 MAX_LENGTH, MAX_ANSWER, N_BEST = 384, 30, 20
@@ -78,12 +78,14 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
 
     def n_best(self, inputs: Sequence[tuple[str, str]]) -> list[list[Answer]]:
         """The best answers to each question, the best first; with `no_answer`, that there is none is one of them."""
-        return in_groups(self._answers, inputs)
+        return in_groups(lambda group, first: self.run(self.prepare_n_best(group, first)), inputs)
 
-    def _process(self, inputs: Sequence[tuple[str, str]], first: int) -> list[Answer]:
-        return [answers[0] for answers in self._answers(inputs, first)]
+    def prepare(self, inputs: Sequence[tuple[str, str]], first: int = 0) -> Work[Answer]:
+        work = self.prepare_n_best(inputs, first)
+        return Work(work.sequences, work.outputs, work.take, lambda: [answers[0] for answers in work.results()])
 
-    def _answers(self, inputs: Sequence[tuple[str, str]], first: int) -> list[list[Answer]]:
+    def prepare_n_best(self, inputs: Sequence[tuple[str, str]], first: int = 0) -> Work[list[Answer]]:
+        """The work of `n_best`."""
         cuts = []
         for number, whole in enumerate(self.tokenizer.locate(inputs, first), first):
             if not (whole.parts == _PASSAGE).any():
@@ -94,16 +96,22 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
             ]
         found: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
         none = [np.inf] * len(inputs)
-        for sequence, (starts, ends) in self._run([tokens for _, tokens in cuts], "start_logits", "end_logits"):
+
+        def take(sequence: int, rows: tuple[FloatArray, ...]) -> None:
             index, tokens = cuts[sequence]
+            starts, ends = rows
             none[index] = min(none[index], float(starts[0] + ends[0]))
             own = tokens.parts == _PASSAGE
             offsets = tokens.offsets[own]
             for logit, begin, end in best_spans(starts[own], ends[own], self._max_answer, self._n_best):
                 place = int(offsets[begin, 0]), int(offsets[end, 1])
                 found[index][place] = max(logit, found[index].get(place, -np.inf))
-        passages = [passage for _, passage in inputs]
-        return [self._ranked(*each) for each in zip(passages, found, none, strict=True)]
+
+        def results() -> list[list[Answer]]:
+            passages = [passage for _, passage in inputs]
+            return [self._ranked(*each) for each in zip(passages, found, none, strict=True)]
+
+        return Work([tokens for _, tokens in cuts], ("start_logits", "end_logits"), take, results)
 
     def _ranked(self, passage: str, found: dict[tuple[int, int], float], none: float) -> list[Answer]:
         """The answers with the highest logits, and their probabilities; equally good ones in the order of the text."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
-from fastcpu.tasks.task import Task, in_groups
+from fastcpu.tasks.task import Task, Work, in_groups
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,35 @@ class Reranker(Task[tuple[str, Sequence[str]], list[Ranked]]):
 
         No sigmoid is taken: it would make high scores equal.
         """
-        return np.array(in_groups(self._scores, pairs), np.float32)
+        return np.array(in_groups(lambda group, first: self.run(self.prepare_scores(group, first)), pairs), np.float32)
 
-    def _scores(self, pairs: Sequence[tuple[str, str]], first: int) -> FloatArray:
-        result = np.empty(len(pairs), np.float32)
-        for index, (row,) in self._run(self.tokenizer.encode(pairs, first), self._logits):
-            result[index] = row[0] if self._channels == 1 else row[1] - row[0]
-        return result
+    def prepare_scores(self, pairs: Sequence[tuple[str, str]], first: int = 0) -> Work[float]:
+        """The work of `scores`."""
+        scores = np.empty(len(pairs), np.float32)
 
-    def _process(self, inputs: Sequence[tuple[str, Sequence[str]]], first: int) -> list[list[Ranked]]:
+        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
+            row = rows[0]
+            scores[index] = row[0] if self._channels == 1 else row[1] - row[0]
+
+        return Work(self.tokenizer.encode(pairs, first), (self._logits,), take, scores.tolist)
+
+    def prepare(self, inputs: Sequence[tuple[str, Sequence[str]]], first: int = 0) -> Work[list[Ranked]]:
         pairs = [pair for number, each in enumerate(inputs, first) for pair in _pairs(each, number)]
-        scores = self.scores(pairs)
-        results = []
-        start = 0
-        for _, passages in inputs:
-            own = scores[start : start + len(passages)]
-            start += len(passages)
-            results.append([Ranked(int(index), float(own[index])) for index in np.argsort(-own, kind="stable")])
-        return results
+        scoring = self.prepare_scores(pairs)
+        return Work(
+            scoring.sequences, scoring.outputs, scoring.take, lambda: _ranked(inputs, np.array(scoring.results()))
+        )
+
+
+def _ranked(inputs: Sequence[tuple[str, Sequence[str]]], scores: npt.NDArray[np.float64]) -> list[list[Ranked]]:
+    """The passages of every input, of which `scores` has those of all, one after the other."""
+    results = []
+    start = 0
+    for _, passages in inputs:
+        own = scores[start : start + len(passages)]
+        start += len(passages)
+        results.append([Ranked(int(index), float(own[index])) for index in np.argsort(-own, kind="stable")])
+    return results
 
 
 def _pairs(given: Any, number: int) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import OUTSIDE, label_names, softmax, spans
-from fastcpu.tasks.task import Task
+from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Located, Window, trimmed, windows
 
 
@@ -94,10 +94,27 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         self._logits, channels = self._output("logits", "batch", "sequence")
         self.labels = label_names(self.engine.directory, channels, labels)
 
-    def _process(self, inputs: Sequence[str | Sequence[str]], first: int) -> list[Tagging]:
+    def prepare(self, inputs: Sequence[str | Sequence[str]], first: int = 0) -> Work[Tagging]:
         tokens = [self._tokens(each, number) for number, each in enumerate(inputs, first)]
-        scores = self._scores(tokens, first)
-        return [self._tagging(*each) for each in zip(inputs, tokens, scores, strict=True)]
+        cuts = [
+            windows(each, 0, self.tokenizer.max_length, self._stride, f"input {number}")
+            for number, each in enumerate(tokens, first)
+        ]
+        owners = [(index, place) for index, cut in enumerate(cuts) for place in range(len(cut))]
+        logits = [np.empty((int((each.parts == 0).sum()), len(self.labels)), np.float32) for each in tokens]
+
+        def take(sequence: int, rows: tuple[FloatArray, ...]) -> None:
+            index, place = owners[sequence]
+            begin, end = _own_range(cuts[index], place, len(logits[index]))
+            window = cuts[index][place]
+            own: FloatArray = rows[0][window.tokens.parts == 0]
+            logits[index][begin:end] = own[begin - window.first : end - window.first]
+
+        def results() -> list[Tagging]:
+            scores = map(softmax, logits)
+            return [self._tagging(*each) for each in zip(inputs, tokens, scores, strict=True)]
+
+        return Work([cuts[index][place].tokens for index, place in owners], (self._logits,), take, results)
 
     def _tokens(self, given: str | Sequence[str], number: int) -> Located:
         if isinstance(given, str):
@@ -105,22 +122,6 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         if not isinstance(given, (list, tuple)) or not all(isinstance(word, str) for word in given):
             raise InputError(f"input {number} is neither a string nor a list of words")
         return self.tokenizer.locate_words(given)
-
-    def _scores(self, tokens: Sequence[Located], first: int) -> list[npt.NDArray[np.float64]]:
-        """Per text, the probabilities [tokens of the text, labels]."""
-        cuts = [
-            windows(each, 0, self.tokenizer.max_length, self._stride, f"input {number}")
-            for number, each in enumerate(tokens, first)
-        ]
-        owners = [(index, place) for index, cut in enumerate(cuts) for place in range(len(cut))]
-        results = [np.empty((int((each.parts == 0).sum()), len(self.labels)), np.float32) for each in tokens]
-        for sequence, (logits,) in self._run([cuts[index][place].tokens for index, place in owners], self._logits):
-            index, place = owners[sequence]
-            begin, end = _own_range(cuts[index], place, len(results[index]))
-            window = cuts[index][place]
-            own: FloatArray = logits[window.tokens.parts == 0]
-            results[index][begin:end] = own[begin - window.first : end - window.first]
-        return [softmax(each) for each in results]
 
     def _tagging(self, given: str | Sequence[str], tokens: Located, scores: npt.NDArray[np.float64]) -> Tagging:
         text = given if isinstance(given, str) else " ".join(given)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
-
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import BATCH_TOKENS, FloatArray, Model, as_engine, batches
+from fastcpu.tasks.engine import BATCH_TOKENS, FloatArray, Model, as_engine, batches, run_rows
 from fastcpu.tasks.tokenizer import Encoded, Tokenizer
 
 Input = TypeVar("Input")
@@ -18,6 +17,25 @@ Result = TypeVar("Result")
 _TELLING = {"logits", "last_hidden_state", "sentence_embedding", "pooler_output", "start_logits", "end_logits"}
 """Names of outputs that say what they are."""
 _GROUP = 2048  # inputs that are tokenized and sorted together; bounds memory
+
+
+@dataclass(frozen=True)
+class Work(Generic[Result]):
+    """Inputs of a task after tokenization: what the model must run, and what becomes of its outputs.
+
+    Whoever runs the sequences may do so in any batches and in any order, beside those of other work.
+
+    Attributes:
+        sequences: what the model is given.
+        outputs: names of the outputs that are needed.
+        take: takes the rows of these outputs for one sequence, by its index; rows per token have its length.
+        results: one result per input, in order, after every sequence was taken.
+    """
+
+    sequences: Sequence[Encoded]
+    outputs: tuple[str, ...]
+    take: Callable[[int, tuple[FloatArray, ...]], None]
+    results: Callable[[], list[Result]]
 
 
 class Task(ABC, Generic[Input, Result]):
@@ -52,33 +70,20 @@ class Task(ABC, Generic[Input, Result]):
 
     def __call__(self, inputs: Sequence[Input]) -> list[Result]:
         """One result per input, in order. InputError names an input that is wrong, counted from 0."""
-        return in_groups(self._process, inputs)
+        return in_groups(lambda group, first: self.run(self.prepare(group, first)), inputs)
 
     @abstractmethod
-    def _process(self, inputs: Sequence[Input], first: int) -> list[Result]:
-        """The results of some of the inputs; `first` is the number of the first among all, for errors."""
+    def prepare(self, inputs: Sequence[Input], first: int = 0) -> Work[Result]:
+        """Tokenizes inputs; nothing runs yet. InputError names an input that is wrong, counted from `first`."""
 
-    def _run(self, sequences: Sequence[Encoded], *outputs: str) -> Iterator[tuple[int, tuple[FloatArray, ...]]]:
-        """The rows of the named outputs of each sequence, with its index; in the order in which they are run.
-
-        Rows per token have the length of their sequence.
-        """
-        lengths = [len(sequence.ids) for sequence in sequences]
-        per_token = [self.engine.outputs[name][1:2] == ("sequence",) for name in outputs]
+    def run(self, work: Work[Any]) -> list[Any]:
+        """The results of `work`, which is run in batches of similar length."""
+        lengths = [len(sequence.ids) for sequence in work.sequences]
         for batch in batches(lengths, self.engine.max_rows, self.batch_tokens):
-            arrays = self.engine.run([sequences[index] for index in batch], outputs)
-            for row, index in enumerate(batch):
-                length = lengths[index]
-                rows = tuple(
-                    arrays[name][row, :length] if cut else arrays[name][row]
-                    for name, cut in zip(outputs, per_token, strict=True)
-                )
-                for name, values in zip(outputs, rows, strict=True):
-                    if not np.isfinite(values).all():
-                        raise InputError(
-                            f"{str(self.engine.directory)!r} computes values of {name} that are not finite"
-                        )
-                yield index, rows
+            rows = run_rows(self.engine, [work.sequences[index] for index in batch], work.outputs)
+            for index, row in zip(batch, rows, strict=True):
+                work.take(index, row)
+        return work.results()
 
     def _output(self, name: str, *axes: str) -> tuple[str, int]:
         """The output called `name`, and its channels. InputError unless it has these axes.
