@@ -1,0 +1,602 @@
+"""Which sequences run next: bounded queues of many models, clients and priorities, cut into ragged batches.
+
+No thread, lock or clock of its own: the caller gives the clock and holds a lock around every call.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from math import isfinite
+
+PRIORITIES = 8
+"""Priorities 0 (most urgent) to 7, as the urgency of RFC 9218."""
+_SOONEST = 0.05  # seconds; the least `retry_after`
+_UNKNOWN = 1.0  # seconds; `retry_after` while the speed is not known
+_GUESS = 1e-4  # seconds per token that a batch is charged with while the speed is not known
+_SLACK = 1.5  # estimated run times before its deadline at which a sequence stops waiting for others
+
+
+class Rejected(Exception):
+    """A request that was not accepted.
+
+    Attributes:
+        retry_after: seconds after which the same request would probably be accepted.
+    """
+
+    def __init__(self, message: str, retry_after: float = _SOONEST) -> None:
+        super().__init__(message)
+        self.retry_after = max(retry_after, _SOONEST)
+
+
+class QueueFull(Rejected):
+    """The queue of the model, or the client's part of it, has no room: in tokens, or in seconds by `max_wait`."""
+
+
+class TooLate(Rejected):
+    """The deadline has passed, or will have before the request is done, by the estimate."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How one model is served.
+
+    Attributes:
+        batch_tokens: most tokens of a batch; a longer sequence is a batch of its own.
+        batch_rows: most sequences of a batch.
+        max_delay: seconds that a sequence may wait for others to fill a batch. 0: it runs as soon as it can.
+        max_queue_tokens: most tokens that wait, of all clients together. A larger request is accepted only by an empty
+            queue; otherwise it could never run.
+        max_wait: seconds; what would wait longer, by the estimate, is refused.
+        weight: share of the time among the models that have work.
+    """
+
+    batch_tokens: int = 1024
+    batch_rows: int | None = None
+    max_delay: float = 0.0
+    max_queue_tokens: int = 65536
+    max_wait: float | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens < 1 or self.max_queue_tokens < 1 or (self.batch_rows is not None and self.batch_rows < 1):
+            raise ValueError("batch_tokens, batch_rows and max_queue_tokens must be at least 1")
+        if not (self.max_delay >= 0 and (self.max_wait is None or self.max_wait >= 0)):
+            raise ValueError("max_delay and max_wait must not be negative")
+        if not (self.weight > 0 and isfinite(self.weight)):
+            raise ValueError("weight must be positive")
+
+
+class Request:
+    """Sequences that one client wants run by one model.
+
+    Args:
+        model: its name.
+        lengths: tokens of each sequence, at least one sequence and one token.
+        payload: of the caller; not looked at.
+        priority: 0 (most urgent) to 7.
+        deadline: on the clock of the scheduler; no sequence starts from then on.
+        client: who shares the queue fairly with others.
+
+    Attributes:
+        arrived: when it was accepted.
+        waiting: sequences that have not been taken yet and will be.
+        cancelled: whether `cancel`, its deadline or the removal of its model ended it.
+    """
+
+    __slots__ = (
+        "_lane", "_next", "_number", "_tokens", "arrived", "cancelled", "client", "deadline", "lengths", "model",
+        "payload", "priority", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        model: str,
+        lengths: Sequence[int],
+        payload: object,
+        *,
+        priority: int = 3,
+        deadline: float | None = None,
+        client: str = "",
+    ) -> None:
+        if not lengths or min(lengths) < 1:
+            raise ValueError("a request has at least one sequence, and a sequence at least one token")
+        if not 0 <= priority < PRIORITIES:
+            raise ValueError(f"priority must be 0 to {PRIORITIES - 1}, not {priority}")
+        self.model, self.lengths, self.payload = model, tuple(lengths), payload
+        self.priority, self.deadline, self.client = priority, deadline, client
+        self.arrived, self.waiting, self.cancelled = 0.0, len(self.lengths), False
+        self._number = 0  # of all accepted ones, from 1
+        self._next = 0  # first sequence that waits
+        self._tokens = sum(self.lengths)  # of the sequences that wait
+        self._lane: _Lane | None = None  # where they wait
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One sequence of a request."""
+
+    request: Request
+    index: int
+
+    @property
+    def length(self) -> int:
+        return self.request.lengths[self.index]
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Sequences of one model that run together; `started` is when they were taken."""
+
+    model: str
+    entries: list[Entry]
+    tokens: int
+    started: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits for a model, and the estimated seconds until all of it has been run; 0 while no speed is known."""
+
+    requests: int
+    sequences: int
+    tokens: int
+    seconds: float
+
+
+class _Speed:
+    """Seconds of a batch, learned as ``fixed + per_token * tokens``.
+
+    Least squares over the batches, of which an old one counts less (by 0.95 per batch) and a slow one too (by one over
+    its seconds): a run that was held up hardly matters. The line is drawn towards the one through the origin as far as
+    the batches were of equal size, and neither coefficient is negative.
+    """
+
+    __slots__ = ("_sums", "fixed", "known", "per_token")
+
+    def __init__(self) -> None:
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self.fixed = self.per_token = 0.0
+        self.known = False
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        if not (seconds > 0 and isfinite(seconds) and tokens > 0):
+            return
+        terms = (1.0, tokens, seconds, tokens * tokens, tokens * seconds)
+        self._sums = tuple(0.95 * old + term / seconds for old, term in zip(self._sums, terms, strict=True))  # type: ignore[assignment]
+        weight = self._sums[0]
+        size, time, square, product = (value / weight for value in self._sums[1:])
+        ridge = 0.01 * size * size
+        slope = (product - size * time + ridge * time / size) / (square - size * size + ridge)
+        self.per_token = min(max(slope, 0.0), time / size)
+        self.fixed = time - self.per_token * size
+        self.known = True
+
+    def seconds(self, tokens: float, batches: float = 1.0) -> float:
+        return self.fixed * batches + self.per_token * tokens if tokens else 0.0
+
+
+class _Flow:
+    """The requests of one client in a lane, first come first served. `start` is the start tag of the next sequence."""
+
+    __slots__ = ("item", "requests", "start", "tokens")
+
+    def __init__(self) -> None:
+        self.requests: OrderedDict[Request, None] = OrderedDict()
+        self.start = 0.0
+        self.tokens = 0
+        self.item: tuple[float, int, _Flow] | None = None  # of the heap of the lane; others of it are stale
+
+
+class _Lane:
+    """What waits for a model at one priority: start-time fair queueing between clients, in tokens.
+
+    A sequence has a start tag: the finish tag (start tag plus tokens) of the one of its client before it, but not less
+    than the lane's virtual time when its client began to wait. The smallest tag is next. The virtual time is the start
+    tag of the last one taken, and moves at least as fast as a client would get on that shares the lane with all that
+    wait; without the latter, an endless row of new clients would stop it and starve those with more to do. It leads
+    the smallest tag by at most `budget` tokens.
+    """
+
+    __slots__ = ("_budget", "_flows", "_heap", "_keep", "_time", "active", "tokens")
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._flows: dict[str, _Flow] = {}  # those with requests, and idle ones whose last finish tag is still to come
+        self._heap: list[tuple[float, int, _Flow]] = []
+        self._keep = 64  # flows at which idle ones are looked for
+        self._time = 0.0
+        self.active = 0  # flows with requests
+        self.tokens = 0
+
+    def of(self, client: str) -> int:
+        """Tokens of the client that wait here."""
+        flow = self._flows.get(client)
+        return flow.tokens if flow else 0
+
+    def push(self, request: Request) -> None:
+        flow = self._flows.get(request.client)
+        if flow is None:
+            if len(self._flows) >= self._keep:
+                self._flows = {k: f for k, f in self._flows.items() if f.requests or f.start > self._time}
+                self._keep = max(64, 2 * len(self._flows))
+            flow = self._flows[request.client] = _Flow()
+        if not flow.requests:
+            flow.start = max(flow.start, self._time)
+            self.active += 1
+        flow.requests[request] = None
+        request._lane = self
+        self._count(flow, request._tokens)
+
+    def first(self) -> Request | None:
+        """The request of the sequence that is next."""
+        heap = self._heap
+        while heap and heap[0][2].item is not heap[0]:
+            heappop(heap)
+        return next(iter(heap[0][2].requests)) if heap else None
+
+    def take(self, request: Request) -> Entry:
+        """The next sequence of `request`, which is the first."""
+        flow = self._flows[request.client]
+        entry = Entry(request, request._next)
+        length, start, share = entry.length, flow.start, entry.length / (self.active + 1)
+        request._next += 1
+        request._tokens -= length
+        request.waiting -= 1
+        flow.start += length
+        if not request.waiting:
+            del flow.requests[request]
+        self._count(flow, -length)
+        least = self._heap[0][0] if self.first() else self._time
+        self._time = max(self._time, start, min(self._time + share, least + self._budget))
+        if not self.active:
+            self._reset()
+        return entry
+
+    def remove(self, request: Request) -> None:
+        """Forgets what waits of the request."""
+        flow = self._flows[request.client]
+        del flow.requests[request]
+        self._count(flow, -request._tokens)
+        if not self.active:
+            self._reset()
+
+    def _count(self, flow: _Flow, tokens: int) -> None:
+        """`tokens` more wait in the flow; its place among the flows may be another."""
+        flow.tokens += tokens
+        self.tokens += tokens
+        if not flow.requests:
+            flow.item = None
+            self.active -= 1
+            return
+        number = next(iter(flow.requests))._number
+        if flow.item is None or flow.item[:2] != (flow.start, number):
+            flow.item = (flow.start, number, flow)
+            heappush(self._heap, flow.item)
+            if len(self._heap) > 2 * self.active + 16:
+                self._heap = [f.item for f in self._flows.values() if f.item]
+                heapify(self._heap)
+
+    def _reset(self) -> None:
+        self._flows.clear()
+        self._heap.clear()
+        self._keep, self._time = 64, 0.0
+
+
+class _Queue:
+    """What waits for one model, its speed, and its part of the time."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.lanes = [_Lane(policy.batch_tokens) for _ in range(PRIORITIES)]
+        self.requests: OrderedDict[Request, None] = OrderedDict()  # by arrival
+        self.young: OrderedDict[Request, None] = OrderedDict()  # those of them that have not aged, by arrival
+        self.held: dict[str, int] = {}  # tokens of each client that wait
+        self.tokens = self.sequences = 0
+        self.deadlines: list[tuple[float, int, Request]] = []  # a heap; some no longer wait
+        self.dated = 0  # requests with deadlines that wait
+        self.running = 0
+        self.speed = _Speed()
+        self.fill = float(policy.batch_tokens)  # tokens of a batch of a long queue
+        self.used = 0.0  # virtual time: seconds over weight
+        self.floor = 0.0  # of all models when it began to wait
+
+    def push(self, request: Request) -> None:
+        self.requests[request] = None
+        if request.priority:
+            self.young[request] = None
+        self.held[request.client] = self.held.get(request.client, 0) + request._tokens
+        self.tokens += request._tokens
+        self.sequences += request.waiting
+        if request.deadline is not None:
+            self.dated += 1
+            heappush(self.deadlines, (request.deadline, request._number, request))
+            if len(self.deadlines) > 2 * self.dated + 16:
+                self.deadlines = [item for item in self.deadlines if item[2].waiting]
+                heapify(self.deadlines)
+        self.lanes[request.priority].push(request)
+
+    def drop(self, request: Request) -> None:
+        """What waits of the request never runs."""
+        assert request._lane is not None
+        request._lane.remove(request)
+        tokens, sequences = request._tokens, request.waiting
+        request._tokens = request.waiting = 0
+        request.cancelled = True
+        self._left(request, tokens, sequences)
+
+    def overdue(self, now: float) -> list[Request]:
+        """Drops the requests whose deadline has passed."""
+        found = []
+        while (earliest := self._deadline()) is not None and earliest <= now:
+            request = heappop(self.deadlines)[2]
+            self.drop(request)
+            found.append(request)
+        return found
+
+    def due(self, now: float) -> float:
+        """When the first of those that wait should run; `now` if a batch is full."""
+        policy = self.policy
+        if self.tokens >= policy.batch_tokens or (policy.batch_rows and self.sequences >= policy.batch_rows):
+            return now
+        time = next(iter(self.requests)).arrived + policy.max_delay
+        deadline = self._deadline() if policy.max_delay else None
+        if deadline is not None:
+            margin = _SLACK * self.speed.seconds(self.tokens) if self.speed.known else policy.max_delay
+            time = min(time, deadline - margin)
+        return time
+
+    def take(self, now: float, aging: float) -> tuple[list[Entry], int]:
+        """The sequences of the next batch, and their tokens."""
+        while self.young and (request := next(iter(self.young))).arrived + aging <= now:
+            del self.young[request]
+            assert request._lane is not None
+            request._lane.remove(request)
+            self.lanes[0].push(request)
+        entries: list[Entry] = []
+        total, policy = 0, self.policy
+        for lane in self.lanes:
+            while (first := lane.first()) is not None:
+                tokens = total + first.lengths[first._next]
+                if entries and (tokens > policy.batch_tokens or len(entries) == policy.batch_rows):
+                    self.fill += 0.1 * (total - self.fill)
+                    return entries, total
+                entry = lane.take(first)
+                entries.append(entry)
+                total = tokens
+                self._left(first, entry.length, 1)
+        return entries, total
+
+    def ahead(self, request: Request, tokens: int) -> int:
+        """Tokens that would probably run before the request has had `tokens`, these not counted.
+
+        All of higher priority and of its client; of another client at most as many as the request's client has had.
+        """
+        lane = self.lanes[request.priority]
+        own = lane.of(request.client)
+        others = lane.active - (own > 0)
+        urgent = sum(lane.tokens for lane in self.lanes[: request.priority])
+        return urgent + own + min(lane.tokens - own, others * (own + tokens))
+
+    def seconds(self, tokens: float) -> float:
+        """Estimated seconds of one worker for that many waiting tokens."""
+        return self.speed.seconds(tokens, max(1.0, tokens / self.fill))
+
+    def _left(self, request: Request, tokens: int, sequences: int) -> None:
+        """So much of the request no longer waits."""
+        self.tokens -= tokens
+        self.sequences -= sequences
+        held = self.held[request.client] - tokens
+        if held:
+            self.held[request.client] = held
+        else:
+            del self.held[request.client]
+        if not request.waiting:
+            del self.requests[request]
+            self.young.pop(request, None)
+            self.dated -= request.deadline is not None
+
+    def _deadline(self) -> float | None:
+        """The earliest deadline of those that wait."""
+        while self.deadlines and not self.deadlines[0][2].waiting:
+            heappop(self.deadlines)
+        return self.deadlines[0][0] if self.deadlines else None
+
+
+@dataclass(slots=True)
+class _Run:
+    """A batch that runs: of which queue, the seconds it is charged with, and when it probably ends."""
+
+    queue: _Queue
+    charged: float
+    until: float
+
+
+class Scheduler:
+    """Chooses what runs next among the models, priorities and clients.
+
+    A request's sequences may run in different batches, so a large one does not hold up small ones. A batch is of one
+    model and is filled in order until the next sequence would exceed its bounds. The order in a model is by priority,
+    then fair between clients in tokens, then by arrival; one client's sequences of one priority keep their order. A
+    sequence that has waited for `aging` seconds joins those of priority 0. Of the models that should run, the one that
+    has used the least time over its weight is next; idle time gives no credit.
+
+    What is estimated: a model's batch of n tokens takes ``fixed + per_token * n`` seconds, learned from `done`. The
+    wait for a new request is the rest of what runs, by that estimate, and the tokens that would run before it as
+    things stand, of its model and of others by their weights, divided by the batches seen to run side by side. What
+    arrives later and goes first, what will have aged, and `max_delay` are not foreseen. Until a batch of the model is
+    done nothing is known, and all that has room is accepted. So is, whatever the estimate, what comes to a model that
+    has nothing waiting or running: a wrong estimate cannot lock it out for good.
+
+    A call takes O(log n) amortised for n waiting requests, and time for each model and running batch.
+
+    Args:
+        clock: seconds, never going back.
+        client_share: the part of a model's `max_queue_tokens` that one client may fill. A larger request is accepted
+            if nothing of its client waits.
+        aging: seconds after which a waiting sequence counts as one of priority 0.
+    """
+
+    def __init__(self, clock: Callable[[], float], client_share: float = 1.0, aging: float = 1.0) -> None:
+        if not (0 < client_share <= 1 and aging >= 0):
+            raise ValueError("client_share must be over 0 and at most 1, and aging not negative")
+        self._clock, self._share, self._aging = clock, client_share, aging
+        self._queues: dict[str, _Queue] = {}
+        self._running: dict[Batch, _Run] = {}
+        self._expired: list[Request] = []
+        self._accepted = 0
+        self._time = 0.0  # virtual: `used` of the model that was last taken from
+        self._workers = 1.0  # batches that run side by side
+
+    def add(self, model: str, policy: Policy) -> None:
+        """Serves the model from now on. ValueError if it is served already."""
+        if model in self._queues:
+            raise ValueError(f"model {model!r} is there already")
+        self._queues[model] = _Queue(policy)
+
+    def remove(self, model: str) -> list[Request]:
+        """Forgets the model. Returns the requests of which something waited; they are cancelled."""
+        queue = self._queues.pop(model)
+        requests = list(queue.requests)
+        for request in requests:
+            queue.drop(request)
+        return requests
+
+    def submit(self, request: Request) -> None:
+        """Lets the sequences of the request wait for their turns.
+
+        Raises:
+            QueueFull: the queue has no room for it.
+            TooLate: its deadline has passed or cannot be met, by the estimate.
+            KeyError: unknown model.
+            ValueError: it was submitted before.
+        """
+        queue = self._queues[request.model]
+        if request._number or request.cancelled:
+            raise ValueError("a request is submitted once")
+        now = self._clock()
+        if request.deadline is not None and request.deadline <= now:
+            raise TooLate("the deadline has passed")
+        self._expire(now)
+        self._check_room(queue, request.client, request._tokens)
+        if queue.speed.known and (queue.tokens or queue.running):
+            self._check_wait(queue, request, now)
+        if not queue.tokens:
+            queue.floor = self._time
+            queue.used = max(queue.used, self._time)
+        self._accepted += 1
+        request._number, request.arrived = self._accepted, now
+        queue.push(request)
+
+    def room(self, model: str, client: str = "") -> None:
+        """QueueFull if the queue has no room for even one token of the client."""
+        self._expire(self._clock())
+        self._check_room(self._queues[model], client, 1)
+
+    def cancel(self, request: Request) -> bool:
+        """What waits of the request never runs, and its room is free. Whether anything waited."""
+        waited = request._number > 0 and request.waiting > 0
+        if waited:
+            self._queues[request.model].drop(request)
+        request.cancelled = True
+        return waited
+
+    def take(self) -> Batch | None:
+        """The batch that should run now, if any. Tell `done` when it has run or failed."""
+        now = self._clock()
+        self._expire(now)
+        ready = [
+            (queue.used, next(iter(queue.requests)).arrived, model)
+            for model, queue in self._queues.items()
+            if queue.tokens and queue.due(now) <= now
+        ]
+        if not ready:
+            return None
+        model = min(ready)[2]
+        queue = self._queues[model]
+        entries, tokens = queue.take(now, self._aging)
+        batch = Batch(model, entries, tokens, now)
+        seconds = queue.speed.seconds(tokens)
+        charged = seconds if queue.speed.known else tokens * _GUESS
+        self._time = max(self._time, queue.used)
+        queue.used += charged / queue.policy.weight
+        queue.running += 1
+        self._running[batch] = _Run(queue, charged, now + seconds)
+        side_by_side = len(self._running)
+        self._workers = max(float(side_by_side), self._workers + 0.02 * (side_by_side - self._workers))
+        return batch
+
+    def due(self) -> float | None:
+        """Time from which `take` gives a batch without a further `submit`: now or later. None if nothing waits."""
+        now = self._clock()
+        self._expire(now)
+        return min((max(now, queue.due(now)) for queue in self._queues.values() if queue.tokens), default=None)
+
+    def done(self, batch: Batch, seconds: float) -> None:
+        """The batch has run for that long; 0 if it failed, which teaches nothing.
+
+        One that was not taken, such as a warm-up run, only teaches the speed. One of a removed model is ignored.
+        """
+        run, queue = self._running.pop(batch, None), self._queues.get(batch.model)
+        if queue is None or (run and run.queue is not queue):
+            return
+        queue.speed.learn(batch.tokens, seconds)
+        if run:
+            queue.running -= 1
+            queue.used = max(queue.floor, queue.used + (seconds - run.charged) / queue.policy.weight)
+
+    def expire(self) -> list[Request]:
+        """Requests of which something waited when their deadline passed, each once. They are cancelled."""
+        self._expire(self._clock())
+        expired, self._expired = self._expired, []
+        return expired
+
+    def waiting(self, model: str) -> Waiting:
+        """What waits for the model."""
+        self._expire(self._clock())
+        queue = self._queues[model]
+        seconds = self._until(queue, queue.tokens, self._clock()) if queue.tokens and queue.speed.known else 0.0
+        return Waiting(len(queue.requests), queue.sequences, queue.tokens, seconds)
+
+    def _expire(self, now: float) -> None:
+        for queue in self._queues.values():
+            self._expired += queue.overdue(now)
+
+    def _check_room(self, queue: _Queue, client: str, tokens: int) -> None:
+        """QueueFull unless so many tokens of the client have room."""
+        bound, held = queue.policy.max_queue_tokens, queue.held.get(client, 0)
+        over, share = queue.tokens + tokens - bound, int(bound * self._share)
+        if queue.tokens and over > 0:
+            raise QueueFull("the queue is full", self._retry(queue, over))
+        if held and held + tokens > share:
+            over = (held + tokens - share) * len(queue.held)
+            raise QueueFull("the client's part of the queue is full", self._retry(queue, over))
+
+    def _check_wait(self, queue: _Queue, request: Request, now: float) -> None:
+        """Refuses what would wait for longer than `max_wait`, or would not be done by its deadline."""
+        limit = queue.policy.max_wait
+        if limit is not None:
+            wait = self._until(queue, queue.ahead(request, request.lengths[0]), now)
+            if wait > limit:
+                raise QueueFull(f"the wait would be about {wait:.3g} s", wait - limit)
+        if request.deadline is not None:
+            wait = self._until(queue, queue.ahead(request, request._tokens), now)
+            wait += queue.seconds(request._tokens) / min(self._workers, len(request.lengths))
+            if now + wait > request.deadline:
+                raise TooLate(f"it would be done in about {wait:.3g} s", now + wait - request.deadline)
+
+    def _retry(self, queue: _Queue, tokens: int) -> float:
+        """Seconds until about `tokens` of those that wait have been taken."""
+        return self._until(queue, min(tokens, queue.tokens), self._clock()) if queue.speed.known else _UNKNOWN
+
+    def _until(self, queue: _Queue, tokens: int, now: float) -> float:
+        """Estimated seconds until `tokens` of the queue have been run and the next may start."""
+        own, work = queue.seconds(tokens), 0.0
+        for other in self._queues.values():
+            if other is not queue and other.tokens:
+                work += min(other.seconds(other.tokens), own * other.policy.weight / queue.policy.weight)
+        if len(self._running) >= int(self._workers):
+            work += sum(max(0.0, run.until - now) for run in self._running.values())
+        return (own + work) / self._workers
