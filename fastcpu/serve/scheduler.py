@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from math import isfinite
+from itertools import accumulate
+from math import inf
 
 PRIORITIES = 8
 """Priorities 0 (most urgent) to 7, as the urgency of RFC 9218."""
@@ -61,12 +62,10 @@ class Policy:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.batch_tokens < 1 or self.max_queue_tokens < 1 or (self.batch_rows is not None and self.batch_rows < 1):
+        if min(self.batch_tokens, self.batch_rows or 1, self.max_queue_tokens) < 1 or self.batch_rows == 0:
             raise ValueError("batch_tokens, batch_rows and max_queue_tokens must be at least 1")
-        if not (self.max_delay >= 0 and (self.max_wait is None or self.max_wait >= 0)):
-            raise ValueError("max_delay and max_wait must not be negative")
-        if not (self.weight > 0 and isfinite(self.weight)):
-            raise ValueError("weight must be positive")
+        if not (self.max_delay >= 0 and (self.max_wait or 0) >= 0 and 0 < self.weight < inf):
+            raise ValueError("max_delay and max_wait must not be negative, and weight positive")
 
 
 class Request:
@@ -150,11 +149,10 @@ class _Speed:
     """Seconds of a batch, learned as ``fixed + per_token * tokens``.
 
     Least squares over the batches, of which an old one counts less (by 0.95 per batch) and a slow one too (by one over
-    its seconds): a run that was held up hardly matters. The line is drawn towards the one through the origin as far as
-    the batches were of equal size, and neither coefficient is negative.
+    its seconds): a run that was held up hardly matters. Neither does one that ended early, as it counts as half of what
+    was expected. The line is drawn towards the one through the origin as far as the batches were of equal size, and
+    neither coefficient is negative.
     """
-
-    __slots__ = ("_sums", "fixed", "known", "per_token")
 
     def __init__(self) -> None:
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -162,8 +160,9 @@ class _Speed:
         self.known = False
 
     def learn(self, tokens: int, seconds: float) -> None:
-        if not (seconds > 0 and isfinite(seconds) and tokens > 0):
+        if not (tokens > 0 and 0 < seconds < inf):
             return
+        seconds = max(seconds, 0.5 * self.seconds(tokens))
         terms = (1.0, tokens, seconds, tokens * tokens, tokens * seconds)
         self._sums = tuple(0.95 * old + term / seconds for old, term in zip(self._sums, terms, strict=True))  # type: ignore[assignment]
         weight = self._sums[0]
@@ -181,12 +180,9 @@ class _Speed:
 class _Flow:
     """The requests of one client in a lane, first come first served. `start` is the start tag of the next sequence."""
 
-    __slots__ = ("item", "requests", "start", "tokens")
-
     def __init__(self) -> None:
         self.requests: OrderedDict[Request, None] = OrderedDict()
-        self.start = 0.0
-        self.tokens = 0
+        self.start, self.tokens = 0.0, 0
         self.item: tuple[float, int, _Flow] | None = None  # of the heap of the lane; others of it are stale
 
 
@@ -200,16 +196,13 @@ class _Lane:
     the smallest tag by at most `budget` tokens.
     """
 
-    __slots__ = ("_budget", "_flows", "_heap", "_keep", "_time", "active", "tokens")
-
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._flows: dict[str, _Flow] = {}  # those with requests, and idle ones whose last finish tag is still to come
         self._heap: list[tuple[float, int, _Flow]] = []
         self._keep = 64  # flows at which idle ones are looked for
         self._time = 0.0
-        self.active = 0  # flows with requests
-        self.tokens = 0
+        self.active = self.tokens = 0  # flows with requests, and what waits
 
     def of(self, client: str) -> int:
         """Tokens of the client that wait here."""
@@ -226,8 +219,7 @@ class _Lane:
         if not flow.requests:
             flow.start = max(flow.start, self._time)
             self.active += 1
-        flow.requests[request] = None
-        request._lane = self
+        flow.requests[request], request._lane = None, self
         self._count(flow, request._tokens)
 
     def first(self) -> Request | None:
@@ -249,10 +241,8 @@ class _Lane:
         if not request.waiting:
             del flow.requests[request]
         self._count(flow, -length)
-        least = self._heap[0][0] if self.first() else self._time
-        self._time = max(self._time, start, min(self._time + share, least + self._budget))
-        if not self.active:
-            self._reset()
+        if self.first():
+            self._time = max(self._time, start, min(self._time + share, self._heap[0][0] + self._budget))
         return entry
 
     def remove(self, request: Request) -> None:
@@ -260,8 +250,6 @@ class _Lane:
         flow = self._flows[request.client]
         del flow.requests[request]
         self._count(flow, -request._tokens)
-        if not self.active:
-            self._reset()
 
     def _count(self, flow: _Flow, tokens: int) -> None:
         """`tokens` more wait in the flow; its place among the flows may be another."""
@@ -270,6 +258,10 @@ class _Lane:
         if not flow.requests:
             flow.item = None
             self.active -= 1
+            if not self.active:
+                self._flows.clear()
+                self._heap.clear()
+                self._keep, self._time = 64, 0.0
             return
         number = next(iter(flow.requests))._number
         if flow.item is None or flow.item[:2] != (flow.start, number):
@@ -278,11 +270,6 @@ class _Lane:
             if len(self._heap) > 2 * self.active + 16:
                 self._heap = [f.item for f in self._flows.values() if f.item]
                 heapify(self._heap)
-
-    def _reset(self) -> None:
-        self._flows.clear()
-        self._heap.clear()
-        self._keep, self._time = 64, 0.0
 
 
 class _Queue:
@@ -426,9 +413,9 @@ class Scheduler:
     What is estimated: a model's batch of n tokens takes ``fixed + per_token * n`` seconds, learned from `done`. The
     wait for a new request is the rest of what runs, by that estimate, and the tokens that would run before it as
     things stand, of its model and of others by their weights, divided by the batches seen to run side by side. What
-    arrives later and goes first, what will have aged, and `max_delay` are not foreseen. Until a batch of the model is
-    done nothing is known, and all that has room is accepted. So is, whatever the estimate, what comes to a model that
-    has nothing waiting or running: a wrong estimate cannot lock it out for good.
+    arrives later and goes first, what will have aged, and `max_delay` are not foreseen. A model of which no batch is
+    done yet counts as infinitely fast. So does the request itself where nothing of its model waits or runs: a wrong
+    estimate cannot lock it out for good.
 
     A call takes O(log n) amortised for n waiting requests, and time for each model and running batch.
 
@@ -481,8 +468,7 @@ class Scheduler:
             raise TooLate("the deadline has passed")
         self._expire(now)
         self._check_room(queue, request.client, request._tokens)
-        if queue.speed.known and (queue.tokens or queue.running):
-            self._check_wait(queue, request, now)
+        self._check_wait(queue, request, now)
         if not queue.tokens:
             queue.floor = self._time
             queue.used = max(queue.used, self._time)
@@ -548,16 +534,20 @@ class Scheduler:
             queue.used = max(queue.floor, queue.used + (seconds - run.charged) / queue.policy.weight)
 
     def expire(self) -> list[Request]:
-        """Requests of which something waited when their deadline passed, each once. They are cancelled."""
+        """Requests of which something waited when their deadline passed, each once. They are cancelled.
+
+        The scheduler keeps them until it is asked.
+        """
         self._expire(self._clock())
         expired, self._expired = self._expired, []
         return expired
 
     def waiting(self, model: str) -> Waiting:
         """What waits for the model."""
-        self._expire(self._clock())
+        now = self._clock()
+        self._expire(now)
         queue = self._queues[model]
-        seconds = self._until(queue, queue.tokens, self._clock()) if queue.tokens and queue.speed.known else 0.0
+        seconds = self._until(queue, queue.tokens, now) if queue.tokens and queue.speed.known else 0.0
         return Waiting(len(queue.requests), queue.sequences, queue.tokens, seconds)
 
     def _expire(self, now: float) -> None:
@@ -583,7 +573,8 @@ class Scheduler:
                 raise QueueFull(f"the wait would be about {wait:.3g} s", wait - limit)
         if request.deadline is not None:
             wait = self._until(queue, queue.ahead(request, request._tokens), now)
-            wait += queue.seconds(request._tokens) / min(self._workers, len(request.lengths))
+            if queue.tokens or queue.running:
+                wait += queue.seconds(request._tokens) / min(self._workers, len(request.lengths))
             if now + wait > request.deadline:
                 raise TooLate(f"it would be done in about {wait:.3g} s", now + wait - request.deadline)
 
@@ -593,10 +584,11 @@ class Scheduler:
 
     def _until(self, queue: _Queue, tokens: int, now: float) -> float:
         """Estimated seconds until `tokens` of the queue have been run and the next may start."""
-        own, work = queue.seconds(tokens), 0.0
+        work = own = queue.seconds(tokens)
         for other in self._queues.values():
             if other is not queue and other.tokens:
                 work += min(other.seconds(other.tokens), own * other.policy.weight / queue.policy.weight)
-        if len(self._running) >= int(self._workers):
-            work += sum(max(0.0, run.until - now) for run in self._running.values())
-        return (own + work) / self._workers
+        rest = [max(0.0, run.until - now) for run in self._running.values()]
+        rest += [0.0] * (round(self._workers) - len(rest))
+        # The first `count` workers to be free share the work until one more is free.
+        return min((work + busy) / count for count, busy in enumerate(accumulate(sorted(rest)), 1))
