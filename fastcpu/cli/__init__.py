@@ -15,5 +15,6 @@ COMMANDS: tuple[str, ...] = (
     "bench",
     "export",
     "eval",
+    "serve",
     "demo",
 )

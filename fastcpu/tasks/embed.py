@@ -66,6 +66,19 @@ class Embedder(Task[Text, FloatArray]):
 
         return Work(sequences, (self._source,), take, results)
 
+    def prepare_hidden(self, sequences: Sequence[Encoded]) -> Work[FloatArray]:
+        """The work that gives the vectors of all tokens: [tokens, channels] for every sequence.
+
+        InputError if the model gives a vector for a text alone.
+        """
+        source, _ = self._output(_HIDDEN, "batch", "sequence")
+        found: list[FloatArray] = [np.empty(0, np.float32)] * len(sequences)
+
+        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
+            found[index] = rows[0].copy()
+
+        return Work(sequences, (source,), take, lambda: found)
+
     def _pooled(self, values: FloatArray) -> FloatArray:
         """One vector of `values`, which is one already or has a row per token."""
         if self._pooling is None:

@@ -124,6 +124,10 @@ class Tokenizer:
         """The id of a token, None if the vocabulary lacks it."""
         return self._tokenizer.token_to_id(token)
 
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids, all below `size`."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
     @overload
     def _cased(self, text: str) -> str: ...
 

@@ -1,0 +1,111 @@
+"""The ASGI application: which operation answers which path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match, Route
+
+from fastcpu.serve.operation import Call, Endpoint, Protocol, Receive, Scope, Send, refusal
+from fastcpu.serve.problems import Problem
+from fastcpu.serve.protocols import PROTOCOLS, operations
+from fastcpu.serve.serving import Serving
+
+_MOST_PATH = 2048
+
+
+class App:
+    """Routes requests of a server to their operations, and starts and stops what answers them."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self._exact: dict[str, dict[str, Endpoint]] = {}
+        self._patterns: list[tuple[Route, dict[str, Endpoint]]] = []
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for operation in operations():
+            endpoint = Endpoint(serving, operation)
+            by_path.setdefault(operation.path, {})[operation.method] = endpoint
+        for path, methods in by_path.items():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+            if "{" in path:
+                self._patterns.append((Route(path, self._nowhere), methods))
+            else:
+                self._exact[path] = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        methods = self._exact.get(path)
+        if methods is None and len(path) <= _MOST_PATH:
+            for route, found in self._patterns:
+                match, child = route.matches(scope)
+                if match is not Match.NONE:
+                    scope["path_params"] = child["path_params"]
+                    methods = found
+                    break
+        if methods is None:
+            await self._refuse(Problem(404, "not_found", f"there is nothing at {path!r:.200}"), scope, receive, send)
+            return
+        endpoint = methods.get(scope["method"])
+        if endpoint is None:
+            allowed = ", ".join(sorted(methods))
+            problem = Problem(405, "method_not_allowed", f"{path!r:.200} takes {allowed}", allow=allowed)
+            await self._refuse(problem, scope, receive, send)
+            return
+        await endpoint(scope, receive, send)
+
+    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, self.serving.identify(scope))
+        reply = refusal(problem, _protocol_of(scope["path"]))
+        headers = [
+            (b"content-type", reply.media),
+            (b"content-length", str(len(reply.body)).encode()),
+            (b"x-request-id", call.id.encode()),
+            *reply.headers,
+        ]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError("routes are only matched")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.serving.start()
+        except Exception as error:  # noqa: BLE001  (the server is told, and says it)
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.serving.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _protocol_of(path: str) -> Protocol:
+    """In whose form a path without an operation is reported."""
+    return next((protocol for prefix, protocol in PROTOCOLS.items() if path.startswith(prefix)), PROTOCOLS["/"])
+
+
+def application(serving: Serving) -> Any:
+    """The application, with CORS where the configuration has origins."""
+    app: Any = App(serving)
+    if serving.config.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=serving.config.cors_origins,
+            allow_methods=("GET", "POST", "OPTIONS"),
+            allow_headers=("*",),
+            expose_headers=("x-request-id", "retry-after"),
+        )
+    return app

@@ -1,0 +1,179 @@
+"""The configuration of a server: serve.yaml, or what the command line says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fastcpu.errors import FileFormatError, InputError, MissingPackageError
+from fastcpu.serve.scheduler import Policy
+from fastcpu.tasks import TASKS
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
+"""Of a model: as on the hub, with at most one slash."""
+KEYS_VARIABLE = "FASTCPU_API_KEYS"
+
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Span = Annotated[float, Meta(ge=0)]
+
+
+class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One model.
+
+    Attributes:
+        path: a directory that `fastcpu compile` or `compress` wrote.
+        version: what clients may ask for beside the name.
+        task: of `fastcpu.tasks`; by default what the outputs of the model tell.
+        aliases: further names.
+        max_length: longest sequence in tokens; by default what the model was made for.
+        batch_tokens, batch_rows, max_queue_tokens, weight: as in `Policy`.
+        max_delay_ms, max_wait_ms: as in `Policy`, in milliseconds; a `max_wait_ms` of 0 is no limit.
+    """
+
+    path: str
+    version: str = "1"
+    task: str | None = None
+    aliases: tuple[str, ...] = ()
+    max_length: Positive | None = None
+    batch_tokens: Positive = 1024
+    batch_rows: Positive | None = None
+    max_delay_ms: Span = 0.0
+    max_queue_tokens: Positive = 65536
+    max_wait_ms: Span = 1000.0
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+
+    def policy(self) -> Policy:
+        """For the scheduler."""
+        return Policy(
+            batch_tokens=self.batch_tokens,
+            batch_rows=self.batch_rows,
+            max_delay=self.max_delay_ms / 1e3,
+            max_queue_tokens=self.max_queue_tokens,
+            max_wait=self.max_wait_ms / 1e3 or None,
+            weight=self.weight,
+        )
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A server.
+
+    Attributes:
+        models: by name; a path alone, or a `ModelConfig`.
+        host, port: where to listen; port 0 takes a free one.
+        threads: threads per run; 0 takes all CPUs available to this process, divided among the instances.
+        instances: how many batches run at the same time.
+        tokenizer_threads: threads that tokenize long requests, beside the event loop, which tokenizes short ones.
+        api_keys: name of a client to its key; without any, no key is needed. FASTCPU_API_KEYS adds more: ``name=key``,
+            separated by commas.
+        cors_origins: origins whose pages may call the server; ``*`` for all.
+        max_body_bytes: of a request, before and after it is unpacked.
+        max_inputs: texts of a request.
+        max_requests: requests at the same time; more are refused.
+        client_share: the part of a model's queue that one client may fill.
+        cache_mb: answers that are kept, in MB; 0 keeps none.
+        watch_seconds: how often to look for models that have changed on disk; 0 never does.
+        drain_seconds: how long to go on answering after SIGTERM.
+        log: what is written to standard error, and how.
+        access_log: whether each request is a line of the log.
+        page: whether / is a page for people.
+    """
+
+    models: dict[str, ModelConfig | str]
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    threads: Count = 0
+    instances: Positive = 1
+    tokenizer_threads: Positive = 1
+    api_keys: dict[str, Annotated[str, Meta(min_length=8)]] = {}
+    cors_origins: tuple[str, ...] = ()
+    max_body_bytes: Positive = 16_000_000
+    max_inputs: Positive = 2048
+    max_requests: Positive = 1024
+    client_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    cache_mb: Span = 0.0
+    watch_seconds: Span = 0.0
+    drain_seconds: Span = 30.0
+    log: Literal["json", "text"] = "json"
+    access_log: bool = True
+    page: bool = True
+
+    def model(self, name: str) -> ModelConfig:
+        """The configuration of a model; KeyError if there is none of that name."""
+        given = self.models[name]
+        return ModelConfig(path=given) if isinstance(given, str) else given
+
+    def keys(self) -> dict[str, str]:
+        """Clients and their keys, those of the environment included. InputError names one that is no pair."""
+        found = dict(self.api_keys)
+        for number, pair in enumerate(filter(None, os.environ.get(KEYS_VARIABLE, "").split(",")), 1):
+            name, sign, key = pair.partition("=")
+            if not sign or not name or len(key) < 8:
+                raise InputError(f"{KEYS_VARIABLE}: entry {number} is not name=key with a key of 8 characters or more")
+            found[name] = key
+        return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a YAML file. Paths of models in it are relative to its folder.
+
+    Raises:
+        InputError: there is no such file.
+        FileFormatError: it is no YAML mapping.
+        MissingPackageError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingPackageError("--config needs the package 'pyyaml' (pip install fastcpu[serve])") from error
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{path}: not a mapping of settings")
+    models = content.get("models")
+    if isinstance(models, dict):
+        content["models"] = {name: _located(given, path.parent) for name, given in models.items()}
+    return content
+
+
+def _located(given: Any, folder: Path) -> Any:
+    if isinstance(given, str):
+        return str(folder / given)
+    if isinstance(given, dict) and isinstance(given.get("path"), str):
+        return given | {"path": str(folder / given["path"])}
+    return given
+
+
+def make_config(settings: Mapping[str, Any], source: str) -> Config:
+    """Checks `settings`; InputError says which is wrong, and that `source` has it."""
+    try:
+        config = msgspec.convert(settings, Config)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{source}: {error}") from error
+    owners: dict[str, str] = {}
+    for name in config.models:
+        model = config.model(name)
+        if model.task is not None and model.task not in TASKS:
+            raise InputError(f"{source}: model {name!r}: no task {model.task!r}; there are {', '.join(TASKS)}")
+        for known in (name, *model.aliases):
+            if not NAME.fullmatch(known):
+                raise InputError(
+                    f"{source}: {known!r} cannot be the name of a model: letters, digits, '.', '_' and '-', and at "
+                    "most one '/'"
+                )
+            if known in owners:
+                raise InputError(f"{source}: two models are called {known!r}")
+            owners[known] = name
+    if not config.models:
+        raise InputError(f"{source}: no model to serve")
+    return config

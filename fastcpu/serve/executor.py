@@ -1,0 +1,256 @@
+"""The threads that run batches, and the way from a waiting request to its results."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastcpu.serve.problems import Gone, Problem
+from fastcpu.serve.scheduler import Batch, Request, Scheduler, TooLate, Waiting
+from fastcpu.tasks.engine import Engine, FloatArray, run_rows
+from fastcpu.tasks.task import Work
+
+_PATIENCE = 0.03
+"""Seconds after which a waiting request begins to look whether whoever asked is still there."""
+
+Observer = Callable[[Batch, float, float], None]
+"""Is told of every batch: itself, when it began and when it ended, by the clock of the executor."""
+
+
+class Job:
+    """Work that waits or runs.
+
+    Attributes:
+        future: of the results.
+        queued, began: when it was submitted, and when its first sequence began to run.
+    """
+
+    __slots__ = ("began", "engine", "error", "future", "left", "loop", "queued", "work")
+
+    def __init__(self, engine: Engine, work: Work[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.engine = engine
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[list[Any]] = loop.create_future()
+        self.left = len(work.sequences)
+        self.error: Exception | None = None
+        self.queued = time.monotonic()
+        self.began = 0.0
+
+
+class Executor:
+    """Runs what the scheduler chooses, each batch in one of a few threads.
+
+    Args:
+        scheduler: on the clock time.monotonic; from now on only to be used through this object.
+        instances: how many batches run at the same time.
+        observe: called in the threads, and must not fail.
+    """
+
+    def __init__(self, scheduler: Scheduler, instances: int, observe: Observer) -> None:
+        self._scheduler = scheduler
+        self._changed = threading.Condition()
+        self._observe = observe
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"fastcpu-run-{number}", daemon=True)
+            for number in range(instances)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def locked(self, function: Callable[[Scheduler], Any]) -> Any:
+        """What `function` gives for the scheduler, while nobody else uses it."""
+        with self._changed:
+            return function(self._scheduler)
+
+    def waiting(self, lane: str) -> Waiting:
+        """What waits in the queue of a model."""
+        with self._changed:
+            return self._scheduler.waiting(lane)
+
+    async def run(
+        self,
+        lane: str,
+        engine: Engine,
+        work: Work[Any],
+        *,
+        priority: int,
+        deadline: float | None,
+        client: str,
+        left: Callable[[], Coroutine[Any, Any, None]],
+    ) -> tuple[list[Any], Job]:
+        """The results of `work`, when they are there. If the caller is cancelled, what still waits never runs.
+
+        Args:
+            lane: queue of the scheduler.
+            engine: what runs the batches.
+            work: of one request.
+            priority, deadline, client: as in `Request`.
+            left: returns when whoever asked has left.
+
+        Raises:
+            Rejected: the scheduler refuses it, or the deadline passes.
+            Gone: whoever asked has left.
+            FastcpuError: the model cannot run it.
+        """
+        loop = asyncio.get_running_loop()
+        job = Job(engine, work, loop)
+        if not work.sequences:
+            return work.results(), job
+        lengths = [len(sequence.ids) for sequence in work.sequences]
+        request = Request(lane, lengths, job, priority=priority, deadline=deadline, client=client)
+        with self._changed:
+            self._scheduler.submit(request)
+            self._changed.notify()
+        watch = _Watch(job, left)
+        timers = [loop.call_later(_PATIENCE, watch.start)]
+        if deadline is not None:
+            timers.append(loop.call_later(max(0.0, deadline - time.monotonic()), _pass_deadline, job))
+        try:
+            return await job.future, job
+        finally:
+            for timer in timers:
+                timer.cancel()
+            watch.stop()
+            if request.waiting:
+                with self._changed:
+                    self._scheduler.cancel(request)
+
+    def fail(self, requests: Sequence[Request], problem: Problem) -> None:
+        """Ends requests that will not run; for the thread of their event loop."""
+        for request in requests:
+            job: Job = request.payload  # type: ignore[assignment]
+            if not job.future.done():
+                job.future.set_exception(problem)
+
+    def close(self) -> None:
+        """Ends the threads after what runs now."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._next()) is not None:
+            began = time.monotonic()
+            finished = self._run(batch, began)
+            ended = time.monotonic()
+            with self._changed:
+                self._scheduler.done(batch, ended - began)
+            for loop, jobs in finished.items():
+                loop.call_soon_threadsafe(_deliver, jobs)
+            self._observe(batch, began, ended)
+
+    def _next(self) -> Batch | None:
+        with self._changed:
+            while not self._closed:
+                batch = self._scheduler.take()
+                if batch is not None:
+                    return batch
+                due = self._scheduler.due()
+                self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
+        return None
+
+    def _run(self, batch: Batch, began: float) -> dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]]:
+        """Runs a batch and gives the jobs that it completes, by event loop, with their results."""
+        entries = [(entry.request.payload, entry.index) for entry in batch.entries]
+        jobs: list[tuple[Job, int]] = entries  # type: ignore[assignment]
+        try:
+            self._take(jobs)
+        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told)
+            for job, _ in jobs:
+                job.error = error
+        finished: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]] = {}
+        for job, _ in jobs:
+            if not job.began:
+                job.began = began
+            with self._changed:
+                job.left -= 1
+                last = job.left == 0
+            if last or job.error is not None:
+                results = None
+                if job.error is None:
+                    try:
+                        results = job.work.results()
+                    except Exception as error:  # noqa: BLE001
+                        job.error = error
+                finished.setdefault(job.loop, []).append((job, results))
+        return finished
+
+    @staticmethod
+    def _take(jobs: Sequence[tuple[Job, int]]) -> None:
+        first = jobs[0][0]
+        names = first.work.outputs
+        if any(job.work.outputs != names for job, _ in jobs):
+            names = tuple(dict.fromkeys(name for job, _ in jobs for name in job.work.outputs))
+        sequences = [job.work.sequences[index] for job, index in jobs]
+        for (job, index), rows in zip(jobs, run_rows(first.engine, sequences, names), strict=True):
+            if job.work.outputs != names:
+                found: dict[str, FloatArray] = dict(zip(names, rows, strict=True))
+                rows = tuple(found[name] for name in job.work.outputs)
+            job.work.take(index, rows)
+
+
+class _Watch:
+    """Looks whether whoever asked for a job is still there; most jobs are done before that begins."""
+
+    __slots__ = ("_job", "_left", "_task")
+
+    def __init__(self, job: Job, left: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._job = job
+        self._left = left
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = self._job.loop.create_task(self._wait())
+
+    async def _wait(self) -> None:
+        await self._left()
+        if not self._job.future.done():
+            self._job.future.set_exception(Gone())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _pass_deadline(job: Job) -> None:
+    if not job.future.done():
+        job.future.set_exception(TooLate("the deadline has passed", 0.0))
+
+
+def _deliver(finished: Sequence[tuple[Job, list[Any] | None]]) -> None:
+    """Ends the futures of jobs, in the thread of their event loop."""
+    for job, results in finished:
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(results or [])
+
+
+class Tokenizing:
+    """Where texts become tokens: short requests at once, long ones in a few threads of their own."""
+
+    INLINE_CHARACTERS = 8192
+    """More text than this would keep the event loop from other requests for more than about a millisecond."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "fastcpu-tokenize")
+
+    async def run(self, characters: int, prepare: Callable[[], Work[Any]]) -> Work[Any]:
+        """What `prepare` gives, for a request with that much text."""
+        if characters <= self.INLINE_CHARACTERS:
+            return prepare()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, prepare)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,63 @@
+"""The log: one line per event on standard error, JSON for programs or text for people."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+if TYPE_CHECKING:
+    from fastcpu.serve.operation import Call, Operation, Reply
+
+
+class Log:
+    """Writes events.
+
+    Args:
+        form: ``json`` or ``text``.
+        access: whether requests are events.
+    """
+
+    def __init__(self, form: Literal["json", "text"], access: bool) -> None:
+        self._json = form == "json"
+        self._access = access
+
+    def event(self, level: Literal["info", "warning", "error"], message: str, **fields: Any) -> None:
+        """Something that happened."""
+        now = time.time()
+        if self._json:
+            line = orjson.dumps({"time": round(now, 6), "level": level, "message": message, **fields}).decode()
+        else:
+            clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
+            line = " ".join([f"{clock} {level:7} {message}", *(f"{key}={value}" for key, value in fields.items())])
+        try:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):  # whoever read the log has gone, or the disk is full: serving goes on
+            return
+
+    def access(self, operation: Operation, call: Call, reply: Reply, seconds: float) -> None:
+        """A request was answered."""
+        if not self._access or (operation.light and reply.status < 400):
+            return
+        fields: dict[str, Any] = {
+            "id": call.id,
+            "client": call.client,
+            "method": operation.method,
+            "path": operation.path,
+            "status": reply.status,
+            "ms": round(1e3 * seconds, 3),
+            "bytes": len(reply.body),
+        }
+        if call.model:
+            fields |= {"model": call.model, "tokens": call.tokens}
+            fields |= {f"{name}_ms": round(1e3 * value, 3) for name, value in call.timings.items()}
+        self.event("info", "request", **fields)
+
+    def failure(self, identifier: str, error: Exception) -> None:
+        """Something that should not have happened, with where it did."""
+        trace = "".join(traceback.format_exception(error))
+        self.event("error", f"{type(error).__name__}: {error}", id=identifier, trace=trace)

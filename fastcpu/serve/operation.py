@@ -1,0 +1,300 @@
+"""What the server can be asked: operations, calls of them, and replies. Protocols are lists of operations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from fastcpu.serve.problems import Gone, Problem, invalid
+
+if TYPE_CHECKING:
+    from fastcpu.serve.serving import Serving
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+
+JSON = b"application/json"
+_URGENCY = 3  # RFC 9218: the default
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        body: its bytes.
+        status: HTTP status.
+        media: content type.
+        headers: further ones, names in lower case.
+    """
+
+    body: bytes
+    status: int = 200
+    media: bytes = JSON
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+def json_reply(content: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Reply:
+    """A reply in JSON. NumPy arrays are lists, and float32 is written with as many digits as it has."""
+    return Reply(orjson.dumps(content, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY), status, JSON, headers)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know: structs of msgspec."""
+    return msgspec.to_builtins(value)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A family of operations that report errors alike.
+
+    Attributes:
+        name: heading in the OpenAPI document.
+        error: the body of an error.
+        error_type: its type, for the document.
+        invalid_status: of a request that is malformed or has wrong values.
+    """
+
+    name: str
+    error: Callable[[Problem], Any]
+    error_type: type
+    invalid_status: int = 400
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that clients can ask for.
+
+    Attributes:
+        method, path: of HTTP; ``{name}`` in a path is a parameter, ``{name:path}`` one that may have slashes.
+        handler: answers a call; raises Problem or FastcpuError.
+        protocol: how errors are reported.
+        summary: a line for the document.
+        request: the type of the body, None where there is none.
+        response: the type of the answer's body, for the document; None for one that is empty, `bytes` for one that is
+            not JSON.
+        media: content type of such an answer.
+        raw: whether the handler reads the body by itself (binary forms); the document still shows `request`.
+        public: whether it needs no API key.
+        statuses: of errors that it may answer with, beside those that every operation has.
+        light: whether it is answered even if as many requests run as the server takes.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Serving, Call], Awaitable[Reply]]
+    protocol: Protocol
+    summary: str
+    request: Any = None
+    response: Any = None
+    media: str = "application/json"
+    raw: bool = False
+    public: bool = False
+    statuses: tuple[int, ...] = ()
+    light: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Call:
+    """A request on its way through the server.
+
+    Attributes:
+        parameters: of the path.
+        request: the decoded body, for operations that have one.
+        client: who calls: the name of an API key, or the address.
+        model: the model that was used, for log and metrics.
+        tokens: how many were computed.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "began",
+        "client",
+        "id",
+        "model",
+        "parameters",
+        "request",
+        "scope",
+        "timings",
+        "tokens",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, identifier: str) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._headers: dict[bytes, bytes] | None = None
+        self.began = time.perf_counter()
+        self.id = identifier
+        self.parameters: Mapping[str, str] = scope.get("path_params") or {}
+        self.request: Any = None
+        address = scope.get("client")
+        self.client: str = address[0] if address else ""
+        self.model = ""
+        self.tokens = 0
+        self.timings: dict[str, float] = {}
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """By name in lower case; the last of several."""
+        if self._headers is None:
+            self._headers = dict(self.scope["headers"])
+        return self._headers
+
+    def priority(self) -> int:
+        """Urgency of the header Priority (RFC 9218): 0, most urgent, to 7; what cannot be read counts as absent."""
+        given = self.headers.get(b"priority")
+        if given is None:
+            return _URGENCY
+        for part in given.split(b","):
+            key, _, value = part.strip().partition(b"=")
+            if key == b"u" and value.isdigit() and len(value) == 1 and value < b"8":
+                return int(value)
+        return _URGENCY
+
+    def deadline(self) -> float | None:
+        """When the answer is of no use any more, on time.monotonic: X-Request-Timeout-Ms from now.
+
+        Problem if that is no number.
+        """
+        given = self.headers.get(b"x-request-timeout-ms")
+        if given is None:
+            return None
+        if not given.isdigit() or len(given) > 9 or int(given) == 0:
+            raise invalid("X-Request-Timeout-Ms must be a number of milliseconds above 0", "X-Request-Timeout-Ms")
+        return time.monotonic() + int(given) / 1e3
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, unpacked if it has a content encoding.
+
+        Raises:
+            Problem: it is larger than `limit`, before or after unpacking; nothing beyond the limit is kept.
+            Gone: the client left before it was complete.
+        """
+        length = self.headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = self.headers.get(b"content-encoding", b"identity").lower()
+        return content if encoding == b"identity" else _unpacked(content, encoding, limit)
+
+    async def left(self) -> None:
+        """Returns when the client has left; only after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "too_large", f"the body is larger than {limit} bytes")
+
+
+def _unpacked(content: bytes, encoding: bytes, limit: int) -> bytes:
+    """`content` without its gzip or deflate encoding; Problem if it is damaged, or larger than `limit`."""
+    if encoding not in (b"gzip", b"deflate"):
+        raise Problem(
+            415, "unsupported_encoding", f"content encoding {encoding!r:.40} is none of gzip, deflate, identity"
+        )
+    unpacker = zlib.decompressobj(wbits=31 if encoding == b"gzip" else 15)
+    try:
+        result = unpacker.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise invalid(f"the body is not {encoding.decode()}: {error}") from error
+    if len(result) > limit:
+        raise _too_large(limit)
+    if not unpacker.eof or unpacker.unused_data:
+        raise invalid(f"the body is not one whole {encoding.decode()} stream")
+    return result
+
+
+def decode(content: bytes, kind: Any) -> Any:
+    """JSON as a value of type `kind`; Problem says what is wrong and where."""
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    try:
+        return decoder.decode(content)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        where = message.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in message else None
+        raise invalid(message, where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"the body is not JSON: {error}") from error
+
+
+class Endpoint:
+    """Answers HTTP requests for one operation: key, limits, body, handler, errors, log. An ASGI application."""
+
+    def __init__(self, serving: Serving, operation: Operation) -> None:
+        self._serving = serving
+        self._operation = operation
+        self._observed = serving.metrics.operation(operation)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serving, operation = self._serving, self._operation
+        call = Call(scope, receive, serving.identify(scope))
+        try:
+            reply = await self._reply(call)
+        except Gone:
+            reply = Reply(b"", 499)  # nobody reads it; the log has it
+        headers = [
+            (b"content-type", reply.media),
+            (b"content-length", str(len(reply.body)).encode()),
+            (b"x-request-id", call.id.encode()),
+            *reply.headers,
+        ]
+        if serving.draining:
+            headers.append((b"connection", b"close"))
+        if reply.status != 499:
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            await send({"type": "http.response.body", "body": reply.body})
+        seconds = time.perf_counter() - call.began
+        self._observed(reply.status, seconds)
+        serving.log.access(operation, call, reply, seconds)
+
+    async def _reply(self, call: Call) -> Reply:
+        serving, operation = self._serving, self._operation
+        entered = False
+        try:
+            serving.authenticate(call, operation)
+            if not operation.light:
+                serving.enter()
+                entered = True
+            if operation.request is not None and not operation.raw:
+                call.request = decode(await call.body(serving.config.max_body_bytes), operation.request)
+            return await operation.handler(serving, call)
+        except (Gone, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a request must not take the server with it)
+            return serving.refuse(error, operation.protocol, call)
+        finally:
+            if entered:
+                serving.leave()
+
+
+def refusal(problem: Problem, protocol: Protocol) -> Reply:
+    """The answer for a problem, in the form of the protocol."""
+    status = protocol.invalid_status if problem.status == 400 else problem.status
+    return Reply(json.dumps(protocol.error(problem)).encode(), status, JSON, problem.headers())

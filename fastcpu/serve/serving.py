@@ -1,0 +1,249 @@
+"""A server without its sockets: models, queue, limits, keys, measurements; what operations are answered with."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import itertools
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fastcpu import _core
+from fastcpu.serve.cache import Cache
+from fastcpu.serve.config import Config
+from fastcpu.serve.executor import Executor, Tokenizing
+from fastcpu.serve.logs import Log
+from fastcpu.serve.metrics import Metrics
+from fastcpu.serve.model import Model
+from fastcpu.serve.operation import Call, Operation, Protocol, Reply, Scope, refusal
+from fastcpu.serve.problems import Problem, as_problem, invalid
+from fastcpu.serve.repository import Repository
+from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
+from fastcpu.tasks.task import Work
+
+_IDENTIFIER = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Serving:
+    """What answers operations.
+
+    Args:
+        config: of the server.
+
+    Attributes:
+        draining: whether the server is about to stop.
+        in_flight: requests that are being answered.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.log = Log(config.log, config.access_log)
+        self.metrics = Metrics()
+        self.cache = Cache(int(config.cache_mb * 1e6))
+        self.draining = False
+        self.in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.started = time.time()
+        self._keys = {name: key.encode() for name, key in config.keys().items()}
+        self._tokenizing = Tokenizing(config.tokenizer_threads)
+        scheduler = Scheduler(time.monotonic, client_share=config.client_share)
+        self.executor = Executor(scheduler, config.instances, self._observe)
+        cpus = _core.available_cpus()
+        self.threads = config.threads or max(1, cpus // config.instances)
+        self.repository = Repository(config, self.executor, self.threads, self._changed)
+        self._numbers = itertools.count()
+        self._prefix = os.urandom(6).hex()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Loads all models. FastcpuError if one cannot be served."""
+        for name in self.repository.names():
+            await self.repository.load(name)
+        if self.config.watch_seconds:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Ends what `start` began; requests must have been answered."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await self.repository.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.executor.close)
+        self._tokenizing.close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.watch_seconds)
+            await self.repository.refresh()
+
+    def _changed(self, name: str, model: Model | None, reason: str) -> None:
+        if reason:
+            self.log.event("error" if reason != "unloaded" else "info", "model", model=name, state=reason)
+        elif model is not None:
+            self.log.event(
+                "info",
+                "model",
+                model=name,
+                state="ready",
+                version=model.version,
+                tasks=list(model.tasks),
+                path=str(model.directory),
+                isa=model.session.isa,
+                threads=model.session.threads,
+            )
+        version = self.repository.slot(name).config.version
+        self.metrics.ready.labels(name, version).set(0 if model is None else 1)
+        self.cache.forget(name)
+
+    def _observe(self, batch: Batch, began: float, ended: float) -> None:
+        self.metrics.batch(batch.model.partition("#")[0].rpartition("/")[0], batch, began, ended)
+
+    # ---- what every request goes through ----
+
+    def identify(self, scope: Scope) -> str:
+        """The id of a request: its header X-Request-Id, if that is a plain word, or a new one."""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _IDENTIFIER.fullmatch(value):
+                return str(value.decode())
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    def authenticate(self, call: Call, operation: Operation) -> None:
+        """Sets the client of a call. Problem without a valid key, if keys are needed."""
+        if not self._keys or operation.public:
+            return
+        scheme, _, given = call.headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            given = call.headers.get(b"x-api-key", b"")
+        found = ""
+        for name, key in self._keys.items():  # all of them: how long it takes tells nothing
+            if hmac.compare_digest(key, given.strip()):
+                found = name
+        if not found:
+            raise Problem(401, "invalid_api_key", "no API key, or none that is valid: Authorization: Bearer KEY")
+        call.client = found
+
+    def enter(self) -> None:
+        """Counts a request. Problem if there are as many as the server takes."""
+        if self.in_flight >= self.config.max_requests:
+            self.metrics.rejected("", "requests")
+            raise Problem(429, "overloaded", f"{self.in_flight} requests are being answered", retry_after=0.5)
+        self.in_flight += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        """A request that was counted is answered."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+
+    async def idle(self, seconds: float) -> None:
+        """Returns when no request is being answered, or after that many seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def refuse(self, error: Exception, protocol: Protocol, call: Call) -> Reply:
+        """The answer to a request that failed."""
+        problem = as_problem(error)
+        if isinstance(error, Rejected):
+            self.metrics.rejected(call.model, "queue" if isinstance(error, QueueFull) else "deadline")
+        if problem is None:
+            problem = Problem(500, "internal_error", f"the server failed; its log says how, under {call.id}")
+        if problem.status == 500:
+            self.log.failure(call.id, error)
+        return refusal(problem, protocol)
+
+    # ---- what operations do ----
+
+    def check_inputs(self, inputs: Sequence[Any], param: str) -> None:
+        """Problem if there are none, or more than a request may have."""
+        if not inputs:
+            raise invalid(f"{param} is empty", param)
+        if len(inputs) > self.config.max_inputs:
+            raise Problem(
+                413,
+                "too_many_inputs",
+                f"{param} has {len(inputs)} inputs; at most {self.config.max_inputs}",
+                param=param,
+            )
+
+    async def infer(self, call: Call, model: Model, characters: int, prepare: Callable[[], Work[Any]]) -> list[Any]:
+        """Tokenizes and runs a request, in batches with others.
+
+        Args:
+            call: the request; its tokens and timings are noted.
+            model: what runs it.
+            characters: how much text it has.
+            prepare: tokenizes it.
+
+        Raises:
+            Rejected, FastcpuError: it cannot be answered.
+            Gone: the client left before it was.
+        """
+        call.model = model.name
+        deadline = call.deadline()
+        self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
+        with self.repository.held(model):
+            began = time.monotonic()
+            work = await self._tokenizing.run(characters, prepare)
+            call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
+            call.timings["tokenize"] = call.timings.get("tokenize", 0.0) + time.monotonic() - began
+            results, job = await self.executor.run(
+                model.lane,
+                model.engine,
+                work,
+                priority=call.priority(),
+                deadline=deadline,
+                client=call.client,
+                left=call.left,
+            )
+            call.timings["queue"] = job.began - job.queued if job.began else 0.0
+            call.timings["infer"] = time.monotonic() - job.began if job.began else 0.0
+            self.metrics.request(model.name, call.timings["tokenize"], call.timings["queue"])
+            return results
+
+    async def infer_texts(
+        self, call: Call, model: Model, form: str, inputs: Sequence[Any], prepare: Callable[[list[Any]], Work[Any]]
+    ) -> list[Any]:
+        """As `infer`, for inputs whose results do not depend on each other: those in the cache are not computed.
+
+        Args:
+            form: what is computed of them, with its options; part of the key.
+            inputs: texts, or tuples of texts.
+            prepare: tokenizes some of them.
+        """
+        if not self.cache:
+            return await self.infer(call, model, _characters(inputs), lambda: prepare(list(inputs)))
+        keys = [(model.name, model.lane, form, each) for each in inputs]
+        results = [self.cache.get(key) for key in keys]
+        missing = [index for index, result in enumerate(results) if result is None]
+        call.model = model.name
+        self.metrics.cached(model.name, len(inputs) - len(missing))
+        if missing:
+            wanted = [inputs[index] for index in missing]
+            found = await self.infer(call, model, _characters(wanted), lambda: prepare(wanted))
+            for index, result in zip(missing, found, strict=True):
+                results[index] = result
+                self.cache.put(keys[index], result)
+        return results
+
+
+def _characters(inputs: Sequence[Any]) -> int:
+    """How much text inputs have."""
+    return sum(len(each) if isinstance(each, str) else _characters(each) for each in inputs)
+
+
+def task_of(model: Model, *names: str) -> Any:
+    """The first of the named tasks that a model has; Problem if it has none of them."""
+    found = model.task(*names)
+    if found is None:
+        raise Problem(
+            400,
+            "wrong_task",
+            f"model {model.name!r} does not {' or '.join(names)}; it can {', '.join(model.tasks)}",
+            param="model",
+        )
+    return found
