@@ -56,14 +56,15 @@ class LiveServer:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if '"message":"listening"' in line:
-                self.port = json.loads(line)["port"]
-                self._listening.set()
+        with self.process.stderr as stream:
+            for line in stream:
+                self.lines.append(line)
+                if '"message":"listening"' in line:
+                    self.port = json.loads(line)["port"]
+                    self._listening.set()
         self._listening.set()
 
-    def __enter__(self) -> LiveServer:
+    def __enter__(self) -> LiveServer:  # noqa: PYI034  (Self is new in Python 3.11)
         if not self._listening.wait(_START) or not self.port:
             self.stop()
             raise AssertionError("the server did not start:\n" + "".join(self.lines))
