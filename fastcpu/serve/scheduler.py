@@ -6,11 +6,13 @@ No thread, lock or clock of its own: the caller gives the clock and holds a lock
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from math import inf
+
+from fastcpu.serve.speed import Speed
 
 PRIORITIES = 8
 """Priorities 0 (most urgent) to 7, as the urgency of RFC 9218."""
@@ -145,44 +147,17 @@ class Waiting:
     seconds: float
 
 
-class _Speed:
-    """Seconds of a batch, learned as ``fixed + per_token * tokens``.
+class _Flow:
+    """The requests of one client in a lane, first come first served.
 
-    Least squares over the batches, of which an old one counts less (by 0.95 per batch) and a slow one too (by one over
-    its seconds): a run that was held up hardly matters. Neither does one that ended early, as it counts as half of what
-    was expected. The line is drawn towards the one through the origin as far as the batches were of equal size, and
-    neither coefficient is negative.
+    Attributes:
+        start: start tag of the next sequence.
+        since: when the client began to wait here, or was last given something.
     """
 
     def __init__(self) -> None:
-        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
-        self.fixed = self.per_token = 0.0
-        self.known = False
-
-    def learn(self, tokens: int, seconds: float) -> None:
-        if not (tokens > 0 and 0 < seconds < inf):
-            return
-        seconds = max(seconds, 0.5 * self.seconds(tokens))
-        terms = (1.0, tokens, seconds, tokens * tokens, tokens * seconds)
-        self._sums = tuple(0.95 * old + term / seconds for old, term in zip(self._sums, terms, strict=True))  # type: ignore[assignment]
-        weight = self._sums[0]
-        size, time, square, product = (value / weight for value in self._sums[1:])
-        ridge = 0.01 * size * size
-        slope = (product - size * time + ridge * time / size) / (square - size * size + ridge)
-        self.per_token = min(max(slope, 0.0), time / size)
-        self.fixed = time - self.per_token * size
-        self.known = True
-
-    def seconds(self, tokens: float, batches: float = 1.0) -> float:
-        return self.fixed * batches + self.per_token * tokens if tokens else 0.0
-
-
-class _Flow:
-    """The requests of one client in a lane, first come first served. `start` is the start tag of the next sequence."""
-
-    def __init__(self) -> None:
         self.requests: OrderedDict[Request, None] = OrderedDict()
-        self.start, self.tokens = 0.0, 0
+        self.start, self.since, self.tokens = 0.0, 0.0, 0
         self.item: tuple[float, int, _Flow] | None = None  # of the heap of the lane; others of it are stale
 
 
@@ -200,16 +175,22 @@ class _Lane:
         self._budget = budget
         self._flows: dict[str, _Flow] = {}  # those with requests, and idle ones whose last finish tag is still to come
         self._heap: list[tuple[float, int, _Flow]] = []
+        self._turns: OrderedDict[_Flow, None] = OrderedDict()  # those with requests, by `since`
         self._keep = 64  # flows at which idle ones are looked for
         self._time = 0.0
-        self.active = self.tokens = 0  # flows with requests, and what waits
+        self.tokens = 0
+
+    @property
+    def active(self) -> int:
+        """Clients of which something waits here."""
+        return len(self._turns)
 
     def of(self, client: str) -> int:
         """Tokens of the client that wait here."""
         flow = self._flows.get(client)
         return flow.tokens if flow else 0
 
-    def push(self, request: Request) -> None:
+    def push(self, request: Request, now: float) -> None:
         flow = self._flows.get(request.client)
         if flow is None:
             if len(self._flows) >= self._keep:
@@ -217,8 +198,8 @@ class _Lane:
                 self._keep = max(64, 2 * len(self._flows))
             flow = self._flows[request.client] = _Flow()
         if not flow.requests:
-            flow.start = max(flow.start, self._time)
-            self.active += 1
+            flow.start, flow.since = max(flow.start, self._time), now
+            self._turns[flow] = None
         flow.requests[request], request._lane = None, self
         self._count(flow, request._tokens)
 
@@ -229,7 +210,7 @@ class _Lane:
             heappop(heap)
         return next(iter(heap[0][2].requests)) if heap else None
 
-    def take(self, request: Request) -> Entry:
+    def take(self, request: Request, now: float) -> Entry:
         """The next sequence of `request`, which is the first."""
         flow = self._flows[request.client]
         entry = Entry(request, request._next)
@@ -238,6 +219,7 @@ class _Lane:
         request._tokens -= length
         request.waiting -= 1
         flow.start += length
+        self._served(flow, now)
         if not request.waiting:
             del flow.requests[request]
         self._count(flow, -length)
@@ -251,14 +233,26 @@ class _Lane:
         del flow.requests[request]
         self._count(flow, -request._tokens)
 
+    def starving(self, limit: float, now: float) -> Iterator[Request]:
+        """Takes out what arrived up to `limit`, of clients that were given nothing since then."""
+        while self._turns and (flow := next(iter(self._turns))).since <= limit:
+            self._served(flow, now)
+            for request in [*takewhile(lambda request: request.arrived <= limit, flow.requests)]:
+                self.remove(request)
+                yield request
+
+    def _served(self, flow: _Flow, now: float) -> None:
+        flow.since = now
+        self._turns.move_to_end(flow)
+
     def _count(self, flow: _Flow, tokens: int) -> None:
         """`tokens` more wait in the flow; its place among the flows may be another."""
         flow.tokens += tokens
         self.tokens += tokens
         if not flow.requests:
             flow.item = None
-            self.active -= 1
-            if not self.active:
+            del self._turns[flow]
+            if not self._turns:
                 self._flows.clear()
                 self._heap.clear()
                 self._keep, self._time = 64, 0.0
@@ -268,32 +262,29 @@ class _Lane:
             flow.item = (flow.start, number, flow)
             heappush(self._heap, flow.item)
             if len(self._heap) > 2 * self.active + 16:
-                self._heap = [f.item for f in self._flows.values() if f.item]
+                self._heap = [f.item for f in self._turns if f.item]
                 heapify(self._heap)
 
 
 class _Queue:
     """What waits for one model, its speed, and its part of the time."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, aging: float) -> None:
+        self.policy, self._aging = policy, aging
         self.lanes = [_Lane(policy.batch_tokens) for _ in range(PRIORITIES)]
         self.requests: OrderedDict[Request, None] = OrderedDict()  # by arrival
-        self.young: OrderedDict[Request, None] = OrderedDict()  # those of them that have not aged, by arrival
         self.held: dict[str, int] = {}  # tokens of each client that wait
         self.tokens = self.sequences = 0
         self.deadlines: list[tuple[float, int, Request]] = []  # a heap; some no longer wait
         self.dated = 0  # requests with deadlines that wait
         self.running = 0
-        self.speed = _Speed()
+        self.speed = Speed()
         self.fill = float(policy.batch_tokens)  # tokens of a batch of a long queue
         self.used = 0.0  # virtual time: seconds over weight
         self.floor = 0.0  # of all models when it began to wait
 
     def push(self, request: Request) -> None:
         self.requests[request] = None
-        if request.priority:
-            self.young[request] = None
         self.held[request.client] = self.held.get(request.client, 0) + request._tokens
         self.tokens += request._tokens
         self.sequences += request.waiting
@@ -303,7 +294,8 @@ class _Queue:
             if len(self.deadlines) > 2 * self.dated + 16:
                 self.deadlines = [item for item in self.deadlines if item[2].waiting]
                 heapify(self.deadlines)
-        self.lanes[request.priority].push(request)
+        self._age(request.priority, request.arrived)
+        self.lanes[request.priority].push(request, request.arrived)
 
     def drop(self, request: Request) -> None:
         """What waits of the request never runs."""
@@ -335,13 +327,9 @@ class _Queue:
             time = min(time, deadline - margin)
         return time
 
-    def take(self, now: float, aging: float) -> tuple[list[Entry], int]:
+    def take(self, now: float) -> tuple[list[Entry], int]:
         """The sequences of the next batch, and their tokens."""
-        while self.young and (request := next(iter(self.young))).arrived + aging <= now:
-            del self.young[request]
-            assert request._lane is not None
-            request._lane.remove(request)
-            self.lanes[0].push(request)
+        self._age(next(number for number, lane in enumerate(self.lanes) if lane.tokens), now)
         entries: list[Entry] = []
         total, policy = 0, self.policy
         for lane in self.lanes:
@@ -350,7 +338,7 @@ class _Queue:
                 if entries and (tokens > policy.batch_tokens or len(entries) == policy.batch_rows):
                     self.fill += 0.1 * (total - self.fill)
                     return entries, total
-                entry = lane.take(first)
+                entry = lane.take(first, now)
                 entries.append(entry)
                 total = tokens
                 self._left(first, entry.length, 1)
@@ -371,6 +359,12 @@ class _Queue:
         """Estimated seconds of one worker for that many waiting tokens."""
         return self.speed.seconds(tokens, max(1.0, tokens / self.fill))
 
+    def _age(self, priority: int, now: float) -> None:
+        """Moves to priority 0 what has waited for too long behind `priority`."""
+        for lane in self.lanes[priority + 1 :]:
+            for request in lane.starving(now - self._aging, now):
+                self.lanes[0].push(request, now)
+
     def _left(self, request: Request, tokens: int, sequences: int) -> None:
         """So much of the request no longer waits."""
         self.tokens -= tokens
@@ -382,7 +376,6 @@ class _Queue:
             del self.held[request.client]
         if not request.waiting:
             del self.requests[request]
-            self.young.pop(request, None)
             self.dated -= request.deadline is not None
 
     def _deadline(self) -> float | None:
@@ -406,9 +399,10 @@ class Scheduler:
 
     A request's sequences may run in different batches, so a large one does not hold up small ones. A batch is of one
     model and is filled in order until the next sequence would exceed its bounds. The order in a model is by priority,
-    then fair between clients in tokens, then by arrival; one client's sequences of one priority keep their order. A
-    sequence that has waited for `aging` seconds joins those of priority 0. Of the models that should run, the one that
-    has used the least time over its weight is next; idle time gives no credit.
+    then fair between clients in tokens, then by arrival; one client's sequences of one priority keep their order. When
+    a client was given nothing at a priority for `aging` seconds, its sequences that have waited for as long join those
+    of priority 0; who has much waiting, but is given his share, does not become urgent by that. Of the models that
+    should run, the one that has used the least time over its weight is next; idle time gives no credit.
 
     What is estimated: a model's batch of n tokens takes ``fixed + per_token * n`` seconds, learned from `done`. The
     wait for a new request is the rest of what runs, by that estimate, and the tokens that would run before it as
@@ -423,7 +417,7 @@ class Scheduler:
         clock: seconds, never going back.
         client_share: the part of a model's `max_queue_tokens` that one client may fill. A larger request is accepted
             if nothing of its client waits.
-        aging: seconds after which a waiting sequence counts as one of priority 0.
+        aging: seconds after which a sequence that waits for more urgent ones counts as one of priority 0.
     """
 
     def __init__(self, clock: Callable[[], float], client_share: float = 1.0, aging: float = 1.0) -> None:
@@ -441,7 +435,7 @@ class Scheduler:
         """Serves the model from now on. ValueError if it is served already."""
         if model in self._queues:
             raise ValueError(f"model {model!r} is there already")
-        self._queues[model] = _Queue(policy)
+        self._queues[model] = _Queue(policy, self._aging)
 
     def remove(self, model: str) -> list[Request]:
         """Forgets the model. Returns the requests of which something waited; they are cancelled."""
@@ -502,7 +496,7 @@ class Scheduler:
             return None
         model = min(ready)[2]
         queue = self._queues[model]
-        entries, tokens = queue.take(now, self._aging)
+        entries, tokens = queue.take(now)
         batch = Batch(model, entries, tokens, now)
         seconds = queue.speed.seconds(tokens)
         charged = seconds if queue.speed.known else tokens * _GUESS
