@@ -15,6 +15,7 @@ COMMANDS: tuple[str, ...] = (
     "bench",
     "export",
     "eval",
+    "load",
     "serve",
     "demo",
 )

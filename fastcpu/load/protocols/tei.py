@@ -1,0 +1,14 @@
+"""The embeddings of text-embeddings-inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcpu.load.protocols import Question
+
+PATH = "/embed"
+ENCODINGS: tuple[str, ...] = ()
+
+
+def body(question: Question) -> dict[str, Any]:
+    return {"inputs": question.texts}

@@ -1,0 +1,103 @@
+"""Runs plans, in one thread and one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from time import monotonic_ns, thread_time
+from typing import Any
+
+from fastcpu.errors import InputError, MissingPackageError
+from fastcpu.load.plan import Plan
+from fastcpu.load.recorder import Recorder
+from fastcpu.load.result import Result
+
+_HEAD_START = 5_000_000  # nanoseconds from the end of all preparations to the first possible arrival
+
+
+def run(plan: Plan) -> Result:
+    """Runs a plan. Whatever the server answers is a result; as long as it takes a connection, nothing is raised.
+
+    Raises:
+        InputError: no connection can be made before the run.
+        MissingPackageError: httptools is not installed.
+    """
+    return run_many([plan])[0]
+
+
+def run_many(plans: Sequence[Plan]) -> list[Result]:
+    """Runs plans side by side, all from the same moment on; raises what `run` does."""
+    loop = _new_loop()
+    failures: list[Any] = []
+    task = loop.create_task(drive(plans))
+
+    def fail(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failures.append(context.get("exception") or context["message"])
+        task.cancel()
+
+    loop.set_exception_handler(fail)  # a defect in what the event loop calls must end the run
+    try:
+        return loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        raise RuntimeError(f"the load generator failed: {failures[:1]}") from None
+    finally:
+        loop.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """That of uvloop if it is installed: it takes half the time."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def drive(plans: Sequence[Plan]) -> list[Result]:
+    """As `run_many`, within an event loop that runs already. What else runs in it makes the requests late."""
+    try:
+        from fastcpu.load.loops import ClosedLoop, OpenLoop
+    except ImportError as error:
+        if error.name != "httptools":
+            raise
+        raise MissingPackageError("a load run needs the package 'httptools' (pip install httptools)") from error
+    if not plans:
+        raise InputError("there is nothing to run")
+    loop = asyncio.get_running_loop()
+    recorders = [Recorder() for _ in plans]
+    runners: list[OpenLoop | ClosedLoop] = []
+    try:
+        for plan, recorder in zip(plans, recorders, strict=True):
+            address = plan.target.connectable(plan.timeout), plan.target.port
+            kind = OpenLoop if plan.rate is not None else ClosedLoop
+            runners.append(kind(plan, loop, address, recorder))
+        with _no_collections():
+            started, used, begun = datetime.now(timezone.utc), thread_time(), monotonic_ns()
+            for runner in runners:
+                runner.begin(begun + _HEAD_START)
+            await asyncio.gather(*(runner.finished for runner in runners))
+            busy = (thread_time() - used) / ((monotonic_ns() - begun) / 1e9)
+    finally:
+        for runner in runners:
+            await runner.close()
+    name = type(loop).__module__.partition(".")[0]
+    return [
+        Result(plan, recorder, runner.client, started.isoformat(timespec="seconds"), min(busy, 1.0), name)
+        for plan, recorder, runner in zip(plans, recorders, runners, strict=True)
+    ]
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No garbage collection, which would hold up everything for milliseconds; a run leaves few cycles behind."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
