@@ -19,6 +19,7 @@ PRIORITIES = 8
 _SOONEST = 0.05  # seconds; the least `retry_after`
 _UNKNOWN = 1.0  # seconds; `retry_after` while the speed is not known
 _GUESS = 1e-4  # seconds per token that a batch is charged with while the speed is not known
+_MARGIN = 1.05  # for the error of the estimate where a deadline depends on it
 _SLACK = 1.5  # estimated run times before its deadline at which a sequence stops waiting for others
 
 
@@ -280,6 +281,7 @@ class _Queue:
         self.running = 0
         self.speed = Speed()
         self.fill = float(policy.batch_tokens)  # tokens of a batch of a long queue
+        self.usual = 0.0  # tokens of any batch
         self.used = 0.0  # virtual time: seconds over weight
         self.floor = 0.0  # of all models when it began to wait
 
@@ -344,16 +346,18 @@ class _Queue:
                 self._left(first, entry.length, 1)
         return entries, total
 
-    def ahead(self, request: Request, tokens: int) -> int:
+    def ahead(self, request: Request, tokens: int) -> float:
         """Tokens that would probably run before the request has had `tokens`, these not counted.
 
-        All of higher priority and of its client; of another client at most as many as the request's client has had.
+        All of higher priority and of its client. Of another client at most as many as the request's client will have
+        had: what waits, and as far as batches run full, as many again, since others then go on to send.
         """
         lane = self.lanes[request.priority]
         own = lane.of(request.client)
         others = lane.active - (own > 0)
         urgent = sum(lane.tokens for lane in self.lanes[: request.priority])
-        return urgent + own + min(lane.tokens - own, others * (own + tokens))
+        most = others * (own + tokens)
+        return urgent + own + min(lane.tokens - own + most * self.usual / self.fill, most)
 
     def seconds(self, tokens: float) -> float:
         """Estimated seconds of one worker for that many waiting tokens."""
@@ -405,11 +409,11 @@ class Scheduler:
     should run, the one that has used the least time over its weight is next; idle time gives no credit.
 
     What is estimated: a model's batch of n tokens takes ``fixed + per_token * n`` seconds, learned from `done`. The
-    wait for a new request is the rest of what runs, by that estimate, and the tokens that would run before it as
-    things stand, of its model and of others by their weights, divided by the batches seen to run side by side. What
-    arrives later and goes first, what will have aged, and `max_delay` are not foreseen. A model of which no batch is
-    done yet counts as infinitely fast. So does the request itself where nothing of its model waits or runs: a wrong
-    estimate cannot lock it out for good.
+    wait for a new request is the rest of what runs, by that estimate, and the tokens that would run before it, of its
+    model and of others by their weights, divided by the batches seen to run side by side. Other clients are expected to
+    go on as they do, but more urgent requests that come later, what will have aged, and `max_delay` are not foreseen. A
+    model of which no batch is done yet counts as infinitely fast. So does the request itself where nothing of its model
+    waits or runs: a wrong estimate cannot lock it out for good.
 
     A call takes O(log n) amortised for n waiting requests, and time for each model and running batch.
 
@@ -497,6 +501,7 @@ class Scheduler:
         model = min(ready)[2]
         queue = self._queues[model]
         entries, tokens = queue.take(now)
+        queue.usual += 0.1 * (tokens - queue.usual)
         batch = Batch(model, entries, tokens, now)
         seconds = queue.speed.seconds(tokens)
         charged = seconds if queue.speed.known else tokens * _GUESS
@@ -562,21 +567,26 @@ class Scheduler:
         """Refuses what would wait for longer than `max_wait`, or would not be done by its deadline."""
         limit = queue.policy.max_wait
         if limit is not None:
-            wait = self._until(queue, queue.ahead(request, request.lengths[0]), now)
+            before = queue.ahead(request, request.lengths[0])
+            in_next = before + request.lengths[0] <= queue.fill
+            wait = self._until(queue, 0 if in_next else before, now)
             if wait > limit:
                 raise QueueFull(f"the wait would be about {wait:.3g} s", wait - limit)
         if request.deadline is not None:
-            wait = self._until(queue, queue.ahead(request, request._tokens), now)
+            before = queue.ahead(request, request._tokens) + request._tokens - request.lengths[-1]
+            wait = self._until(queue, before, now)
             if queue.tokens or queue.running:
-                wait += queue.seconds(request._tokens) / min(self._workers, len(request.lengths))
-            if now + wait > request.deadline:
-                raise TooLate(f"it would be done in about {wait:.3g} s", now + wait - request.deadline)
+                wait += queue.seconds(max(queue.usual, request.lengths[-1]))
+            late = now + _MARGIN * wait - request.deadline
+            if late > 0:
+                raise TooLate(f"it would be done in about {wait:.3g} s", late)
 
     def _retry(self, queue: _Queue, tokens: int) -> float:
-        """Seconds until about `tokens` of those that wait have been taken."""
-        return self._until(queue, min(tokens, queue.tokens), self._clock()) if queue.speed.known else _UNKNOWN
+        """Seconds until about `tokens` of those that wait have been taken; the last batch of them need not have run."""
+        before = max(0.0, min(tokens, queue.tokens) - queue.fill)
+        return self._until(queue, before, self._clock()) if queue.speed.known else _UNKNOWN
 
-    def _until(self, queue: _Queue, tokens: int, now: float) -> float:
+    def _until(self, queue: _Queue, tokens: float, now: float) -> float:
         """Estimated seconds until `tokens` of the queue have been run and the next may start."""
         work = own = queue.seconds(tokens)
         for other in self._queues.values():

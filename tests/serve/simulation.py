@@ -1,14 +1,18 @@
-"""A server in simulated time: arrivals, workers that run what a scheduler chooses, and what became of each sequence."""
+"""A server in simulated time: arrivals, workers that run what a scheduler chooses, and what became of each sequence.
+
+And what tests of a scheduler say often.
+"""
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from random import Random
 from typing import Protocol
 
-from fastcpu.serve.scheduler import Batch, Entry, Rejected, Request
+from fastcpu.serve.scheduler import Batch, Entry, Policy, Rejected, Request, Scheduler
 
 
 class Clock:
@@ -171,3 +175,57 @@ def mixed_length(random: Random) -> int:
 def percentile(values: Iterable[float], part: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def made(
+    policy: Policy | None = None, *, client_share: float = 1.0, aging: float = 1.0, **more: Policy
+) -> tuple[Clock, Scheduler]:
+    """A scheduler of a model "m", and of `more`."""
+    clock = Clock()
+    scheduler = Scheduler(clock, client_share, aging)
+    for model, its in (({"m": policy} if policy else {}) | more).items():
+        scheduler.add(model, its)
+    return clock, scheduler
+
+
+def put(scheduler: Scheduler, *lengths: int, model: str = "m", payload: object = None, **more: object) -> Request:
+    """A request that is accepted."""
+    request = Request(model, lengths, payload, **more)  # type: ignore[arg-type]
+    scheduler.submit(request)
+    return request
+
+
+def names(batch: Batch | None) -> list[object]:
+    """The payloads of the sequences of a batch."""
+    assert batch is not None
+    return [entry.request.payload for entry in batch.entries]
+
+
+def all_batches(scheduler: Scheduler, seconds: float = 0.0) -> list[Batch]:
+    """What one worker gets until there is no more."""
+    batches = []
+    while (batch := scheduler.take()) is not None:
+        scheduler.done(batch, seconds)
+        batches.append(batch)
+    return batches
+
+
+def order(scheduler: Scheduler) -> list[object]:
+    return [name for batch in all_batches(scheduler) for name in names(batch)]
+
+
+def teach(scheduler: Scheduler, per_token: float, model: str = "m") -> None:
+    """Lets the scheduler know the speed of the model."""
+    for _ in range(3):
+        scheduler.done(Batch(model, [], 100, 0.0), 100 * per_token)
+
+
+def reachable(thing: object) -> int:
+    """Objects that it keeps alive."""
+    seen, todo = {id(thing)}, [thing]
+    while todo:
+        for other in gc.get_referents(todo.pop()):
+            if id(other) not in seen and not isinstance(other, type):
+                seen.add(id(other))
+                todo.append(other)
+    return len(seen)
