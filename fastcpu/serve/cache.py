@@ -42,6 +42,7 @@ class Cache:
 
     def put(self, key: Hashable, result: Any) -> None:
         """Keeps a result; one that is larger than the whole cache is not kept."""
+        result = _owned(result)
         size = _OVERHEAD + _size(key) + _size(result)
         if size > self._capacity:
             return
@@ -59,10 +60,19 @@ class Cache:
             self._size -= self._entries.pop(key)[1]
 
 
-def _size(value: Any) -> int:
-    """Bytes of a key or result."""
+def _owned(value: Any) -> Any:
+    """`value` with arrays of its own: a view would keep the whole array of its request alive."""
     if isinstance(value, np.ndarray):
-        return int(value.nbytes)
+        return value if value.base is None else value.copy()
+    if type(value) in (tuple, list):
+        return type(value)(map(_owned, value))
+    return value
+
+
+def _size(value: Any) -> int:
+    """Bytes of a key or result, with what it holds; what two hold counts twice."""
+    size = sys.getsizeof(value)
     if isinstance(value, (tuple, list)):
-        return sum(map(_size, value))
-    return sys.getsizeof(value)
+        return size + sum(map(_size, value))
+    held = getattr(value, "__dict__", None)
+    return size if held is None else size + _size(tuple(held.values()))
