@@ -17,6 +17,7 @@ from fastcpu.tasks import TASKS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 """Of a model: as on the hub, with at most one slash."""
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEYS_VARIABLE = "FASTCPU_API_KEYS"
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -165,6 +166,10 @@ def make_config(settings: Mapping[str, Any], source: str) -> Config:
         model = config.model(name)
         if model.task is not None and model.task not in TASKS:
             raise InputError(f"{source}: model {name!r}: no task {model.task!r}; there are {', '.join(TASKS)}")
+        if not VERSION.fullmatch(model.version):
+            raise InputError(
+                f"{source}: model {name!r}: {model.version!r} cannot be a version: letters, digits, '.', '_' and '-'"
+            )
         for known in (name, *model.aliases):
             if not NAME.fullmatch(known):
                 raise InputError(

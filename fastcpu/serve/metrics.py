@@ -125,6 +125,7 @@ class Metrics:
         self._children: dict[tuple[int, str], Any] = {}
         self._history: deque[Second] = deque(maxlen=_HISTORY)
 
+        self._versions: dict[str, str] = {}  # of the models that answer
     def _child(self, metric: Any, model: str) -> Any:
         """`metric` for a model, without looking its labels up again."""
         key = id(metric), model
@@ -175,6 +176,15 @@ class Metrics:
         """A request has been computed: the seconds that it was tokenized and waited."""
         self._child(self._tokenize, model).observe(tokenize)
         self._child(self._queue, model).observe(queue)
+    def model(self, name: str, version: str | None) -> None:
+        """A model answers from now on, in that version; None: it does not."""
+        before = self._versions.pop(name, None)
+        if before is not None and before != version:
+            self.ready.labels(name, before).set(0)
+        if version is not None:
+            self._versions[name] = version
+            self.ready.labels(name, version).set(1)
+
 
     def rejected(self, model: str, reason: str) -> None:
         """A request was refused."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastcpu.tasks.engine import SessionEngine
 from fastcpu.tasks.task import AnyTask
 from fastcpu.tasks.tokenizer import Encoded, read_config
 
+State = frozenset[tuple[str, int, int, int]]
 _WARM_UP_TOKENS = (16, 128)
 _generations = itertools.count(1)
 
@@ -35,8 +37,9 @@ class Model:
         tasks: what it can do, by name in `fastcpu.tasks`.
         main: the name of the first of them.
         users: how many requests hold it.
+        queued: whether the scheduler has its queue.
         loaded: when it was opened, seconds since 1970.
-        modified: when its graph was written, in ns since 1970.
+        state: of its files when it was opened, as `state_of` gives it.
 
     Raises:
         FastcpuError: the directory cannot be served; the message says why.
@@ -48,7 +51,7 @@ class Model:
         self.version = config.version
         self.directory = Path(config.path)
         self.lane = f"{name}/{config.version}#{next(_generations)}"
-        self.modified = modified(self.directory)
+        self.state = state_of(self.directory)
         self.session = Session(config.path, threads=threads)
         self.engine = SessionEngine(self.session)
         names = _tasks_of(self.engine, config.task)
@@ -58,6 +61,7 @@ class Model:
         self.main = names[0]
         self.max_length = self.tasks[self.main].tokenizer.max_length
         self.users = 0
+        self.queued = False
         self.loaded = time.time()
 
     def warm_up(self) -> None:
@@ -74,12 +78,15 @@ class Model:
         return next((self.tasks[name] for name in names if name in self.tasks), None)
 
 
-def modified(directory: Path) -> int:
-    """When the graph of a model directory was written, in ns since 1970; InputError if there is none."""
+def state_of(directory: Path) -> State:
+    """What changes when a file of a model directory does; InputError if that is none."""
     try:
-        return (directory / "graph.json").stat().st_mtime_ns
+        found = [(entry.name, entry.stat()) for entry in os.scandir(directory) if entry.is_file()]
     except OSError as error:
-        raise InputError(f"{str(directory)!r} is no model directory: {error.strerror} (graph.json)") from error
+        raise InputError(f"{str(directory)!r} is no model directory: {error.strerror}") from error
+    if not any(name == "graph.json" for name, _ in found):
+        raise InputError(f"{str(directory)!r} is no model directory: it has no graph.json")
+    return frozenset((name, each.st_mtime_ns, each.st_size, each.st_ino) for name, each in found)
 
 
 def _tasks_of(engine: SessionEngine, given: str | None) -> Sequence[str]:

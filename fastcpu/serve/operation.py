@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from fastcpu.serve.problems import Gone, Problem, invalid
+from fastcpu.serve.scheduler import PRIORITIES
 
 if TYPE_CHECKING:
     from fastcpu.serve.serving import Serving
@@ -24,6 +25,7 @@ Scope = dict[str, Any]
 
 JSON = b"application/json"
 _URGENCY = 3  # RFC 9218: the default
+_URGENCIES = frozenset(b"%d" % value for value in range(PRIORITIES))
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
 
 
@@ -134,7 +136,7 @@ class Call:
         self.scope = scope
         self._receive = receive
         self._headers: dict[bytes, bytes] | None = None
-        self.began = time.perf_counter()
+        self.began = time.monotonic()
         self.id = identifier
         self.parameters: Mapping[str, str] = scope.get("path_params") or {}
         self.request: Any = None
@@ -156,14 +158,15 @@ class Call:
         given = self.headers.get(b"priority")
         if given is None:
             return _URGENCY
+        found = _URGENCY
         for part in given.split(b","):
-            key, _, value = part.strip().partition(b"=")
-            if key == b"u" and value.isdigit() and len(value) == 1 and value < b"8":
-                return int(value)
-        return _URGENCY
+            key, _, value = part.partition(b";")[0].strip().partition(b"=")
+            if key == b"u":  # the last one counts, as in every structured field
+                found = int(value) if value in _URGENCIES else _URGENCY
+        return found
 
     def deadline(self) -> float | None:
-        """When the answer is of no use any more, on time.monotonic: X-Request-Timeout-Ms from now.
+        """When the answer is of no use any more, on time.monotonic: X-Request-Timeout-Ms from the head of the request.
 
         Problem if that is no number.
         """
@@ -172,7 +175,7 @@ class Call:
             return None
         if not given.isdigit() or len(given) > 9 or int(given) == 0:
             raise invalid("X-Request-Timeout-Ms must be a number of milliseconds above 0", "X-Request-Timeout-Ms")
-        return time.monotonic() + int(given) / 1e3
+        return self.began + int(given) / 1e3
 
     async def body(self, limit: int) -> bytes:
         """The whole body, unpacked if it has a content encoding.
@@ -270,7 +273,7 @@ class Endpoint:
         if reply.status != 499:
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             await send({"type": "http.response.body", "body": reply.body})
-        seconds = time.perf_counter() - call.began
+        seconds = time.monotonic() - call.began
         self._observed(reply.status, seconds)
         serving.log.access(operation, call, reply, seconds)
 

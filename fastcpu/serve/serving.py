@@ -21,7 +21,7 @@ from fastcpu.serve.metrics import Metrics
 from fastcpu.serve.model import Model
 from fastcpu.serve.operation import Call, Operation, Protocol, Reply, Scope, refusal
 from fastcpu.serve.problems import Problem, as_problem, invalid
-from fastcpu.serve.repository import Repository
+from fastcpu.serve.repository import UNLOADED, Repository
 from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
 from fastcpu.tasks.task import Work
 
@@ -61,8 +61,10 @@ class Serving:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Loads all models. FastcpuError if one cannot be served."""
+        """Loads all models, as long as nobody wants the server to stop. FastcpuError if one cannot be served."""
         for name in self.repository.names():
+            if self.draining:
+                return
             await self.repository.load(name)
         if self.config.watch_seconds:
             self._watching = asyncio.create_task(self._watch())
@@ -72,17 +74,24 @@ class Serving:
         if self._watching is not None:
             self._watching.cancel()
         await self.repository.close()
-        await asyncio.get_running_loop().run_in_executor(None, self.executor.close)
-        self._tokenizing.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.executor.close)
+        await loop.run_in_executor(None, self._tokenizing.close)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.config.watch_seconds)
-            await self.repository.refresh()
+            try:
+                await self.repository.refresh(settled=True)
+            except Exception as error:  # noqa: BLE001  (it goes on watching)
+                self.log.failure("watch", error)
 
     def _changed(self, name: str, model: Model | None, reason: str) -> None:
-        if reason:
-            self.log.event("error" if reason != "unloaded" else "info", "model", model=name, state=reason)
+        if reason == UNLOADED:
+            self.log.event("info", "model", model=name, state=UNLOADED)
+        elif reason:
+            answers = None if model is None else model.version
+            self.log.event("error", "model", model=name, state="failed", reason=reason, answers=answers)
         elif model is not None:
             self.log.event(
                 "info",
@@ -95,9 +104,9 @@ class Serving:
                 isa=model.session.isa,
                 threads=model.session.threads,
             )
-        version = self.repository.slot(name).config.version
-        self.metrics.ready.labels(name, version).set(0 if model is None else 1)
-        self.cache.forget(name)
+        self.metrics.model(name, None if model is None else model.version)
+        if not reason:
+            self.cache.forget(name)
 
     def _observe(self, batch: Batch, began: float, ended: float) -> None:
         self.metrics.batch(batch.model.partition("#")[0].rpartition("/")[0], batch, began, ended)
@@ -185,8 +194,8 @@ class Serving:
         """
         call.model = model.name
         deadline = call.deadline()
-        self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
         with self.repository.held(model):
+            self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
             began = time.monotonic()
             work = await self._tokenizing.run(characters, prepare)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)

@@ -110,7 +110,7 @@ OPERATIONS = (
         "/health",
         _health,
         PROTOCOL,
-        "Whether all models answer",
+        "Whether the server answers: it is not about to stop, and has a model",
         response=Health,
         public=True,
         light=True,
