@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastcpu.serve.operation import Operation, Protocol
-from fastcpu.serve.protocols import cohere, management, openai, tei
+from fastcpu.serve.protocols import cohere, management, openai, page, tei
 
-_MODULES = (openai, cohere, tei, management)
+_MODULES = (openai, cohere, tei, management, page)
 
 PROTOCOLS: dict[str, Protocol] = {
     "/v1/": openai.PROTOCOL,
