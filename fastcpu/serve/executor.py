@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fastcpu.errors import InputError
 from fastcpu.serve.problems import Gone, Problem
 from fastcpu.serve.scheduler import Batch, Request, Scheduler, TooLate, Waiting
 from fastcpu.tasks.engine import Engine, FloatArray, run_rows
@@ -18,7 +19,7 @@ _PATIENCE = 0.03
 """Seconds after which a waiting request begins to look whether whoever asked is still there."""
 
 Observer = Callable[[Batch, float, float], None]
-"""Is told of every batch: itself, when it began and when it ended, by the clock of the executor."""
+"""Is told of every batch: itself, the seconds that it took, and those that the CPU of its thread did."""
 
 
 class Job:
@@ -105,6 +106,8 @@ class Executor:
         lengths = [len(sequence.ids) for sequence in work.sequences]
         request = Request(lane, lengths, job, priority=priority, deadline=deadline, client=client)
         with self._changed:
+            if self._closed:
+                raise Problem(503, "stopping", "the server is stopping", retry_after=1.0)
             self._scheduler.submit(request)
             self._changed.notify()
         watch = _Watch(job, left)
@@ -121,13 +124,6 @@ class Executor:
                 with self._changed:
                     self._scheduler.cancel(request)
 
-    def fail(self, requests: Sequence[Request], problem: Problem) -> None:
-        """Ends requests that will not run; for the thread of their event loop."""
-        for request in requests:
-            job: Job = request.payload  # type: ignore[assignment]
-            if not job.future.done():
-                job.future.set_exception(problem)
-
     def close(self) -> None:
         """Ends the threads after what runs now."""
         with self._changed:
@@ -137,20 +133,31 @@ class Executor:
             thread.join()
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            began = time.monotonic()
-            finished = self._run(batch, began)
-            ended = time.monotonic()
-            with self._changed:
-                self._scheduler.done(batch, ended - began)
-            for loop, jobs in finished.items():
-                loop.call_soon_threadsafe(_deliver, jobs)
-            self._observe(batch, began, ended)
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Waits for a batch and runs it; False if none will come. Nothing of it is kept while the thread waits again."""
+        batch = self._next()
+        if batch is None:
+            return False
+        began, busy = time.monotonic(), time.thread_time()
+        finished = self._run(batch, began)
+        seconds, busy = time.monotonic() - began, time.thread_time() - busy
+        for loop, jobs in finished.items():
+            loop.call_soon_threadsafe(_deliver, jobs)
+        with self._changed:
+            self._scheduler.done(batch, seconds)
+        self._observe(batch, seconds, busy)
+        return True
 
     def _next(self) -> Batch | None:
         with self._changed:
             while not self._closed:
                 batch = self._scheduler.take()
+                for request in self._scheduler.expire():
+                    late: Job = request.payload  # type: ignore[assignment]
+                    late.loop.call_soon_threadsafe(_pass_deadline, late)
                 if batch is not None:
                     return batch
                 due = self._scheduler.due()
@@ -161,40 +168,69 @@ class Executor:
         """Runs a batch and gives the jobs that it completes, by event loop, with their results."""
         entries = [(entry.request.payload, entry.index) for entry in batch.entries]
         jobs: list[tuple[Job, int]] = entries  # type: ignore[assignment]
-        try:
-            self._take(jobs)
-        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told)
+        _take(jobs)
+        complete = []
+        with self._changed:
             for job, _ in jobs:
-                job.error = error
-        finished: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]] = {}
-        for job, _ in jobs:
-            if not job.began:
-                job.began = began
-            with self._changed:
+                job.began = job.began or began
                 job.left -= 1
-                last = job.left == 0
-            if last or job.error is not None:
-                results = None
-                if job.error is None:
-                    try:
-                        results = job.work.results()
-                    except Exception as error:  # noqa: BLE001
-                        job.error = error
-                finished.setdefault(job.loop, []).append((job, results))
+                if job.left == 0 or job.error is not None:
+                    complete.append(job)
+        finished: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]] = {}
+        for job in complete:
+            results = None
+            if job.error is None:
+                try:
+                    results = job.work.results()
+                except Exception as error:  # noqa: BLE001  (whatever it is, who waits is told)
+                    job.error = _failure(error)
+            finished.setdefault(job.loop, []).append((job, results))
         return finished
 
-    @staticmethod
-    def _take(jobs: Sequence[tuple[Job, int]]) -> None:
-        first = jobs[0][0]
-        names = first.work.outputs
-        if any(job.work.outputs != names for job, _ in jobs):
-            names = tuple(dict.fromkeys(name for job, _ in jobs for name in job.work.outputs))
-        sequences = [job.work.sequences[index] for job, index in jobs]
-        for (job, index), rows in zip(jobs, run_rows(first.engine, sequences, names), strict=True):
-            if job.work.outputs != names:
-                found: dict[str, FloatArray] = dict(zip(names, rows, strict=True))
-                rows = tuple(found[name] for name in job.work.outputs)
-            job.work.take(index, rows)
+
+def _take(jobs: Sequence[tuple[Job, int]]) -> None:
+    """Runs sequences and gives their rows to their jobs; a job that cannot be run has its error afterwards."""
+    try:
+        rows = _rows(jobs)
+    except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told)
+        own: dict[Job, list[tuple[Job, int]]] = {}
+        for each in jobs:
+            own.setdefault(each[0], []).append(each)
+        if len(own) == 1:
+            jobs[0][0].error = _failure(error)
+        else:  # one of them is to blame: each runs alone
+            for part in own.values():
+                _take(part)
+        return
+    for (job, index), found in zip(jobs, rows, strict=True):
+        if job.error is None:
+            try:
+                job.work.take(index, found)
+            except Exception as error:  # noqa: BLE001
+                job.error = _failure(error)
+
+
+def _rows(jobs: Sequence[tuple[Job, int]]) -> list[tuple[FloatArray, ...]]:
+    """The rows of the outputs of each sequence, which run together."""
+    first = jobs[0][0]
+    names = first.work.outputs
+    mixed = any(job.work.outputs != names for job, _ in jobs)
+    if mixed:
+        names = tuple(dict.fromkeys(name for job, _ in jobs for name in job.work.outputs))
+    found = list(run_rows(first.engine, [job.work.sequences[index] for job, index in jobs], names))
+    if not mixed:
+        return found
+    named = (dict(zip(names, rows, strict=True)) for rows in found)
+    return [tuple(rows[name] for name in job.work.outputs) for (job, _), rows in zip(jobs, named, strict=True)]
+
+
+def _failure(error: Exception) -> Exception:
+    """What is told to whoever waits for a run that failed. Nothing is wrong with the request: it was checked before."""
+    if not isinstance(error, InputError):
+        return error
+    problem = Problem(500, "model_failed", str(error))
+    problem.__cause__ = error
+    return problem
 
 
 class _Watch:

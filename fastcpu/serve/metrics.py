@@ -100,6 +100,9 @@ class Metrics:
             registry=registry,
         )
         self._infer = Histogram("fastcpu_infer_seconds", "A batch", per_model, buckets=_SECONDS, registry=registry)
+        self._infer_cpu = Counter(
+            "fastcpu_infer_cpu_seconds", "CPU time of the threads that run batches", per_model, registry=registry
+        )
         self._batch_tokens = Histogram(
             "fastcpu_batch_tokens", "Tokens of a batch", per_model, buckets=_TOKENS, registry=registry
         )
@@ -122,10 +125,10 @@ class Metrics:
         self.queued = Gauge("fastcpu_queue_tokens", "Tokens that wait", per_model, registry=registry)
         self.running = Gauge("fastcpu_requests_in_flight", "Requests that are not answered yet", registry=registry)
         self.ready = Gauge("fastcpu_model_ready", "1 for a model that answers", ("model", "version"), registry=registry)
+        self._versions: dict[str, str] = {}  # of the models that answer
         self._children: dict[tuple[int, str], Any] = {}
         self._history: deque[Second] = deque(maxlen=_HISTORY)
 
-        self._versions: dict[str, str] = {}  # of the models that answer
     def _child(self, metric: Any, model: str) -> Any:
         """`metric` for a model, without looking its labels up again."""
         key = id(metric), model
@@ -162,20 +165,17 @@ class Metrics:
 
         return observe
 
-    def batch(self, model: str, batch: Batch, began: float, ended: float) -> None:
-        """A batch has run."""
+    def batch(self, model: str, batch: Batch, seconds: float, busy: float) -> None:
+        """A batch has run that long; its thread was busy for some of it."""
         sequences = len(batch.entries)
         longest = max(entry.length for entry in batch.entries)
-        self._child(self._infer, model).observe(ended - began)
+        self._child(self._infer, model).observe(seconds)
+        self._child(self._infer_cpu, model).inc(busy)
         self._child(self._batch_tokens, model).observe(batch.tokens)
         self._child(self._batch_sequences, model).observe(sequences)
         self._child(self._padding, model).inc(longest * sequences - batch.tokens)
         self.second().batch(batch.tokens, sequences)
 
-    def request(self, model: str, tokenize: float, queue: float) -> None:
-        """A request has been computed: the seconds that it was tokenized and waited."""
-        self._child(self._tokenize, model).observe(tokenize)
-        self._child(self._queue, model).observe(queue)
     def model(self, name: str, version: str | None) -> None:
         """A model answers from now on, in that version; None: it does not."""
         before = self._versions.pop(name, None)
@@ -185,6 +185,10 @@ class Metrics:
             self._versions[name] = version
             self.ready.labels(name, version).set(1)
 
+    def request(self, model: str, tokenize: float, queue: float) -> None:
+        """A request has been computed: the seconds that it was tokenized and waited."""
+        self._child(self._tokenize, model).observe(tokenize)
+        self._child(self._queue, model).observe(queue)
 
     def rejected(self, model: str, reason: str) -> None:
         """A request was refused."""

@@ -108,8 +108,8 @@ class Serving:
         if not reason:
             self.cache.forget(name)
 
-    def _observe(self, batch: Batch, began: float, ended: float) -> None:
-        self.metrics.batch(batch.model.partition("#")[0].rpartition("/")[0], batch, began, ended)
+    def _observe(self, batch: Batch, seconds: float, busy: float) -> None:
+        self.metrics.batch(batch.model.partition("#")[0].rpartition("/")[0], batch, seconds, busy)
 
     # ---- what every request goes through ----
 
