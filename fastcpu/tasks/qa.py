@@ -12,7 +12,7 @@ from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import softmax
 from fastcpu.tasks.task import Task, Work, in_groups
-from fastcpu.tasks.tokenizer import trimmed, windows
+from fastcpu.tasks.tokenizer import IntArray, Located, trimmed, windows
 
 MAX_LENGTH, MAX_ANSWER, N_BEST = 384, 30, 20
 _PASSAGE = 1  # the second text of a pair
@@ -35,6 +35,39 @@ class Answer:
     end: int
 
 
+@dataclass(frozen=True)
+class Options:
+    """How passages are read.
+
+    Attributes:
+        length: longest window in tokens, with the question; no longer than the model takes.
+        stride: tokens of the passage that two windows have in common.
+        max_answer: longest answer in tokens.
+        n_best: how many answers of a question are compared.
+        no_answer: whether a passage may have none, as in SQuAD 2. The logit of that is the one of the first token, the
+            smallest over all windows.
+        threshold: by how much the logit of no answer must be above the best answer's.
+        whole_words: whether answers are made longer until they begin and end with a word, as the tokenizer has them.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    length: int
+    stride: int
+    max_answer: int = MAX_ANSWER
+    n_best: int = N_BEST
+    no_answer: bool = False
+    threshold: float = 0.0
+    whole_words: bool = False
+
+    def __post_init__(self) -> None:
+        for option, least in (("length", 1), ("stride", 0), ("max_answer", 1), ("n_best", 1)):
+            value = getattr(self, option)
+            if value < least:
+                raise InputError(f"{option} must be at least {least}, not {value}")
+
+
 class QuestionAnswerer(Task[tuple[str, str], Answer]):
     """Answers inputs ``(question, passage)``.
 
@@ -43,11 +76,10 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
     Args:
         max_length: longest window in tokens, with the question.
         stride: tokens of the passage that two windows have in common; by default a third of `max_length`, 128 of 384.
-        max_answer: longest answer in tokens.
-        n_best: how many answers of a question are compared.
-        no_answer: whether a passage may have none, as in SQuAD 2. The logit of that is the one of the first token, the
-            smallest over all windows.
-        threshold: by how much the logit of no answer must be above the best answer's.
+        max_answer, n_best, no_answer, threshold: as in `Options`.
+
+    Attributes:
+        options: how passages are read unless a call says otherwise.
     """
 
     name = "qa"
@@ -66,65 +98,85 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
         threshold: float = 0.0,
     ) -> None:
         super().__init__(model, threads, max_length)
-        for option, value in (("max_answer", max_answer), ("n_best", n_best)):
-            if value < 1:
-                raise InputError(f"{option} must be at least 1, not {value}")
         for output in ("start_logits", "end_logits"):
             if self.engine.outputs.get(output, ())[:1] != ("batch",) or len(self.engine.outputs[output]) != 2:
                 raise self._refusal("start_logits and end_logits [batch, sequence]")
-        self._stride = self.tokenizer.stride(stride)
-        self._max_answer, self._n_best = max_answer, n_best
-        self._no_answer, self._threshold = no_answer, threshold
+        length = self.tokenizer.max_length
+        self.options = Options(length, self.tokenizer.stride(stride), max_answer, n_best, no_answer, threshold)
 
     def n_best(self, inputs: Sequence[tuple[str, str]]) -> list[list[Answer]]:
         """The best answers to each question, the best first; with `no_answer`, that there is none is one of them."""
         return in_groups(lambda group, first: self.run(self.prepare_n_best(group, first)), inputs)
 
-    def prepare(self, inputs: Sequence[tuple[str, str]], first: int = 0) -> Work[Answer]:
-        work = self.prepare_n_best(inputs, first)
+    def prepare(
+        self, inputs: Sequence[tuple[str, str]], first: int = 0, options: Options | None = None
+    ) -> Work[Answer]:
+        work = self.prepare_n_best(inputs, first, options)
         return Work(work.sequences, work.outputs, work.take, lambda: [answers[0] for answers in work.results()])
 
-    def prepare_n_best(self, inputs: Sequence[tuple[str, str]], first: int = 0) -> Work[list[Answer]]:
-        """The work of `n_best`."""
+    def prepare_n_best(
+        self, inputs: Sequence[tuple[str, str]], first: int = 0, options: Options | None = None
+    ) -> Work[list[Answer]]:
+        """The work of `n_best`; `options` by default those of the object."""
+        wanted = options or self.options
+        length = min(wanted.length, self.tokenizer.max_length)
         cuts = []
         for number, whole in enumerate(self.tokenizer.locate(inputs, first), first):
             if not (whole.parts == _PASSAGE).any():
                 raise InputError(f"input {number} is no pair of a question and a passage with words")
+            places = _places(whole, wanted.whole_words)
             cuts += [
-                (number - first, window.tokens)
-                for window in windows(whole, _PASSAGE, self.tokenizer.max_length, self._stride, f"input {number}")
+                (number - first, window.tokens, places[window.first :])
+                for window in windows(whole, _PASSAGE, length, wanted.stride, f"input {number}")
             ]
-        found: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
-        none = [np.inf] * len(inputs)
+        spans: list[list[tuple[float, int, int]]] = [[] for _ in cuts]
+        none = [np.inf] * len(cuts)
 
         def take(sequence: int, rows: tuple[FloatArray, ...]) -> None:
-            index, tokens = cuts[sequence]
             starts, ends = rows
-            none[index] = min(none[index], float(starts[0] + ends[0]))
-            own = tokens.parts == _PASSAGE
-            offsets = tokens.offsets[own]
-            for logit, begin, end in best_spans(starts[own], ends[own], self._max_answer, self._n_best):
-                place = int(offsets[begin, 0]), int(offsets[end, 1])
-                found[index][place] = max(logit, found[index].get(place, -np.inf))
+            own = cuts[sequence][1].parts == _PASSAGE
+            none[sequence] = float(starts[0] + ends[0])
+            spans[sequence] = best_spans(starts[own], ends[own], wanted.max_answer, wanted.n_best)
 
         def results() -> list[list[Answer]]:
+            found: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
+            least = [np.inf] * len(inputs)
+            for (index, _, places), best, logit_of_none in zip(cuts, spans, none, strict=True):
+                least[index] = min(least[index], logit_of_none)
+                for logit, begin, end in best:
+                    place = int(places[begin, 0]), int(places[end, 1])
+                    found[index][place] = max(logit, found[index].get(place, -np.inf))
             passages = [passage for _, passage in inputs]
-            return [self._ranked(*each) for each in zip(passages, found, none, strict=True)]
+            return [_ranked(*each, wanted) for each in zip(passages, found, least, strict=True)]
 
-        return Work([tokens for _, tokens in cuts], ("start_logits", "end_logits"), take, results)
+        return Work([tokens for _, tokens, _ in cuts], ("start_logits", "end_logits"), take, results)
 
-    def _ranked(self, passage: str, found: dict[tuple[int, int], float], none: float) -> list[Answer]:
-        """The answers with the highest logits, and their probabilities; equally good ones in the order of the text."""
-        ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[: self._n_best]
-        if self._no_answer:
-            above = sum(logit >= none - self._threshold for _, logit in ranked)
-            ranked.insert(above, ((0, 0), none))
-        scores = softmax(np.array([logit for _, logit in ranked]))
-        places = [trimmed(passage, *place) for place, _ in ranked]
-        return [
-            Answer(passage[start:end], float(score), logit, start, end)
-            for (start, end), (_, logit), score in zip(places, ranked, scores, strict=True)
-        ]
+
+def _places(whole: Located, whole_words: bool) -> IntArray:
+    """[tokens of the passage, 2]: the first character of an answer that begins with a token, the one after its last if
+    it ends with the token; with `whole_words` those of the token's word.
+    """
+    own = whole.parts == _PASSAGE
+    offsets: IntArray = whole.offsets[own]
+    if not whole_words:
+        return offsets
+    _, firsts, word, counts = np.unique(whole.words[own], return_index=True, return_inverse=True, return_counts=True)
+    places: IntArray = np.stack([offsets[firsts, 0], offsets[firsts + counts - 1, 1]], axis=1)[word]
+    return places
+
+
+def _ranked(passage: str, found: dict[tuple[int, int], float], none: float, options: Options) -> list[Answer]:
+    """The answers with the highest logits, and their probabilities; equally good ones in the order of the text."""
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[: options.n_best]
+    if options.no_answer:
+        above = sum(logit >= none - options.threshold for _, logit in ranked)
+        ranked.insert(above, ((0, 0), none))
+    scores = softmax(np.array([logit for _, logit in ranked]))
+    places = [trimmed(passage, *place) for place, _ in ranked]
+    return [
+        Answer(passage[start:end], float(score), logit, start, end)
+        for (start, end), (_, logit), score in zip(places, ranked, scores, strict=True)
+    ]
 
 
 def best_spans(starts: FloatArray, ends: FloatArray, longest: int, count: int) -> list[tuple[float, int, int]]:

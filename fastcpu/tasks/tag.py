@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from fastcpu.tasks.labels import OUTSIDE, label_names, softmax, spans
 from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Located, Window, trimmed, windows
 
+LabelOf = Literal["first", "average", "max", "token"]
+"""What has a label: a word, by its first token, by the average of its tokens, or by the one that is surest of its
+label; or every token, as if it were a word."""
+
 
 @dataclass(frozen=True)
 class Word:
@@ -21,7 +26,7 @@ class Word:
 
     Attributes:
         text: its characters ``start`` to ``end``.
-        label: of its first token.
+        label: of its first token, unless a call says otherwise.
         score: the probability of that label.
     """
 
@@ -94,10 +99,25 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         self._logits, channels = self._output("logits", "batch", "sequence")
         self.labels = label_names(self.engine.directory, channels, labels)
 
-    def prepare(self, inputs: Sequence[str | Sequence[str]], first: int = 0) -> Work[Tagging]:
+    def prepare(
+        self,
+        inputs: Sequence[str | Sequence[str]],
+        first: int = 0,
+        label_of: LabelOf = "first",
+        stride: int | None = None,
+    ) -> Work[Tagging]:
+        """As `Task.prepare`.
+
+        Args:
+            inputs: texts, or lists of words.
+            first: number of the first.
+            label_of: what has a label.
+            stride: tokens that two windows have in common, by default what the object was made with.
+        """
+        shared = self._stride if stride is None else self.tokenizer.stride(stride)
         tokens = [self._tokens(each, number) for number, each in enumerate(inputs, first)]
         cuts = [
-            windows(each, 0, self.tokenizer.max_length, self._stride, f"input {number}")
+            windows(each, 0, self.tokenizer.max_length, shared, f"input {number}")
             for number, each in enumerate(tokens, first)
         ]
         owners = [(index, place) for index, cut in enumerate(cuts) for place in range(len(cut))]
@@ -112,7 +132,7 @@ class Tagger(Task[str | Sequence[str], Tagging]):
 
         def results() -> list[Tagging]:
             scores = map(softmax, logits)
-            return [self._tagging(*each) for each in zip(inputs, tokens, scores, strict=True)]
+            return [self._tagging(*each, label_of) for each in zip(inputs, tokens, scores, strict=True)]
 
         return Work([cuts[index][place].tokens for index, place in owners], (self._logits,), take, results)
 
@@ -123,17 +143,25 @@ class Tagger(Task[str | Sequence[str], Tagging]):
             raise InputError(f"input {number} is neither a string nor a list of words")
         return self.tokenizer.locate_words(given)
 
-    def _tagging(self, given: str | Sequence[str], tokens: Located, scores: npt.NDArray[np.float64]) -> Tagging:
+    def _tagging(
+        self, given: str | Sequence[str], tokens: Located, scores: npt.NDArray[np.float64], label_of: LabelOf
+    ) -> Tagging:
         text = given if isinstance(given, str) else " ".join(given)
         own = tokens.parts == 0
-        numbers, firsts, counts = np.unique(tokens.words[own], return_index=True, return_counts=True)
-        best = scores[firsts].argmax(axis=1)
+        units, offsets = tokens.words[own], tokens.offsets[own]
+        if label_of == "token":
+            if not isinstance(given, str):
+                begins = np.cumsum([0, *(len(word) + 1 for word in given)])
+                offsets = offsets + begins[units][:, None]
+            units = np.arange(len(units))
+        numbers, firsts, counts = np.unique(units, return_index=True, return_counts=True)
+        scores = _of_units(scores, firsts, counts, label_of)
+        best = scores.argmax(axis=1)
         labelled = {
-            int(number): (self.labels[label], float(scores[place, label]))
-            for number, place, label in zip(numbers, firsts, best, strict=True)
+            int(number): (self.labels[label], float(row[label]))
+            for number, row, label in zip(numbers, scores, best, strict=True)
         }
-        if isinstance(given, str):
-            offsets = tokens.offsets[own]
+        if isinstance(given, str) or label_of == "token":
             ends = offsets[firsts + counts - 1, 1]
             places = [trimmed(text, *map(int, pair)) for pair in zip(offsets[firsts, 0], ends, strict=True)]
             words = [Word(text[a:b], *each, a, b) for (a, b), each in zip(places, labelled.values(), strict=True)]
@@ -143,6 +171,19 @@ class Tagger(Task[str | Sequence[str], Tagging]):
                 words.append(Word(word, *labelled.get(number, (OUTSIDE, 0.0)), start, start + len(word)))
                 start += len(word) + 1
         return Tagging(tuple(words), tuple(_entities(text, words)))
+
+
+def _of_units(
+    scores: npt.NDArray[np.float64], firsts: npt.NDArray[np.intp], counts: npt.NDArray[np.intp], label_of: LabelOf
+) -> npt.NDArray[np.float64]:
+    """The scores [tokens, labels] as those of words: [words, labels], of `counts` tokens from `firsts` on."""
+    if label_of == "average" and len(firsts):
+        averages: npt.NDArray[np.float64] = np.add.reduceat(scores, firsts, axis=0) / counts[:, None]
+        return averages
+    if label_of == "max":
+        sure = scores.max(axis=1)
+        firsts = np.array([a + sure[a : a + count].argmax() for a, count in zip(firsts, counts, strict=True)], np.intp)
+    return scores[firsts]
 
 
 def _own_range(cut: Sequence[Window], place: int, count: int) -> tuple[int, int]:

@@ -37,6 +37,20 @@ def test_every_gap_is_filled(tokenizer_dir: Path) -> None:
     assert [[each.token for each in gap] for gap in found] == [["red", "[PAD]"], ["blue", "[PAD]"]]
 
 
+def test_options_of_a_call(tokenizer_dir: Path) -> None:
+    model, texts = filler(tokenizer_dir), ["the [MASK] house is [MASK]."]
+    assert model.run(model.prepare(texts, top_k=2)) == filler(tokenizer_dir, top_k=2)(texts)
+    every = model.run(model.prepare(texts, top_k=1000))
+    assert [len(gap) for gap in every[0]] == [len(WORDS)] * 2
+    chosen = model.run(model.prepare(texts, targets=["blue", "red", "red", "Anna"]))
+    assert chosen == [[[each for each in gap if each.token in ("red", "blue", "Anna")] for gap in every[0]]]
+    for wrong in (["red", "nobody"], []):
+        with pytest.raises(InputError, match="targets: "):
+            model.prepare(texts, targets=wrong)
+    with pytest.raises(InputError, match="top_k must be at least 1, not 0"):
+        model.prepare(texts, top_k=0)
+
+
 def test_the_mask_is_what_the_configuration_names(tokenizer_dir: Path) -> None:
     assert filler(tokenizer_dir).mask == "[MASK]"
     (tokenizer_dir / "tokenizer_config.json").write_text(json.dumps({"mask_token": {"content": "where"}}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastcpu import InputError
 from fastcpu.tasks import QuestionAnswerer, Tagger
-from fastcpu.tasks.qa import best_spans
+from fastcpu.tasks.qa import Options, best_spans
 from tests.tasks.models import WORDS, FakeEngine
 
 OUTPUTS = {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")}
@@ -57,6 +58,40 @@ def test_answers_have_their_place_in_the_passage(tokenizer_dir: Path) -> None:
     assert sum(each.score for each in ranked) == pytest.approx(1.0)
     assert [each.logit for each in ranked] == sorted((each.logit for each in ranked), reverse=True)
     assert len({(each.start, each.end) for each in ranked}) == 20
+
+
+def test_options_of_a_call_are_those_of_an_object(tokenizer_dir: Path) -> None:
+    asked = [("who?", "the dog is a small red car in London. " * 3)]
+    shared = QuestionAnswerer(Oracle(tokenizer_dir, null=1.0))
+    other = QuestionAnswerer(
+        Oracle(tokenizer_dir, null=1.0), max_length=18, stride=6, max_answer=4, n_best=3, no_answer=True, threshold=0.5
+    )
+    options = replace(
+        shared.options, length=18, stride=6, max_answer=4, n_best=3, no_answer=True, threshold=0.5, whole_words=False
+    )
+    assert other.options == options
+    assert shared.run(shared.prepare_n_best(asked, options=options)) == other.n_best(asked) != shared.n_best(asked)
+    assert shared.run(shared.prepare(asked, options=options)) == other(asked)
+    longer = replace(options, length=1000)
+    assert max(len(each.ids) for each in shared.prepare(asked, options=longer).sequences) == 24
+
+
+@pytest.mark.parametrize("option", ["length", "max_answer", "n_best", "stride"])
+def test_options_out_of_range(option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} must be at least"):
+        Options(**{"length": 8, "stride": 2, option: -1})  # type: ignore[arg-type]
+
+
+def test_whole_words(tokenizer_dir: Path) -> None:
+    passage = "Anna is a Scotland house."
+    model = QuestionAnswerer(Oracle(tokenizer_dir, first="Scot"), n_best=50)
+    whole = replace(model.options, whole_words=True)
+    assert model([("who?", passage)])[0].text == "land house"
+    assert model.run(model.prepare([("who?", passage)], options=whole))[0].text == "Scotland house"
+    (found,) = model.run(model.prepare_n_best([("who?", passage)], options=whole))
+    words = ["Anna", "is", "a", "Scotland", "house", "."]
+    assert len(found) == len(words) * (len(words) + 1) // 2
+    assert {each.text.split()[0] for each in found} <= {*words, "house."}
 
 
 def test_the_question_is_no_answer(tokenizer_dir: Path) -> None:
