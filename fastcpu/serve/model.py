@@ -14,6 +14,7 @@ from fastcpu.errors import InputError
 from fastcpu.graph.ir import EMBEDDING
 from fastcpu.runtime import Session
 from fastcpu.serve.config import ModelConfig
+from fastcpu.serve.limits import read_limits
 from fastcpu.tasks import TASKS
 from fastcpu.tasks.engine import SessionEngine
 from fastcpu.tasks.task import AnyTask
@@ -36,6 +37,7 @@ class Model:
         lane: its queue in the scheduler; every opening of a model has its own.
         tasks: what it can do, by name in `fastcpu.tasks`.
         main: the name of the first of them.
+        limits: of what it can be given.
         users: how many requests hold it.
         queued: whether the scheduler has its queue.
         loaded: when it was opened, seconds since 1970.
@@ -54,6 +56,7 @@ class Model:
         self.state = state_of(self.directory)
         self.session = Session(config.path, threads=threads)
         self.engine = SessionEngine(self.session)
+        self.limits = read_limits(self.directory)
         names = _tasks_of(self.engine, config.task)
         self.tasks: dict[str, AnyTask] = {
             task: TASKS[task](self.engine, max_length=config.max_length) for task in names

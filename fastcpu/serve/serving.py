@@ -179,7 +179,16 @@ class Serving:
                 param=param,
             )
 
-    async def infer(self, call: Call, model: Model, characters: int, prepare: Callable[[], Work[Any]]) -> list[Any]:
+    async def infer(
+        self,
+        call: Call,
+        model: Model,
+        characters: int,
+        prepare: Callable[[], Work[Any]],
+        *,
+        priority: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Any]:
         """Tokenizes and runs a request, in batches with others.
 
         Args:
@@ -187,13 +196,15 @@ class Serving:
             model: what runs it.
             characters: how much text it has.
             prepare: tokenizes it.
+            priority: takes the place of the call's.
+            deadline: on time.monotonic, beside the call's.
 
         Raises:
             Rejected, FastcpuError: it cannot be answered.
             Gone: the client left before it was.
         """
         call.model = model.name
-        deadline = call.deadline()
+        deadline = min(filter(None, (deadline, call.deadline())), default=None)
         with self.repository.held(model):
             self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
             began = time.monotonic()
@@ -204,7 +215,7 @@ class Serving:
                 model.lane,
                 model.engine,
                 work,
-                priority=call.priority(),
+                priority=call.priority() if priority is None else priority,
                 deadline=deadline,
                 client=call.client,
                 left=call.left,
@@ -215,7 +226,15 @@ class Serving:
             return results
 
     async def infer_texts(
-        self, call: Call, model: Model, form: str, inputs: Sequence[Any], prepare: Callable[[list[Any]], Work[Any]]
+        self,
+        call: Call,
+        model: Model,
+        form: str,
+        inputs: Sequence[Any],
+        prepare: Callable[[list[Any]], Work[Any]],
+        *,
+        priority: int | None = None,
+        deadline: float | None = None,
     ) -> list[Any]:
         """As `infer`, for inputs whose results do not depend on each other: those in the cache are not computed.
 
@@ -223,17 +242,24 @@ class Serving:
             form: what is computed of them, with its options; part of the key.
             inputs: texts, or tuples of texts.
             prepare: tokenizes some of them.
+            priority, deadline: as for `infer`.
         """
+
+        async def compute(some: list[Any]) -> list[Any]:
+            characters = _characters(some)
+            return await self.infer(
+                call, model, characters, lambda: prepare(some), priority=priority, deadline=deadline
+            )
+
         if not self.cache:
-            return await self.infer(call, model, _characters(inputs), lambda: prepare(list(inputs)))
+            return await compute(list(inputs))
         keys = [(model.name, model.lane, form, each) for each in inputs]
         results = [self.cache.get(key) for key in keys]
         missing = [index for index, result in enumerate(results) if result is None]
         call.model = model.name
         self.metrics.cached(model.name, len(inputs) - len(missing))
         if missing:
-            wanted = [inputs[index] for index in missing]
-            found = await self.infer(call, model, _characters(wanted), lambda: prepare(wanted))
+            found = await compute([inputs[index] for index in missing])
             for index, result in zip(missing, found, strict=True):
                 results[index] = result
                 self.cache.put(keys[index], result)
