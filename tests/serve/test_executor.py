@@ -27,7 +27,7 @@ def executing(instances: int = 1, **policy: Any) -> Iterator[Executor]:
     """An executor with the queue ``m``."""
     scheduler = Scheduler(time.monotonic)
     scheduler.add("m", Policy(**policy))
-    executor = Executor(scheduler, instances, lambda batch, seconds, busy: None)
+    executor = Executor(scheduler, instances, lambda *_: None)
     try:
         yield executor
     finally:
@@ -225,7 +225,11 @@ def test_a_full_queue_refuses() -> None:
 
 def test_instances_run_side_by_side() -> None:
     barrier = threading.Barrier(3, timeout=60)
-    engine = CountingEngine(lambda batch: None if barrier.wait() else None)
+
+    def meet() -> None:
+        barrier.wait()
+
+    engine = CountingEngine(lambda _: meet())
 
     async def three() -> list[list[float]]:
         return await asyncio.gather(*(run(executor, engine, summing([number])) for number in range(3)))
@@ -254,14 +258,13 @@ def test_close_waits_for_what_runs_and_refuses_what_comes() -> None:
 
 
 def test_threads_keep_nothing_of_what_they_ran() -> None:
-    async def once() -> None:
+    async def once() -> weakref.ref[CountingEngine]:
+        engine = CountingEngine()
         await run(executor, engine, summing([1]))
+        return weakref.ref(engine)
 
     with executing() as executor:
-        engine = CountingEngine()
-        gone = weakref.ref(engine)
-        asyncio.run(once())
-        del engine
+        gone = asyncio.run(once())
         for _ in range(500):
             gc.collect()
             if gone() is None:
