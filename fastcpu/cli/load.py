@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import shlex
 import sys
@@ -22,6 +23,7 @@ seconds, or have a unit: 500ms, 30s, 2m. Only for servers that are yours.
 """
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|)")
+_KEY_VARIABLE = "FASTCPU_API_KEY"
 _PLOTS = (".svg", ".html")
 
 
@@ -33,7 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="name of the model in requests; v2 needs it")
     parser.add_argument("--encoding", metavar="E", help="openai: base64 or float (default: base64)")
-    parser.add_argument("--api-key", metavar="K", help="sent as a bearer token")
+    parser.add_argument("--api-key", metavar="K", help=f"sent as a bearer token (default: ${_KEY_VARIABLE}, if set)")
 
     load = parser.add_argument_group("load, of which one of the first two is needed")
     load.add_argument("-r", "--rate", type=float, metavar="R", help="requests that arrive per second (open loop)")
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         distinct=DISTINCT if args.distinct is None else args.distinct,
         seed=args.seed,
     )
+    args.api_key = args.api_key or os.environ.get(_KEY_VARIABLE)
     names = ("url", "protocol", "model", "batch", "rate", "concurrency", "duration", "warmup", "timeout", "requests")
     given = {name: getattr(args, name) for name in (*names, "encoding", "api_key", "seed")}
     if args.max_connections is not None:

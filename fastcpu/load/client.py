@@ -6,7 +6,6 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic_ns
 
 from fastcpu.load.connection import Connection
@@ -64,7 +63,8 @@ class Client:
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening = 0  # connections that are not made yet
+        self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._closed = False
         self._received = 0
@@ -89,10 +89,10 @@ class Client:
         self._closed = True
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
-        opening = list(self._opening)
-        for task in opening:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for connection in list(self._connections):
             self._remove(connection)
             connection.abort()
@@ -107,33 +107,35 @@ class Client:
             return
         self._waiting.append((start, request))
         self._grow()
-        if len(self._opening) < len(self._waiting):
+        if self._opening < len(self._waiting):
             self.waits += 1
 
     def _grow(self) -> None:
         """Opens a connection for every request that waits, up to the limit."""
-        while len(self._opening) < len(self._waiting) and len(self._connections) + len(self._opening) < self._limit:
+        while self._opening < len(self._waiting) and len(self._connections) + self._opening < self._limit:
+            self._opening += 1
             self.opened += 1
             task = self._loop.create_task(self._open())
-            self._opening.add(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _open(self) -> None:
-        host, port = self._address
-        kind = ""
+        connection = Connection(self)
         try:
-            await asyncio.wait_for(self._loop.create_connection(partial(Connection, self), host, port), self._timeout)
+            made = self._loop.create_connection(lambda: connection, *self._address)
+            await asyncio.wait_for(made, self._timeout)
         except (asyncio.TimeoutError, TimeoutError):
             kind = "timeout"
         except OSError as error:
             kind = _KINDS.get(error.errno or 0, "unreachable")
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._opening.discard(task)
-        if kind and self._waiting:
+        else:
+            return
+        if connection.made:
+            return  # what became of it, it has said itself
+        self._opening -= 1
+        if self._waiting:
             self._fail_waiting(kind)
-        if not self._closed:
-            self._grow()
+        self._grow()
 
     def _fail_waiting(self, kind: str) -> None:
         start, _ = self._waiting.popleft()
@@ -172,6 +174,7 @@ class Client:
     # What connections call.
 
     def connected(self, connection: Connection) -> None:
+        self._opening -= 1
         self._connections.add(connection)
         if self._closed:
             self._remove(connection)

@@ -32,12 +32,14 @@ class Connection(asyncio.Protocol):
     """A connection, made by the event loop.
 
     Attributes:
+        made: whether there is, or was, such a connection.
         start: when the request that is under way arrived, in nanoseconds of `time.monotonic_ns`; 0 without one.
         status: HTTP status of the last answer.
         received: bytes of bodies so far.
     """
 
     __slots__ = (
+        "_buffered",
         "_complete",
         "_delimited",
         "_descriptor",
@@ -48,6 +50,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_reusable",
         "_transport",
+        "made",
         "received",
         "start",
         "status",
@@ -59,8 +62,9 @@ class Connection(asyncio.Protocol):
         self._feed = self._parser.feed_data
         self._transport: asyncio.Transport
         self._descriptor = -1
-        self._complete = self._headers = self._delimited = self._reusable = False
+        self._complete = self._headers = self._delimited = self._reusable = self._buffered = False
         self._excerpt = b""
+        self.made = False
         self.start = 0
         self.status = 0
         self.received = 0
@@ -84,7 +88,8 @@ class Connection(asyncio.Protocol):
         except OSError:
             self.fail("reset")
             return
-        if written < len(request):
+        self._buffered = written < len(request)
+        if self._buffered:
             self._transport.write(request[written:])
 
     def fail(self, kind: str) -> None:
@@ -103,6 +108,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no such class
         self._descriptor = self._transport.get_extra_info("socket").fileno()
+        self.made = True
         self._owner.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -113,7 +119,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._feed(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail("malformed")
             return
         if self._complete:
@@ -136,6 +142,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, now: int, reusable: bool) -> None:
         start, self.start = self.start, 0
+        if self._buffered and self._transport.get_write_buffer_size():
+            reusable = False  # the answer came before the request had been written
         if not reusable:
             self.abort()
         self._owner.answered(self, start, now, reusable)

@@ -95,6 +95,10 @@ def make_corpus(
     """
     if distinct < 1:
         raise InputError(f"distinct must be at least 1, not {distinct}")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, but is {seed}")
+    if columns and not paths:
+        raise InputError("columns are those of files of texts (--texts)")
     if tokens is not None and tokenizer is None:
         raise InputError("a number of tokens needs a tokenizer (--tokenizer)")
     count = None if tokenizer is None else _counter(Path(tokenizer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from time import monotonic_ns
 
@@ -14,6 +15,7 @@ from fastcpu.load.clock import Alarm
 from fastcpu.load.plan import MAX_REQUESTS, Plan
 from fastcpu.load.recorder import Recorder
 
+_BURST = 64  # requests started before answers are read again
 _BACKOFF = 0.01  # seconds until a request of a closed loop follows one that failed
 
 
@@ -61,14 +63,15 @@ class OpenLoop:
         first = origin + int(plan.warmup * 1e9)
         recorder.set_times(first, first + int(plan.duration * 1e9))
         if plan.requests is not None:
-            before = sum(time < first - origin for time in self._arrivals)
+            before = bisect_left(self._arrivals, first - origin)
             self._number = min(self._number, before + plan.requests)
         self.client.start()
         self._ring()
 
     def _ring(self) -> None:
         """Starts what has arrived, and sets the alarm for what comes next."""
-        place, number, origin = self._next, self._number, self._origin
+        place, origin = self._next, self._origin
+        number = min(self._number, place + _BURST)
         arrivals, messages = self._arrivals, self._messages
         submit, arrived = self.client.submit, self._recorder.arrived
         while place < number:
@@ -80,7 +83,7 @@ class OpenLoop:
             submit(start, messages[place % len(messages)])
             arrived(start, now)
             place += 1
-        if place < number:
+        if place < self._number:
             self._alarm.set(origin + arrivals[place])
         else:
             self._alarm.close()
@@ -122,12 +125,12 @@ class ClosedLoop:
         self.finished: asyncio.Future[None] = loop.create_future()
 
     def begin(self, origin: int) -> None:
-        """Everything counts from `origin`, in nanoseconds of `time.monotonic_ns`."""
-        first = origin + int(self._plan.warmup * 1e9)
-        self._recorder.set_times(first, first + int(self._plan.duration * 1e9))
+        """Starts at `origin`, in nanoseconds of `time.monotonic_ns`, give or take the rounding of the event loop."""
         self._loop.call_later(max(0.0, (origin - monotonic_ns()) / 1e9), self._start)
 
     def _start(self) -> None:
+        first = monotonic_ns() + int(self._plan.warmup * 1e9)
+        self._recorder.set_times(first, first + int(self._plan.duration * 1e9))
         self.client.start()
         for _ in range(self._workers):
             self._follow()

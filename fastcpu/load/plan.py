@@ -100,10 +100,14 @@ class Plan:
         """Of the requests, with what the URL has."""
         return self.target.prefix + find_protocol(self.protocol).PATH.format(model=quote(self.model or "", safe=""))
 
+    @property
+    def answer_encoding(self) -> str:
+        """Empty where the protocol has no choice."""
+        return self.encoding or next(iter(find_protocol(self.protocol).ENCODINGS), "")
+
     def messages(self) -> list[bytes]:
         """The different requests, head and body, as they go over the wire."""
         adapter = find_protocol(self.protocol)
-        encoding = self.encoding or next(iter(adapter.ENCODINGS), "")
         key = "" if self.api_key is None else f"Authorization: Bearer {self.api_key}\r\n"
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {self.target.authority}\r\nUser-Agent: fastcpu-load\r\n"
@@ -112,7 +116,7 @@ class Plan:
         made: list[bytes] = []
         size = 0
         for texts in self._texts():
-            content = adapter.body(Question(texts, self.model, encoding))
+            content = adapter.body(Question(texts, self.model, self.answer_encoding))
             body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
             made.append(f"{head}{len(body)}\r\n\r\n".encode() + body)
             size += len(made[-1])
@@ -134,7 +138,7 @@ class Plan:
             "protocol": self.protocol,
             "path": self.path,
             "model": self.model,
-            "encoding": self.encoding,
+            "encoding": self.answer_encoding or None,
             "api_key": self.api_key is not None,
             "loop": "open" if self.rate is not None else "closed",
             "rate": self.rate,

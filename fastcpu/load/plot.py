@@ -24,7 +24,7 @@ text.axis { fill: #1d2430; font-size: 13px; } text.head { fill: #1d2430; font-si
 
 
 def _drawings(result: Result) -> list[str]:
-    """`<svg>` elements; fewer if nothing was answered with success."""
+    """`<svg>` elements; those in which there is nothing but zeros are left out."""
     recorder = result.recorder
     seconds = recorder.seconds
     drawings = []
@@ -32,7 +32,7 @@ def _drawings(result: Result) -> list[str]:
         drawings.append(curve(*_LATENCY, _percentiles(result)))
     for title, label, value in _SERIES:
         points = _steps(seconds, value)
-        if points:
+        if any(y for _, y in points):
             drawings.append(curve(title, "second", label, points))
     return drawings
 

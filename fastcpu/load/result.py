@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.load.histogram import Histogram
 from fastcpu.load.plan import Plan
 from fastcpu.load.recorder import Recorder, Second
 
 if TYPE_CHECKING:
     from fastcpu.load.client import Client
+    from fastcpu.load.usage import Usage
 
 MAX_LATENESS = 0.001
 """Seconds: a run is not valid if more than 1 % of the requests were handed over later than that."""
@@ -17,6 +19,8 @@ MAX_LATENESS_SHARE = 0.05
 """The same relative to the median latency."""
 MAX_BUSY = 0.9
 """A run is not valid if the generator was busy for a larger share of it: it may have been the limit."""
+MAX_STARVED = 0.05
+"""A run is not valid if the generator waited for a CPU for a larger share of it."""
 _PACKAGES = ("fastcpu", "httptools", "uvloop", "numpy", "tokenizers")
 
 
@@ -26,10 +30,10 @@ class Result:
 
     Attributes:
         plan: what was asked for.
-        recorder: the counts; `latency` and `refusal_latency` are histograms.
+        recorder: the counts.
         client: the connections.
         started: date and time, UTC.
-        busy: share of the run in which the thread of the generator was running, for all plans that ran beside.
+        usage: of this thread by all plans that ran beside, until no more requests arrived.
         event_loop: package of the event loop.
     """
 
@@ -37,13 +41,23 @@ class Result:
     recorder: Recorder
     client: Client
     started: str
-    busy: float
+    usage: Usage
     event_loop: str
 
     @property
     def seconds(self) -> float:
         """The measured time."""
         return (self.recorder.last - self.recorder.first) / 1e9
+
+    @property
+    def latency(self) -> Histogram:
+        """Of answers with a status of 200 to 299, from the arrival of the request on."""
+        return self.recorder.latency
+
+    @property
+    def refusal_latency(self) -> Histogram:
+        """Of answers 429 and 503."""
+        return self.recorder.refusal_latency
 
     def _rate(self, count: int) -> float:
         return count / self.seconds if self.seconds > 0 else 0.0
@@ -72,9 +86,9 @@ class Result:
     def problems(self) -> list[str]:
         """Why the numbers do not speak of the server alone; empty for a valid run."""
         recorder = self.recorder
-        found = []
         if not recorder.sent:
-            found.append("no request was measured")
+            return ["no request was measured"]
+        found = []
         if self.plan.rate is not None:
             late, median = recorder.lateness.quantile(0.99), recorder.latency.quantile(0.5)
             if late is not None and late > MAX_LATENESS:
@@ -90,8 +104,14 @@ class Result:
                     f"{self.client.waits} requests had to wait because all {self.plan.max_connections} connections "
                     "were taken; what they waited is in their latency"
                 )
-        if self.busy > MAX_BUSY:
-            found.append(f"the generator was busy for {100 * self.busy:.0f} % of the time: it may have been the limit")
+        if self.usage.busy > MAX_BUSY:
+            found.append(
+                f"the generator was busy for {100 * self.usage.busy:.0f} % of the time: it may have been the limit"
+            )
+        if self.usage.starved > MAX_STARVED:
+            found.append(
+                f"the generator waited for a CPU for {100 * self.usage.starved:.0f} % of the time: others had it"
+            )
         if recorder.errors["local"]:
             found.append(
                 f"{recorder.errors['local']} connections could not be made for lack of ports, file descriptors or "
@@ -142,7 +162,8 @@ class Result:
             "refusal_latency": recorder.refusal_latency.summary(),
             "generator": {
                 "lateness": recorder.lateness.summary() if self.plan.rate is not None else None,
-                "busy": self.busy,
+                "busy": self.usage.busy,
+                "starved": self.usage.starved,
                 "event_loop": self.event_loop,
                 "connections": client.opened,
                 "peak_under_way": client.peak,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from time import monotonic_ns, thread_time
+from time import monotonic_ns
 from typing import Any
 
 from fastcpu.errors import InputError, MissingPackageError
 from fastcpu.load.plan import Plan
 from fastcpu.load.recorder import Recorder
 from fastcpu.load.result import Result
+from fastcpu.load.usage import Usage
 
 _HEAD_START = 5_000_000  # nanoseconds from the end of all preparations to the first possible arrival
 
@@ -31,19 +32,25 @@ def run(plan: Plan) -> Result:
 def run_many(plans: Sequence[Plan]) -> list[Result]:
     """Runs plans side by side, all from the same moment on; raises what `run` does."""
     loop = _new_loop()
-    failures: list[Any] = []
+    failures: list[BaseException] = []
     task = loop.create_task(drive(plans))
 
     def fail(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        failures.append(context.get("exception") or context["message"])
+        failures.append(context.get("exception") or RuntimeError(context["message"]))
         task.cancel()
 
-    loop.set_exception_handler(fail)  # a defect in what the event loop calls must end the run
+    loop.set_exception_handler(fail)  # what is raised in what the event loop calls must end the run
     try:
         return loop.run_until_complete(task)
     except asyncio.CancelledError:
-        raise RuntimeError(f"the load generator failed: {failures[:1]}") from None
+        if not failures:
+            raise
+        raise failures[0] from None
     finally:
+        if not task.done():  # interrupted
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
         loop.close()
 
 
@@ -75,17 +82,20 @@ async def drive(plans: Sequence[Plan]) -> list[Result]:
             kind = OpenLoop if plan.rate is not None else ClosedLoop
             runners.append(kind(plan, loop, address, recorder))
         with _no_collections():
-            started, used, begun = datetime.now(timezone.utc), thread_time(), monotonic_ns()
+            started, usage = datetime.now(timezone.utc), Usage()
+            origin = monotonic_ns() + _HEAD_START
             for runner in runners:
-                runner.begin(begun + _HEAD_START)
+                runner.begin(origin)
+            end = loop.call_later(max(plan.warmup + plan.duration for plan in plans), usage.stop)
             await asyncio.gather(*(runner.finished for runner in runners))
-            busy = (thread_time() - used) / ((monotonic_ns() - begun) / 1e9)
+            usage.stop()
+            end.cancel()
     finally:
         for runner in runners:
             await runner.close()
     name = type(loop).__module__.partition(".")[0]
     return [
-        Result(plan, recorder, runner.client, started.isoformat(timespec="seconds"), min(busy, 1.0), name)
+        Result(plan, recorder, runner.client, started.isoformat(timespec="seconds"), usage, name)
         for plan, recorder, runner in zip(plans, recorders, runners, strict=True)
     ]
 

@@ -97,5 +97,6 @@ def _outcomes(result: Result) -> list[str]:
 def _generator(result: Result) -> str:
     late = result.recorder.lateness.quantile(0.99)
     lateness = f"late by at most {duration(late)} for 99 %, " if result.plan.rate is not None and late else ""
-    connections = f"{result.client.opened} connections, at most {result.client.peak} requests under way"
-    return f"generator: {lateness}busy {100 * result.busy:.0f} % of the time, {connections}"
+    connections = f"connections: {result.client.opened}, requests under way: at most {result.client.peak}"
+    busy = f"busy {100 * result.usage.busy:.0f} % of the time, without a CPU {100 * result.usage.starved:.0f} %"
+    return f"generator: {lateness}{busy}; {connections}"

@@ -1,0 +1,123 @@
+"""`fastcpu load` as a whole: what it prints and writes, and errors."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from fastcpu.cli.load import _time
+from fastcpu.cli.main import main
+from tests.load.scripted import Exchange, in_thread, simple
+
+QUICK = ["--warmup", "0", "-d", "300ms"]
+
+
+def test_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts.tsv").write_text("label\ttext\n1\tone\n0\ttwo words\n")
+    files = [tmp_path / name for name in ("a.json", "a.svg", "a.html")]
+    options = ["--protocol", "tei", "--rate", "100", *QUICK, "--seed", "3", "--batch", "2", "--api-key", "s3cret-key"]
+    options += ["--texts", str(tmp_path / "texts.tsv"), "--columns", "text", "--json", str(files[0])]
+    with in_thread(simple) as server:
+        command = ["load", f"{server.url}/up", *options]
+        monkeypatch.setattr("sys.argv", ["fastcpu", *command])
+        assert main([*command, "--plot", str(files[1])]) == 0
+        assert main([*command, "--plot", str(files[2])]) == 0
+        requests = list(server.requests)
+    assert {exchange.path for exchange in requests} == {"/up/embed"}
+    assert {exchange.headers["authorization"] for exchange in requests} == {"Bearer s3cret-key"}
+    assert all(sorted(exchange.body["inputs"]) == ["one", "two words"] for exchange in requests)
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"{server.url}/up/embed (tei)\n100 requests/s, open loop, 2 texts each, for 0.3 s after 0 s"
+    )
+    assert "2 different texts" in printed
+    assert "answers 200 OK" in printed
+
+    found = json.loads(files[0].read_text(encoding="utf-8"))
+    assert found["command"][:3] == ["fastcpu", "load", f"{server.url}/up"]
+    assert "***" in found["command"]
+    assert (found["plan"]["seed"], found["plan"]["batch"], found["plan"]["duration"]) == (3, 2, 0.3)
+    assert 2 * found["requests"]["sent"] == len(requests)
+    drawing = ET.parse(files[1]).getroot()
+    assert [child.tag.rpartition("}")[2] for child in drawing].count("svg") == 5
+    page = files[2].read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg ") == 5
+    assert not any("s3cret" in file.read_text(encoding="utf-8") for file in files)
+    assert "s3cret" not in printed
+
+
+def test_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTCPU_API_KEY", "from-outside")
+    with in_thread(simple) as server:
+        assert main(["load", server.url, "-c", "2", *QUICK, "-n", "5", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["requests"]["sent"] == 5
+    assert "2 under way" in captured.err
+    assert server.requests[0].headers["authorization"] == "Bearer from-outside"
+    assert server.requests[0].body["encoding_format"] == "base64"
+
+
+def test_whatever_the_server_answers_is_a_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async def fail(exchange: Exchange) -> None:
+        exchange.answer(404, "no <such> model")
+
+    with in_thread(fail) as server:
+        command = ["load", server.url, "-c", "2", *QUICK, "--protocol", "v2", "--model", "m"]
+        assert main([*command, "--plot", str(tmp_path / "a.html")]) == 0
+        assert main([*command, "--plot", str(tmp_path / "a.svg")]) == 0
+    assert "answers 404 Not Found: no <such> model" in capsys.readouterr().out
+    assert "no &lt;such&gt; model" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["http://127.0.0.1:1", "-c", "1"], "127.0.0.1:1: no connection can be made: Connection refused"),
+        (["http://127.0.0.1:1"], "either a rate (open loop) or a concurrency (closed loop)"),
+        (["http://127.0.0.1:1", "-r", "0"], "rate must be above 0"),
+        (["127.0.0.1:1", "-r", "1"], "must begin with http://"),
+        (["http://127.0.0.1:1", "-r", "1", "-d", "0"], "duration must be above 0"),
+        (["http://127.0.0.1:1", "-r", "1", "--protocol", "v2"], "needs the name of a model"),
+        (["http://127.0.0.1:1", "-r", "1", "--texts", "nowhere.txt"], "nowhere.txt"),
+        (["http://127.0.0.1:1", "-r", "1", "--tokens", "9"], "needs a tokenizer"),
+        (["http://127.0.0.1:1", "-r", "1", "--seed", "-1"], "seed must not be negative"),
+        (["http://127.0.0.1:1", "-r", "1", "--plot", "a.png"], "plots are .svg or .html files"),
+        (["http://127.0.0.1:1", "-r", "1", "--plot", "nowhere/a.svg"], "--plot nowhere/a.svg"),
+        (["http://127.0.0.1:1", "-r", "1", "--json", "nowhere/a.json"], "--json nowhere/a.json"),
+        (["http://127.0.0.1:1", "-c", "1", "--max-connections", "9"], "--max-connections is for --rate"),
+    ],
+)
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["load", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("fastcpu: error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--protocol", "grpc"], ["-d", "soon"], ["-d", "-1"], ["-r", "many"], ["-c", "1.5"]]
+)
+def test_bad_words(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["load", "http://127.0.0.1:1", *arguments])
+    assert raised.value.code == 2
+    assert "fastcpu load: error: argument" in capsys.readouterr().err
+
+
+def test_times() -> None:
+    assert [_time(text) for text in ("10", "0.5", "500ms", "30s", "2m", "1h", "1.5s", ".5")] == [
+        10,
+        0.5,
+        0.5,
+        30,
+        120,
+        3600,
+        1.5,
+        0.5,
+    ]
