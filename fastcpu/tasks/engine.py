@@ -92,14 +92,16 @@ def run_rows(engine: Engine, batch: Sequence[Encoded], outputs: Sequence[str]) -
     arrays = engine.run(batch, outputs)
     found = [arrays[name] for name in outputs]
     per_token = [engine.outputs[name][1:2] == ("sequence",) for name in outputs]
+    for name, values in zip(outputs, found, strict=True):
+        if not np.isfinite(values).all():
+            raise InputError(f"{str(engine.directory)!r} computes values of {name} that are not finite")
+    if not any(per_token):
+        yield from zip(*found, strict=True)
+        return
     for row, encoded in enumerate(batch):
-        rows = tuple(
+        yield tuple(
             array[row, : len(encoded.ids)] if cut else array[row] for array, cut in zip(found, per_token, strict=True)
         )
-        for name, values in zip(outputs, rows, strict=True):
-            if not np.isfinite(values).all():
-                raise InputError(f"{str(engine.directory)!r} computes values of {name} that are not finite")
-        yield rows
 
 
 def batches(lengths: Sequence[int], max_rows: int | None, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

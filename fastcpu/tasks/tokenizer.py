@@ -146,7 +146,7 @@ class Tokenizer:
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
-        encodings = self._tokenizer.encode_batch([self._cased(text) for text in batch])
+        encodings = self._tokenizer.encode_batch_fast([self._cased(text) for text in batch])
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
 
     def cut_off(self, texts: Sequence[str]) -> list[IntArray]:
