@@ -149,7 +149,7 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast([self._cased(text) for text in batch])
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
 
-    def cut_off(self, texts: Sequence[str]) -> list[IntArray]:
+    def cut_off(self, texts: Sequence[Text]) -> list[IntArray]:
         """The ids of the tokens that `encode` cuts off from each text, among them special tokens; of valid texts."""
         encodings = self._tokenizer.encode_batch([self._cased(text) for text in texts])
         return [np.array([i for part in each.overflowing for i in part.ids], np.int64) for each in encodings]
@@ -157,6 +157,17 @@ class Tokenizer:
     def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:
         """As `encode`, with the origin of every token."""
         return [_located(each) for each in self._tokenizer.encode_batch(_checked(texts, first))]
+
+    def locate_whole(self, texts: Sequence[str]) -> list[Located]:
+        """As `locate`, of texts that are never cut."""
+        found = []
+        for each in self._tokenizer.encode_batch(_checked(texts, 0)):
+            start, *others = map(_located, (each, *each.overflowing))
+            own = np.flatnonzero(start.parts >= 0)
+            end = own[-1] + 1 if len(own) else len(start.ids)
+            rest = [other.take(np.flatnonzero(other.parts >= 0)) for other in others]
+            found.append(_joined([start.take(np.arange(end)), *rest, start.take(np.arange(end, len(start.ids)))]))
+        return found
 
     def locate_words(self, words: Sequence[str]) -> Located:
         """As `locate`, of one text that is a list of words already."""
@@ -199,6 +210,12 @@ def _located(encoding: Any) -> Located:
         words=numbers(encoding.word_ids),
         offsets=np.array(encoding.offsets, np.int64).reshape(-1, 2),
     )
+
+
+def _joined(pieces: Sequence[Located]) -> Located:
+    """Tokens one after the other."""
+    columns = [(each.ids, each.types, each.parts, each.words, each.offsets) for each in pieces]
+    return Located(*map(np.concatenate, zip(*columns, strict=True)))
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:

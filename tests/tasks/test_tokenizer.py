@@ -68,6 +68,16 @@ def test_windows_cover_a_text(count: int, stride: int, tokenizer_dir: Path, rng:
     assert end == count
 
 
+def test_whole_texts_of_a_tokenizer_that_cuts(tokenizer_dir: Path) -> None:
+    texts = ["", "red", "Anna lives in Scotland. " * 3, "red " * 100, "[SEP] " * 50]
+    found = Tokenizer(tokenizer_dir, 12).locate_whole(texts)
+    for each, expected in zip(found, Tokenizer(tokenizer_dir, truncate=False).locate(texts), strict=True):
+        for name in ("ids", "types", "parts", "words", "offsets"):
+            np.testing.assert_array_equal(getattr(each, name), getattr(expected, name), name)
+    with pytest.raises(InputError, match="half a character"):
+        Tokenizer(tokenizer_dir).locate_whole(["\ud800"])
+
+
 def test_windows_without_room(tokenizer_dir: Path) -> None:
     (whole,) = Tokenizer(tokenizer_dir, truncate=False).locate([("who lives", "red " * 30)])
     with pytest.raises(
