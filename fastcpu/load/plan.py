@@ -27,7 +27,7 @@ class Plan:
     Attributes:
         url: of the server; a path in it comes before that of the protocol.
         protocol: one of `fastcpu.load.protocols.PROTOCOLS`.
-        model: name that requests give; v2 needs one.
+        model: name that requests give; openai and v2 need one.
         corpus: texts; requests take them in order, again and again.
         batch: texts per request.
         rate: open loop: requests per second that arrive, whatever the server does (a Poisson process).
@@ -66,8 +66,8 @@ class Plan:
     def __post_init__(self) -> None:
         parse_url(self.url)
         adapter = find_protocol(self.protocol)
-        if not self.model and (self.model is not None or "{model}" in adapter.PATH):
-            raise InputError(f"the protocol {self.protocol} needs the name of a model")
+        if not self.model and (self.model is not None or adapter.NEEDS_MODEL):
+            raise InputError(f"the protocol {self.protocol} needs the name of a model (--model)")
         if self.encoding is not None and self.encoding not in adapter.ENCODINGS:
             choice = ", ".join(adapter.ENCODINGS) or "no choice"
             raise InputError(f"unknown encoding {self.encoding!r}; the protocol {self.protocol} has {choice}")

@@ -53,7 +53,7 @@ def test_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
 def test_json_alone_on_standard_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCPU_API_KEY", "from-outside")
     with in_thread(simple) as server:
-        assert main(["load", server.url, "-c", "2", *QUICK, "-n", "5", "--json", "-"]) == 0
+        assert main(["load", server.url, "--model", "m", "-c", "2", *QUICK, "-n", "5", "--json", "-"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["requests"]["sent"] == 5
     assert "2 under way" in captured.err
@@ -92,7 +92,7 @@ def test_whatever_the_server_answers_is_a_result(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["load", *arguments]) == 2
+    assert main(["load", *arguments, *(["--model", "m"] if "v2" not in arguments else [])]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("fastcpu: error: ")

@@ -34,7 +34,8 @@ from fastcpu.load.target import parse_url
         ({"rate": 1, "warmup": -1}, "warmup must be from 0"),
         ({"rate": 1, "timeout": 0}, "timeout must be above 0"),
         ({"rate": 1, "protocol": "grpc"}, "unknown protocol 'grpc'; there are openai, "),
-        ({"rate": 1, "protocol": "v2"}, "v2 needs the name of a model"),
+        ({"rate": 1, "protocol": "v2", "model": None}, "v2 needs the name of a model"),
+        ({"rate": 1, "protocol": "openai", "model": None}, "openai needs the name of a model"),
         ({"rate": 1, "model": ""}, "needs the name of a model"),
         ({"rate": 1, "encoding": "int8"}, "unknown encoding 'int8'.*base64, float"),
         ({"rate": 1, "protocol": "tei", "encoding": "float"}, "no choice"),
@@ -44,7 +45,7 @@ from fastcpu.load.target import parse_url
 )
 def test_bad_values(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Plan("http://127.0.0.1:8000", **options)
+        Plan("http://127.0.0.1:8000", **{"model": "m", **options})
 
 
 @pytest.mark.parametrize(

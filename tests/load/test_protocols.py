@@ -30,10 +30,10 @@ def asked(corpus: Corpus, **options: Any) -> tuple[str, Any, str]:
     ("options", "path", "one", "two"),
     [
         (
-            {"protocol": "openai"},
+            {"protocol": "openai", "model": "m"},
             "/v1/embeddings",
-            {"input": ["a"], "encoding_format": "base64"},
-            {"input": ["a", "ü"], "encoding_format": "base64"},
+            {"model": "m", "input": ["a"], "encoding_format": "base64"},
+            {"model": "m", "input": ["a", "ü"], "encoding_format": "base64"},
         ),
         (
             {"protocol": "openai", "model": "m", "encoding": "float"},
@@ -58,9 +58,9 @@ def test_requests(options: dict[str, Any], path: str, one: Any, two: Any) -> Non
 
 
 def test_an_api_key_is_sent_and_not_reported() -> None:
-    assert "\r\nAuthorization: Bearer s3cret\r\n" in asked(ONE, api_key="s3cret")[2]
-    assert "Authorization" not in asked(ONE)[2]
-    plan = Plan("http://127.0.0.1:8000", rate=1, api_key="s3cret")
+    assert "\r\nAuthorization: Bearer s3cret\r\n" in asked(ONE, protocol="tei", api_key="s3cret")[2]
+    assert "Authorization" not in asked(ONE, protocol="tei")[2]
+    plan = Plan("http://127.0.0.1:8000", protocol="tei", rate=1, api_key="s3cret")
     assert "s3cret" not in repr(plan)
     assert "s3cret" not in json.dumps(plan.to_json())
 

@@ -24,7 +24,7 @@ class Question:
 
     Attributes:
         texts: one or more.
-        model: name of the model; None leaves the choice to the server.
+        model: name of the model, None without one.
         encoding: one of the `ENCODINGS` of the protocol; empty where it has none.
     """
 
@@ -37,11 +37,13 @@ class Adapter(Protocol):
     """What a module of PROTOCOLS provides.
 
     Attributes:
-        PATH: of the POST request; `{model}` stands for the name of the model, which is needed then.
+        PATH: of the POST request; `{model}` stands for the name of the model.
+        NEEDS_MODEL: whether a request must name a model.
         ENCODINGS: what the answer may be encoded in, the default first; empty where that cannot be chosen.
     """
 
     PATH: str
+    NEEDS_MODEL: bool
     ENCODINGS: tuple[str, ...]
 
     def body(self, question: Question) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 from fastcpu.load.protocols import Question
 
 PATH = "/v1/embeddings"
+NEEDS_MODEL = True
 ENCODINGS: tuple[str, ...] = ("base64", "float")
 
 
 def body(question: Question) -> dict[str, Any]:
-    named = {} if question.model is None else {"model": question.model}
-    return {**named, "input": question.texts, "encoding_format": question.encoding}
+    return {"model": question.model, "input": question.texts, "encoding_format": question.encoding}

@@ -7,6 +7,7 @@ from typing import Any
 from fastcpu.load.protocols import Question
 
 PATH = "/predict"
+NEEDS_MODEL = False
 ENCODINGS: tuple[str, ...] = ()
 
 

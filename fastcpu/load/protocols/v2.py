@@ -7,6 +7,7 @@ from typing import Any
 from fastcpu.load.protocols import Question
 
 PATH = "/v2/models/{model}/infer"
+NEEDS_MODEL = True
 ENCODINGS: tuple[str, ...] = ()
 
 
