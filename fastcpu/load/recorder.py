@@ -35,7 +35,8 @@ class Recorder:
         latency: of answers with a status of 200 to 299.
         refusal_latency: of those with one of `REFUSALS`.
         lateness: between the arrival of a request and its being handed to a connection, or to the queue for one.
-        answers, good: answers, and those of 200 to 299, that came within the measured time.
+        timely, timely_good: answers, and those of 200 to 299, that came within the measured time, whenever they were
+            asked for.
         latest: when the last answer or error came.
         seconds: by second from `first` on, also those after `last` in which answers came.
     """
@@ -49,8 +50,18 @@ class Recorder:
         self.latency = Histogram()
         self.refusal_latency = Histogram()
         self.lateness = Histogram()
-        self.answers = self.good = 0
+        self.timely = self.timely_good = 0
         self.seconds: list[Second] = []
+
+    @property
+    def answers(self) -> int:
+        """How many of the requests that are counted were answered."""
+        return sum(self.statuses.values())
+
+    @property
+    def good(self) -> int:
+        """How many of them with a status of 200 to 299."""
+        return self.latency.count
 
     def set_times(self, first: int, last: int) -> None:
         self.first, self.last = first, last
@@ -86,8 +97,8 @@ class Recorder:
         self.latest = end
         second = self._second(end)
         if end < self.last:
-            self.answers += 1
-            self.good += good
+            self.timely += 1
+            self.timely_good += good
         if good:
             second.good += 1
             second.latency.add(latency)

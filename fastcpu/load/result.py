@@ -65,12 +65,12 @@ class Result:
     @property
     def requests_per_second(self) -> float:
         """Answers per second, whatever they say."""
-        return self._rate(self.recorder.answers)
+        return self._rate(self.recorder.timely)
 
     @property
     def good_per_second(self) -> float:
         """Answers with a status of 200 to 299 per second."""
-        return self._rate(self.recorder.good)
+        return self._rate(self.recorder.timely_good)
 
     @property
     def texts_per_second(self) -> float:
@@ -145,7 +145,8 @@ class Result:
             "problems": self.problems,
             "requests": {
                 "sent": recorder.sent,
-                "answered": sum(recorder.statuses.values()),
+                "answered": recorder.answers,
+                "good": recorder.good,
                 "failed": sum(recorder.errors.values()),
                 "status": {str(status): count for status, count in sorted(recorder.statuses.items())},
                 "errors": dict(sorted(recorder.errors.items())),

@@ -298,6 +298,18 @@ def test_the_warm_up_is_not_counted(attempt: Attempt) -> None:
         assert result.latency.count == result.recorder.sent == totals(result)["sent"]
 
 
+def test_rates_count_what_comes_in_time(attempt: Attempt) -> None:
+    async def slow(exchange: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        exchange.answer()
+
+    result, _ = attempt(slow, rate=200, seed=4)
+    recorder = result.recorder
+    assert recorder.good == recorder.answers == recorder.sent
+    assert recorder.timely <= sum(arrival < 105_000_000 for arrival in draw_arrivals(200, 0.3, 4)) < recorder.sent
+    assert result.requests_per_second == recorder.timely / result.seconds
+
+
 def test_a_generator_that_is_late_says_so(attempt: Attempt) -> None:
     async def block(exchange: Exchange) -> None:
         time.sleep(0.03)  # noqa: ASYNC251  the generator runs in this thread
