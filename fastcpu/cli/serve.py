@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastcpu.cli import status
 from fastcpu.cli.paths import path_argument
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     def config() -> Config:
         return _config(args)
 
-    return serve(config(), config)
+    serve(config(), config)
+    return status.OK
 
 
 def _config(args: argparse.Namespace) -> Config:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
 
-from fastcpu.serve.operation import Call, Endpoint, Protocol, Receive, Scope, Send, refusal
+from fastcpu.serve.operation import Call, Endpoint, Protocol, Receive, Scope, Send, answer, refusal
 from fastcpu.serve.problems import Problem
 from fastcpu.serve.protocols import PROTOCOLS, operations
 from fastcpu.serve.serving import Serving
@@ -16,7 +17,7 @@ _MOST_PATH = 2048
 
 
 class App:
-    """Routes requests of a server to their operations, and starts and stops what answers them."""
+    """Routes requests of a server to their operations."""
 
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
@@ -38,8 +39,6 @@ class App:
         kind = scope["type"]
         if kind == "http":
             await self._http(scope, receive, send)
-        elif kind == "lifespan":
-            await self._lifespan(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
@@ -65,31 +64,15 @@ class App:
         await endpoint(scope, receive, send)
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, self.serving.identify(scope))
+        serving = self.serving
+        call = Call(scope, receive, serving.identify(scope), serving.bodies)
         reply = refusal(problem, _protocol_of(scope["path"]))
-        headers = [
-            (b"content-type", reply.media),
-            (b"content-length", str(len(reply.body)).encode()),
-            (b"x-request-id", call.id.encode()),
-            *reply.headers,
-        ]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await answer(reply, call, serving.draining, send)
+        serving.metrics.elsewhere(reply.status)
+        serving.log.access(None, call, reply, time.monotonic() - call.began)
 
     async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise NotImplementedError("routes are only matched")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self.serving.start()
-        except Exception as error:  # noqa: BLE001  (the server is told, and says it)
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.serving.stop()
-        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _protocol_of(path: str) -> Protocol:

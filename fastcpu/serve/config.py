@@ -75,11 +75,14 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
             separated by commas.
         cors_origins: origins whose pages may call the server; ``*`` for all.
         max_body_bytes: of a request, before and after it is unpacked.
+        max_buffer_mb: MB of the bodies of all requests that are being answered; more are refused.
         max_inputs: texts of a request.
         max_requests: requests at the same time; more are refused.
         client_share: the part of a model's queue that one client may fill.
         cache_mb: answers that are kept, in MB; 0 keeps none.
         watch_seconds: how often to look for models that have changed on disk; 0 never does.
+        read_seconds: how long a client may take to send the head of a request, to send its body, or to read a part of
+            its answer.
         drain_seconds: how long to go on answering after SIGTERM.
         log: what is written to standard error, and how.
         access_log: whether each request is a line of the log.
@@ -95,15 +98,22 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     api_keys: dict[str, Annotated[str, Meta(min_length=8)]] = {}
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: Positive = 16_000_000
+    max_buffer_mb: Annotated[float, Meta(gt=0)] = 512.0
     max_inputs: Positive = 2048
     max_requests: Positive = 1024
     client_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     cache_mb: Span = 0.0
     watch_seconds: Span = 0.0
+    read_seconds: Annotated[float, Meta(gt=0)] = 60.0
     drain_seconds: Span = 30.0
     log: Literal["json", "text"] = "json"
     access_log: bool = True
     page: bool = True
+
+    @property
+    def most_buffered(self) -> int:
+        """`max_buffer_mb` in bytes, but enough for one request."""
+        return max(int(self.max_buffer_mb * 1e6), 2 * self.max_body_bytes)
 
     def model(self, name: str) -> ModelConfig:
         """The configuration of a model; KeyError if there is none of that name."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastcpu.errors import InputError
-from fastcpu.serve.problems import Gone, Problem
+from fastcpu.serve.problems import Gone, Problem, stopping
 from fastcpu.serve.scheduler import Batch, Request, Scheduler, TooLate, Waiting
 from fastcpu.tasks.engine import Engine, FloatArray, run_rows
 from fastcpu.tasks.task import Work
@@ -107,7 +107,7 @@ class Executor:
         request = Request(lane, lengths, job, priority=priority, deadline=deadline, client=client)
         with self._changed:
             if self._closed:
-                raise Problem(503, "stopping", "the server is stopping", retry_after=1.0)
+                raise stopping()
             self._scheduler.submit(request)
             self._changed.notify()
         watch = _Watch(job, left)
@@ -137,7 +137,7 @@ class Executor:
             pass
 
     def _step(self) -> bool:
-        """Waits for a batch and runs it; False if none will come. Nothing of it is kept while the thread waits again."""
+        """Waits for a batch and runs it; False if none will come. Nothing of it is kept afterwards."""
         batch = self._next()
         if batch is None:
             return False

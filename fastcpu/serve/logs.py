@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 import time
 import traceback
@@ -29,25 +31,26 @@ class Log:
         """Something that happened."""
         now = time.time()
         if self._json:
-            line = orjson.dumps({"time": round(now, 6), "level": level, "message": message, **fields}).decode()
+            line = _line({"time": round(now, 6), "level": level, "message": message, **fields})
         else:
             clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
             line = " ".join([f"{clock} {level:7} {message}", *(f"{key}={value}" for key, value in fields.items())])
+            line = line.encode(errors="backslashreplace").decode().replace("\n", "\n  ")
         try:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):  # whoever read the log has gone, or the disk is full: serving goes on
             return
 
-    def access(self, operation: Operation, call: Call, reply: Reply, seconds: float) -> None:
-        """A request was answered."""
-        if not self._access or (operation.light and reply.status < 400):
+    def access(self, operation: Operation | None, call: Call, reply: Reply, seconds: float) -> None:
+        """A request was answered; there may be no operation at its path."""
+        if not self._access or (operation is not None and operation.light and reply.status < 400):
             return
         fields: dict[str, Any] = {
             "id": call.id,
             "client": call.client,
-            "method": operation.method,
-            "path": operation.path,
+            "method": call.scope["method"],
+            "path": call.scope["path"][:200] if operation is None else operation.path,
             "status": reply.status,
             "ms": round(1e3 * seconds, 3),
             "bytes": len(reply.body),
@@ -61,3 +64,33 @@ class Log:
         """Something that should not have happened, with where it did."""
         trace = "".join(traceback.format_exception(error))
         self.event("error", f"{type(error).__name__}: {error}", id=identifier, trace=trace)
+
+
+class Records(logging.Handler):
+    """Lets the records of the libraries be events of a log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"logger": record.name}
+        if record.exc_info:
+            fields["trace"] = "".join(traceback.format_exception(*record.exc_info))
+        self._log.event("error" if record.levelno >= logging.ERROR else "warning", record.getMessage(), **fields)
+
+    def take(self, *names: str) -> None:
+        """Takes over the loggers of these names."""
+        for name in names:
+            logger = logging.getLogger(name)
+            logger.handlers = [self]
+            logger.setLevel(logging.WARNING)
+            logger.propagate = False
+
+
+def _line(fields: dict[str, Any]) -> str:
+    """JSON in one line, whatever the fields are."""
+    try:
+        return orjson.dumps(fields, default=str).decode()
+    except TypeError:  # half a surrogate pair, as in names of files that are not UTF-8, or a large integer
+        return json.dumps(fields, default=str)

@@ -165,6 +165,10 @@ class Metrics:
 
         return observe
 
+    def elsewhere(self, status: int) -> None:
+        """A request was answered for which there is no operation."""
+        self._requests.labels("", str(status)).inc()
+
     def batch(self, model: str, batch: Batch, seconds: float, busy: float) -> None:
         """A batch has run that long; its thread was busy for some of it."""
         sequences = len(batch.entries)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from fastcpu.serve.problems import Gone, Problem, invalid
+from fastcpu.serve.problems import Gone, Problem, invalid, stopping
 from fastcpu.serve.scheduler import PRIORITIES
 
 if TYPE_CHECKING:
@@ -107,6 +107,24 @@ class Operation:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Bodies:
+    """How much the bodies of all requests may take together.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Counts bytes. Problem if there is no room for them."""
+        if self.size + size > self.limit:
+            raise Problem(429, "overloaded", "the requests that are being answered fill the memory", retry_after=0.5)
+        self.size += size
+
+
 class Call:
     """A request on its way through the server.
 
@@ -119,7 +137,9 @@ class Call:
     """
 
     __slots__ = (
+        "_bodies",
         "_headers",
+        "_held",
         "_receive",
         "began",
         "client",
@@ -132,9 +152,11 @@ class Call:
         "tokens",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, identifier: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, identifier: str, bodies: Bodies) -> None:
         self.scope = scope
         self._receive = receive
+        self._bodies = bodies
+        self._held = 0
         self._headers: dict[bytes, bytes] | None = None
         self.began = time.monotonic()
         self.id = identifier
@@ -181,11 +203,11 @@ class Call:
         """The whole body, unpacked if it has a content encoding.
 
         Raises:
-            Problem: it is larger than `limit`, before or after unpacking; nothing beyond the limit is kept.
+            Problem: it is larger than `limit`, before or after unpacking, or damaged; nothing beyond the limit is kept.
             Gone: the client left before it was complete.
         """
-        length = self.headers.get(b"content-length")
-        if length is not None and length.isdigit() and int(length) > limit:
+        length = self.headers.get(b"content-length", b"0")
+        if len(length) > 18 or (length.isdigit() and int(length) > limit):
             raise _too_large(limit)
         chunks: list[bytes] = []
         size = 0
@@ -197,12 +219,34 @@ class Call:
             size += len(chunk)
             if size > limit:
                 raise _too_large(limit)
+            self._hold(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 break
         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        encoding = self.headers.get(b"content-encoding", b"identity").lower()
-        return content if encoding == b"identity" else _unpacked(content, encoding, limit)
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding != b"identity":
+            content = _unpacked(content, encoding.removeprefix(b"x-"), limit)
+            self._hold(len(content))
+        return content
+
+    def _hold(self, size: int) -> None:
+        self._bodies.take(size)
+        self._held += size
+
+    def release(self) -> None:
+        """The bodies are not needed any more."""
+        self._bodies.size -= self._held
+        self._held = 0
+
+    def check_media(self) -> None:
+        """Problem unless the body is JSON, as far as the headers tell; browsers must name its type."""
+        given = self.headers.get(b"content-type")
+        if given is None and b"origin" not in self.headers:
+            return
+        media = (given or b"").partition(b";")[0].strip().lower()
+        if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
+            raise Problem(415, "unsupported_media_type", f"content type {media!r:.60} is not application/json")
 
     async def left(self) -> None:
         """Returns when the client has left; only after the body was read."""
@@ -257,22 +301,13 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         serving, operation = self._serving, self._operation
-        call = Call(scope, receive, serving.identify(scope))
+        call = Call(scope, receive, serving.identify(scope), serving.bodies)
         try:
             reply = await self._reply(call)
         except Gone:
             reply = Reply(b"", 499)  # nobody reads it; the log has it
-        headers = [
-            (b"content-type", reply.media),
-            (b"content-length", str(len(reply.body)).encode()),
-            (b"x-request-id", call.id.encode()),
-            *reply.headers,
-        ]
-        if serving.draining:
-            headers.append((b"connection", b"close"))
         if reply.status != 499:
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            await send({"type": "http.response.body", "body": reply.body})
+            await answer(reply, call, serving.draining, send)
         seconds = time.monotonic() - call.began
         self._observed(reply.status, seconds)
         serving.log.access(operation, call, reply, seconds)
@@ -286,15 +321,35 @@ class Endpoint:
                 serving.enter()
                 entered = True
             if operation.request is not None and not operation.raw:
+                call.check_media()
                 call.request = decode(await call.body(serving.config.max_body_bytes), operation.request)
             return await operation.handler(serving, call)
-        except (Gone, asyncio.CancelledError):
+        except Gone:
             raise
+        except asyncio.CancelledError:
+            if not serving.draining:
+                raise
+            return serving.refuse(stopping(), operation.protocol, call)
         except Exception as error:  # noqa: BLE001  (a request must not take the server with it)
             return serving.refuse(error, operation.protocol, call)
         finally:
+            call.release()
             if entered:
                 serving.leave()
+
+
+async def answer(reply: Reply, call: Call, last: bool, send: Send) -> None:
+    """Sends a reply; the `last` one of its connection says so."""
+    headers = [
+        (b"content-type", reply.media),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", call.id.encode()),
+        *reply.headers,
+    ]
+    if last:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def refusal(problem: Problem, protocol: Protocol) -> Reply:

@@ -8,6 +8,7 @@ from fastcpu.serve.scheduler import QueueFull, TooLate
 REFUSED = {
     400: "the request is malformed, or a value in it is wrong",
     401: "no API key, or none that is valid",
+    403: "a page of another origin, which cors_origins has not, lets a browser send this",
     404: "no such path or model",
     405: "the path has no such method",
     409: "the model is in a state that does not allow this",
@@ -73,6 +74,11 @@ class Gone(Exception):
 def invalid(message: str, param: str | None = None) -> Problem:
     """A value of the request is wrong."""
     return Problem(400, "invalid_request", message, param=param)
+
+
+def stopping() -> Problem:
+    """The server ends before it can answer."""
+    return Problem(503, "stopping", "the server is stopping", retry_after=1.0)
 
 
 def as_problem(error: Exception) -> Problem | None:

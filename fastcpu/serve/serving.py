@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from fastcpu import _core
 from fastcpu.serve.cache import Cache
 from fastcpu.serve.config import Config
@@ -19,12 +21,14 @@ from fastcpu.serve.executor import Executor, Tokenizing
 from fastcpu.serve.logs import Log
 from fastcpu.serve.metrics import Metrics
 from fastcpu.serve.model import Model
-from fastcpu.serve.operation import Call, Operation, Protocol, Reply, Scope, refusal
+from fastcpu.serve.operation import Bodies, Call, Operation, Protocol, Reply, Scope, refusal
 from fastcpu.serve.problems import Problem, as_problem, invalid
 from fastcpu.serve.repository import UNLOADED, Repository
 from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
 from fastcpu.tasks.task import Work
 
+_CHANGEABLE = {"models", "api_keys", "max_body_bytes", "max_buffer_mb", "max_inputs", "max_requests", "drain_seconds"}
+"""Settings that `Serving.reconfigure` takes over."""
 _IDENTIFIER = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -35,6 +39,7 @@ class Serving:
         config: of the server.
 
     Attributes:
+        bodies: of requests that are being answered.
         draining: whether the server is about to stop.
         in_flight: requests that are being answered.
     """
@@ -44,12 +49,13 @@ class Serving:
         self.log = Log(config.log, config.access_log)
         self.metrics = Metrics()
         self.cache = Cache(int(config.cache_mb * 1e6))
+        self.bodies = Bodies(config.most_buffered)
         self.draining = False
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.started = time.time()
-        self._keys = {name: key.encode() for name, key in config.keys().items()}
+        self._keys = _encoded(config)
         self._tokenizing = Tokenizing(config.tokenizer_threads)
         scheduler = Scheduler(time.monotonic, client_share=config.client_share)
         self.executor = Executor(scheduler, config.instances, self._observe)
@@ -77,6 +83,20 @@ class Serving:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.executor.close)
         await loop.run_in_executor(None, self._tokenizing.close)
+
+    def reconfigure(self, config: Config) -> list[str]:
+        """Takes over what can change while requests run; gives the names of settings that wait for another start.
+
+        Models are not among them: `Repository.apply` has these. InputError if the keys of the environment are wrong.
+        """
+        keys = _encoded(config)
+        changed = [name for name in Config.__struct_fields__ if getattr(config, name) != getattr(self.config, name)]
+        self.config = msgspec.structs.replace(
+            self.config, **{name: getattr(config, name) for name in changed if name in _CHANGEABLE}
+        )
+        self._keys = keys
+        self.bodies.limit = self.config.most_buffered
+        return [name for name in changed if name not in _CHANGEABLE]
 
     async def _watch(self) -> None:
         while True:
@@ -121,7 +141,15 @@ class Serving:
         return f"{self._prefix}-{next(self._numbers):x}"
 
     def authenticate(self, call: Call, operation: Operation) -> None:
-        """Sets the client of a call. Problem without a valid key, if keys are needed."""
+        """Sets the client of a call.
+
+        Problem without a valid key, if keys are needed, and for what a page of another origin lets a browser send.
+        """
+        site = call.headers.get(b"sec-fetch-site", b"none") if operation.method != "GET" else b"none"
+        if site not in (b"same-origin", b"none") and not self._is_allowed(call.headers.get(b"origin", b"")):
+            raise Problem(
+                403, "cross_origin", "pages of other origins may not call the server, unless cors_origins has them"
+            )
         if not self._keys or operation.public:
             return
         scheme, _, given = call.headers.get(b"authorization", b"").partition(b" ")
@@ -134,6 +162,10 @@ class Serving:
         if not found:
             raise Problem(401, "invalid_api_key", "no API key, or none that is valid: Authorization: Bearer KEY")
         call.client = found
+
+    def _is_allowed(self, origin: bytes) -> bool:
+        allowed = self.config.cors_origins
+        return "*" in allowed or origin.decode("latin-1") in allowed
 
     def enter(self) -> None:
         """Counts a request. Problem if there are as many as the server takes."""
@@ -264,6 +296,11 @@ class Serving:
                 results[index] = result
                 self.cache.put(keys[index], result)
         return results
+
+
+def _encoded(config: Config) -> dict[str, bytes]:
+    """The API keys of clients, as they come in headers."""
+    return {name: key.encode() for name, key in config.keys().items()}
 
 
 def _characters(inputs: Sequence[Any]) -> int:
