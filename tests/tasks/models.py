@@ -77,7 +77,8 @@ def channels(task: str) -> int:
 
 def compiled(task: str, folder: Path, seed: int = 0) -> Path:
     """A model directory for a task, written without torch."""
-    save_tokenizer(folder / "source", **labelled(task))
+    architectures = {"architectures": ["BertForMaskedLM"]} if task == "fill_mask" else {}
+    save_tokenizer(folder / "source", **labelled(task), **architectures)
     graph = graphs.encoder(head=HEADS.get(task, "tagger"), length=LENGTH, labels=channels(task), seed=seed)
     return write_model(graph, folder / task, folder / "source")
 

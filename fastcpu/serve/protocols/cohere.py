@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fastcpu.serve.operation import Call, Operation, Reply, json_reply
-from fastcpu.serve.protocols.openai import PROTOCOL as ERRORS
+from fastcpu.serve.model import Model
+from fastcpu.serve.operation import Call, Operation, Protocol, Reply, json_reply
+from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.serving import Serving, task_of
-from fastcpu.tasks.labels import sigmoid
-from fastcpu.tasks.rerank import Reranker
-
-PROTOCOL = ERRORS
+from fastcpu.serve.texts import best_first, score
 
 
 class Document(msgspec.Struct):
-    """A document as an object."""
+    """A document as an object; what it has beside the text is not looked at."""
 
     text: str
 
 
-class RerankRequest(msgspec.Struct, kw_only=True):
+class RerankRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/rerank.
 
     Attributes:
@@ -30,13 +28,21 @@ class RerankRequest(msgspec.Struct, kw_only=True):
         model: which one; not needed where there is one.
         top_n: how many to return, by default all.
         return_documents: whether the answer repeats the texts.
+        max_tokens_per_doc: documents are cut at what the model takes, with the query; they cannot be cut earlier.
+        rank_fields: only the text of a document is looked at.
+        max_chunks_per_doc: a document is one chunk.
+        priority: 0; the header Priority says more.
     """
 
     query: str
     documents: Annotated[list[str | Document], msgspec.Meta(min_length=1)]
     model: str | None = None
     top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    return_documents: bool = False
+    return_documents: bool | None = None
+    max_tokens_per_doc: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    rank_fields: list[Literal["text"]] | None = None
+    max_chunks_per_doc: Literal[1] | None = None
+    priority: Literal[0] | None = None
 
 
 class Ranked(msgspec.Struct, omit_defaults=True):
@@ -62,37 +68,62 @@ class Usage(msgspec.Struct):
 class RerankResponse(msgspec.Struct):
     """Answer of POST /v1/rerank; the most relevant document first."""
 
+    object: Literal["list"]
     id: str
     model: str
     results: list[Ranked]
     usage: Usage
 
 
+class Error(msgspec.Struct):
+    """Body of every error."""
+
+    message: str
+    code: str
+    param: str | None
+
+
+def _error(problem: Problem) -> Any:
+    return {"message": problem.message, "code": problem.code, "param": problem.param}
+
+
+PROTOCOL = Protocol("Cohere and Jina", _error, Error)
+
+
 async def _rerank(serving: Serving, call: Call) -> Reply:
     request: RerankRequest = call.request
     model = serving.repository.find(request.model)
-    task: Reranker = task_of(model, "rerank")
     serving.check_inputs(request.documents, "documents")
+    _check(request, model)
     texts = [each if isinstance(each, str) else each.text for each in request.documents]
-    scores = await score(serving, call, model, task, request.query, texts)
-    order = sorted(range(len(texts)), key=lambda index: -scores[index])[: request.top_n]
-    results: list[dict[str, Any]] = [{"index": index, "relevance_score": scores[index]} for index in order]
+    scores = await score(serving, call, model, request.query, texts)
+    results: list[dict[str, Any]] = [
+        {"index": index, "relevance_score": scores[index]} for index in best_first(scores)[: request.top_n]
+    ]
     if request.return_documents:
         for result in results:
             result["document"] = {"text": texts[result["index"]]}
-    return json_reply({"id": call.id, "model": model.name, "results": results, "usage": {"total_tokens": call.tokens}})
+    return json_reply(
+        {
+            "object": "list",
+            "id": call.id,
+            "model": request.model or model.name,
+            "results": results,
+            "usage": {"total_tokens": call.tokens},
+        }
+    )
 
 
-async def score(
-    serving: Serving, call: Call, model: Any, task: Reranker, query: str, texts: list[str], raw: bool = False
-) -> list[float]:
-    """The relevance of texts for a query: 0 to 1, or with `raw` the logits."""
-    import numpy as np
-
-    pairs = [(query, text) for text in texts]
-    logits = np.array(await serving.infer_texts(call, model, "rerank", pairs, task.prepare_scores), np.float32)
-    found: list[float] = (logits if raw else sigmoid(logits)).tolist()
-    return found
+def _check(request: RerankRequest, model: Model) -> None:
+    """Problem for what cannot be done."""
+    if not request.query.strip():
+        raise invalid("query is empty", "query")
+    longest = task_of(model, "rerank").tokenizer.max_length
+    if request.max_tokens_per_doc is not None and request.max_tokens_per_doc < longest:
+        raise invalid(
+            f"max_tokens_per_doc: documents can only be cut at the {longest} tokens that the model takes",
+            "max_tokens_per_doc",
+        )
 
 
 OPERATIONS = tuple(

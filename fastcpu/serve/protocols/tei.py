@@ -2,79 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
 import fastcpu
+from fastcpu.frontend.sentence_transformers import read_pooling
+from fastcpu.serve import texts
+from fastcpu.serve.model import Model
 from fastcpu.serve.operation import Call, Operation, Protocol, Reply, json_reply
 from fastcpu.serve.problems import Problem, invalid
-from fastcpu.serve.protocols.cohere import score
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.tasks.classify import Classifier
-from fastcpu.tasks.embed import Embedder
-from fastcpu.tasks.rerank import Reranker
+from fastcpu.tasks.tokenizer import Text, read_config
 
-Side = Literal["Left", "Right", "left", "right"]
-_PAIR = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}
+_Result = TypeVar("_Result")
+
+_AT_ONCE = 8192  # characters that are tokenized in the event loop
+_PAIR = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
 _TEXT = {"type": "string"}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
-_PREDICT = {
-    "anyOf": [
-        _TEXT,
-        {**_PAIR},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {"anyOf": [{"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}]},
-        },
-    ]
-}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_INPUTS = {"anyOf": [*_TEXTS["anyOf"], _IDS, {"type": "array", "minItems": 1, "items": _IDS}]}
+_PREDICT = {"anyOf": [_TEXT, _PAIR, {"type": "array", "minItems": 1, "items": _PAIR}]}
 Texts = Annotated[str | list[str], msgspec.Meta(extra_json_schema=_TEXTS)]
 
 
-class Common(msgspec.Struct, kw_only=True):
-    """What requests have in common.
+class Cut(msgspec.Struct, kw_only=True):
+    """What happens to long texts.
 
     Attributes:
-        truncate: whether to cut texts that are longer than the model takes; without it they are refused.
+        truncate: whether to cut texts that are longer than the model takes, which is done by default; otherwise they
+            are refused.
         truncation_direction: at which end to cut; only the right end can be cut.
-        model: which one, where there are several.
     """
 
     truncate: bool | None = None
-    truncation_direction: Side = "Right"
+    truncation_direction: Literal["Left", "Right", "left", "right"] = "Right"
+
+
+class Prompted(Cut, kw_only=True):
+    """What happens to texts before they are embedded.
+
+    Attributes:
+        prompt_name: of a prompt in config_sentence_transformers.json that is put in front of every text.
+    """
+
+    prompt_name: str | None = None
+
+
+class EmbedAllRequest(Prompted, kw_only=True):
+    """Body of POST /embed_all.
+
+    Attributes:
+        inputs: a text, texts, the token ids of a text (special tokens included), or lists of them.
+        model: which one, where there are several.
+    """
+
+    inputs: Annotated[str | list[str | int | list[int]], msgspec.Meta(extra_json_schema=_INPUTS)]
     model: str | None = None
 
 
-class EmbedRequest(Common, kw_only=True):
+class EmbedRequest(EmbedAllRequest, kw_only=True):
     """Body of POST /embed.
 
     Attributes:
-        inputs: a text or texts.
         normalize: whether vectors have length 1.
         dimensions: how many of the first components to keep, before they are normalized.
     """
 
-    inputs: Texts
     normalize: bool = True
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class PredictRequest(Common, kw_only=True):
+class PredictRequest(Cut, kw_only=True):
     """Body of POST /predict.
 
     Attributes:
-        inputs: a text, a pair of texts, or a list of lists with one text or two.
+        inputs: a text, a list of one text or a pair, or a list of such lists.
         raw_scores: logits instead of probabilities.
+        model: which one, where there are several.
     """
 
     inputs: Annotated[str | list[str | list[str]], msgspec.Meta(extra_json_schema=_PREDICT)]
     raw_scores: bool = False
+    model: str | None = None
 
 
-class RerankRequest(Common, kw_only=True):
+class RerankRequest(Cut, kw_only=True):
     """Body of POST /rerank.
 
     Attributes:
@@ -82,12 +100,14 @@ class RerankRequest(Common, kw_only=True):
         texts: what is sorted.
         raw_scores: logits instead of numbers from 0 to 1.
         return_text: whether the answer repeats the texts.
+        model: which one, where there are several.
     """
 
     query: str
     texts: Annotated[list[str], msgspec.Meta(min_length=1)]
     raw_scores: bool = False
     return_text: bool = False
+    model: str | None = None
 
 
 class SimilarityInputs(msgspec.Struct):
@@ -98,17 +118,29 @@ class SimilarityInputs(msgspec.Struct):
 
 
 class SimilarityRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /similarity."""
+    """Body of POST /similarity.
+
+    Attributes:
+        model: which one, where there are several.
+    """
 
     inputs: SimilarityInputs
+    parameters: Prompted | None = None
     model: str | None = None
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /tokenize."""
+    """Body of POST /tokenize.
+
+    Attributes:
+        add_special_tokens: whether the answer has them.
+        prompt_name: as for POST /embed.
+        model: which one, where there are several.
+    """
 
     inputs: Texts
     add_special_tokens: bool = True
+    prompt_name: str | None = None
     model: str | None = None
 
 
@@ -165,175 +197,206 @@ class Token(msgspec.Struct):
 
 
 class Info(msgspec.Struct):
-    """Answer of GET /info."""
+    """Answer of GET /info; of the first model."""
 
     model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
     model_type: dict[str, Any]
+    max_concurrent_requests: int
     max_input_length: int
     max_batch_tokens: int
+    max_batch_requests: int | None
     max_client_batch_size: int
-    max_concurrent_requests: int
     auto_truncate: bool
     tokenization_workers: int
     version: str
+    sha: str | None
+    docker_label: str | None
 
 
 class Error(msgspec.Struct):
     """Body of every error."""
 
     error: str
-    error_type: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
-_KINDS = {401: "Unauthorized", 404: "NotFound", 413: "Validation", 429: "Overloaded", 503: "Unhealthy", 504: "Timeout"}
+_KINDS = {429: "Overloaded", 503: "Unhealthy", 504: "Overloaded"}
 
 
 def _error(problem: Problem) -> Any:
-    kind = _KINDS.get(problem.status, "Validation" if problem.status < 500 else "Backend")
-    return {"error": problem.message, "error_type": kind}
+    kind = "Empty" if problem.code == _EMPTY else "Validation" if problem.status < 500 else "Backend"
+    return {"error": problem.message, "error_type": _KINDS.get(problem.status, kind)}
+
+
+_EMPTY = "empty"  # code of requests without inputs, and of inputs without text
 
 
 PROTOCOL = Protocol("text-embeddings-inference", _error, Error, invalid_status=422)
 
 
-def _listed(serving: Serving, inputs: str | list[str]) -> list[str]:
-    texts = [inputs] if isinstance(inputs, str) else inputs
-    serving.check_inputs(texts, "inputs")
-    return texts
+def _check(serving: Serving, inputs: Sequence[Any], param: str) -> None:
+    """Problem if there are no inputs, if one is empty, or if there are too many."""
+    if not inputs or not all(inputs):
+        raise Problem(400, _EMPTY, f"{param} cannot be empty", param=param)
+    serving.check_inputs(inputs, param)
 
 
-def _check_lengths(task: Any, request: Common, texts: list[Any]) -> None:
-    """Problem for a text that would be cut although the request forbids it, or cut at the left end."""
-    if request.truncation_direction.lower() == "left":
+def _whole(cut: Cut) -> bool:
+    """Whether texts must not be cut; Problem if they are to be cut at the left end."""
+    if cut.truncation_direction.lower() == "left":
         raise invalid("truncation_direction: only the right end can be cut", "truncation_direction")
-    if request.truncate is not False:
-        return
-    for number, cut in enumerate(task.tokenizer.cut_off(texts)):
-        if len(cut):
-            raise invalid(
-                f"input {number} has more than {task.tokenizer.max_length} tokens, and truncate is false", "inputs"
-            )
+    return cut.truncate is False
+
+
+def _prompt(model: Model, name: str | None) -> str:
+    """What is put in front of texts."""
+    if name is None:
+        return ""
+    prompts = read_config(model.directory / "config_sentence_transformers.json").get("prompts")
+    found = prompts.get(name) if isinstance(prompts, dict) else None
+    if not isinstance(found, str):
+        there = ", ".join(prompts) if isinstance(prompts, dict) and prompts else "none"
+        raise invalid(f"prompt_name: the model has no prompt {name!r:.100}; it has {there}", "prompt_name")
+    return found
+
+
+def _embedded(serving: Serving, model: Model, request: EmbedAllRequest) -> list[Any]:
+    """The inputs of a request, with their prompt."""
+    inputs = texts.listed(request.inputs)
+    _check(serving, inputs, "inputs")
+    prompt = _prompt(model, request.prompt_name)
+    if not prompt:
+        return inputs
+    if not all(isinstance(each, str) for each in inputs):
+        raise invalid("prompt_name: only texts can have a prompt", "prompt_name")
+    return [prompt + text for text in inputs]
+
+
+async def embed(serving: Serving, call: Call, model: Model, request: EmbedRequest) -> Reply:
+    """Answers POST /embed with a model."""
+    task_of(model, "embed")
+    inputs = _embedded(serving, model, request)
+    whole = _whole(request)
+    return json_reply(
+        await texts.embed(serving, call, model, inputs, request.normalize, request.dimensions, whole=whole)
+    )
 
 
 async def _embed(serving: Serving, call: Call) -> Reply:
-    request: EmbedRequest = call.request
-    model = serving.repository.find(request.model)
-    task: Embedder = task_of(model, "embed")
-    texts = _listed(serving, request.inputs)
-    _check_lengths(task, request, texts)
-    size = request.dimensions
-    if size is not None and size > task.channels:
-        raise invalid(f"dimensions: the vectors have {task.channels}, not {size}", "dimensions")
-    normalize = request.normalize and size is None
-    vectors = await serving.infer_texts(
-        call,
-        model,
-        f"embed {normalize}",
-        texts,
-        lambda some: task.prepare_tokens(task.tokenizer.encode(some), normalize),
-    )
-    if size is not None:
-        vectors = [vector[:size] for vector in vectors]
-        if request.normalize:
-            vectors = [vector / max(float(np.sqrt((vector * vector).sum())), 1e-12) for vector in vectors]
-    return json_reply([np.ascontiguousarray(vector) for vector in vectors])
+    return await embed(serving, call, serving.repository.find(call.request.model), call.request)
 
 
 async def _embed_all(serving: Serving, call: Call) -> Reply:
-    request: EmbedRequest = call.request
+    request: EmbedAllRequest = call.request
     model = serving.repository.find(request.model)
-    task: Embedder = task_of(model, "embed")
-    texts = _listed(serving, request.inputs)
-    _check_lengths(task, request, texts)
     if "last_hidden_state" not in model.engine.outputs:
         raise Problem(400, "wrong_task", f"model {model.name!r} has no vectors of tokens", param="model")
-    work = lambda: task.prepare_hidden(task.tokenizer.encode(texts))  # noqa: E731
-    return json_reply(await serving.infer(call, model, sum(map(len, texts)), work))
+    inputs = _embedded(serving, model, request)
+    return json_reply(await texts.embed_tokens(serving, call, model, inputs, whole=_whole(request)))
 
 
 async def _predict(serving: Serving, call: Call) -> Reply:
     request: PredictRequest = call.request
     model = serving.repository.find(request.model)
     task: Classifier = task_of(model, "classify")
-    single, texts = _predicted(request.inputs)
-    serving.check_inputs(texts, "inputs")
-    _check_lengths(task, request, texts)
-    found = await serving.infer_texts(call, model, "classify", texts, task.prepare)
-    answers = [
-        sorted(
-            (
-                {"score": score, "label": label}
-                for label, score in zip(task.labels, each.logits if request.raw_scores else each.scores, strict=True)
-            ),
-            key=lambda item: -item["score"],
-        )
-        for each in found
-    ]
+    single, inputs = _predicted(request.inputs)
+    _check(serving, [each if isinstance(each, str) else "".join(each) for each in inputs], "inputs")
+    whole = task if _whole(request) else None
+    found = await texts.infer(serving, call, model, "classify", inputs, task.prepare, whole)
+    answers = [ranked(task.labels, each.logits if request.raw_scores else each.scores) for each in found]
     return json_reply(answers[0] if single else answers)
 
 
-def _predicted(inputs: Any) -> tuple[bool, list[Any]]:
+def ranked(labels: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+    """Labels with their scores, the best first."""
+    return [{"score": scores[index], "label": labels[index]} for index in texts.best_first(scores)]
+
+
+def _predicted(inputs: str | list[str | list[str]]) -> tuple[bool, list[Text]]:
     """Whether one answer is wanted, and what is classified: texts and pairs of them."""
     if isinstance(inputs, str):
         return True, [inputs]
-    if len(inputs) == 2 and all(isinstance(each, str) for each in inputs):
-        return True, [tuple(inputs)]
-    texts: list[Any] = []
-    for number, each in enumerate(inputs):
-        if not isinstance(each, list) or not 1 <= len(each) <= 2:
-            raise invalid(f"inputs: item {number} is no list of one text or two", "inputs")
-        texts.append(each[0] if len(each) == 1 else tuple(each))
-    return False, texts
+    single = bool(inputs) and all(isinstance(each, str) for each in inputs)
+    found: list[Text] = []
+    for number, each in enumerate([inputs] if single else inputs):
+        match each:
+            case [str(text)]:
+                found.append(text)
+            case [str(text), str(other)]:
+                found.append((text, other))
+            case _:
+                raise invalid(f"inputs: item {number} is no list of one text or two", "inputs")
+    return single, found
+
+
+async def rerank(serving: Serving, call: Call, model: Model, request: RerankRequest) -> Reply:
+    """Answers POST /rerank with a model."""
+    task_of(model, "rerank")
+    _check(serving, [request.query + text for text in request.texts], "texts")
+    whole = _whole(request)
+    scores = await texts.score(serving, call, model, request.query, request.texts, request.raw_scores, whole=whole)
+    found: list[dict[str, Any]] = [{"index": index, "score": scores[index]} for index in texts.best_first(scores)]
+    if request.return_text:
+        for rank in found:
+            rank["text"] = request.texts[rank["index"]]
+    return json_reply(found)
 
 
 async def _rerank(serving: Serving, call: Call) -> Reply:
-    request: RerankRequest = call.request
-    model = serving.repository.find(request.model)
-    task: Reranker = task_of(model, "rerank")
-    texts = request.texts
-    serving.check_inputs(texts, "texts")
-    _check_lengths(task, request, [(request.query, text) for text in texts])
-    scores = await score(serving, call, model, task, request.query, texts, request.raw_scores)
-    order = sorted(range(len(texts)), key=lambda index: -scores[index])
-    shown = [{"text": texts[index]} if request.return_text else {} for index in order]
-    return json_reply(
-        [{"index": index, "score": scores[index], **text} for index, text in zip(order, shown, strict=True)]
-    )
+    return await rerank(serving, call, serving.repository.find(call.request.model), call.request)
+
+
+async def similarity(serving: Serving, call: Call, model: Model, request: SimilarityRequest) -> Reply:
+    """Answers POST /similarity with a model."""
+    task_of(model, "embed")
+    parameters = request.parameters or Prompted()
+    sentences = [request.inputs.source_sentence, *request.inputs.sentences]
+    _check(serving, sentences, "inputs")
+    prompt, whole = _prompt(model, parameters.prompt_name), _whole(parameters)
+    vectors = await texts.embed(serving, call, model, [prompt + text for text in sentences], whole=whole)
+    return json_reply((np.stack(vectors[1:]) @ vectors[0]).astype(np.float32))
 
 
 async def _similarity(serving: Serving, call: Call) -> Reply:
-    request: SimilarityRequest = call.request
-    model = serving.repository.find(request.model)
-    task: Embedder = task_of(model, "embed")
-    texts = [request.inputs.source_sentence, *request.inputs.sentences]
-    serving.check_inputs(texts, "inputs")
-    source, *others = await serving.infer_texts(call, model, "embed True", texts, task.prepare)
-    return json_reply((np.stack(others) @ source).astype(np.float32))
+    return await similarity(serving, call, serving.repository.find(call.request.model), call.request)
+
+
+async def _unhurried(characters: int, function: Callable[[], _Result]) -> _Result:
+    """What `function` gives, which takes long if there is much text."""
+    return function() if characters <= _AT_ONCE else await asyncio.to_thread(function)
 
 
 async def _tokenize(serving: Serving, call: Call) -> Reply:
     request: TokenizeRequest = call.request
     model = serving.repository.find(request.model)
-    texts = _listed(serving, request.inputs)
+    prompt = _prompt(model, request.prompt_name)
+    inputs = [request.inputs] if isinstance(request.inputs, str) else request.inputs
+    _check(serving, inputs, "inputs")
+    inputs = [prompt + text for text in inputs]
+    call.model = model.name
+    found = await _unhurried(sum(map(len, inputs)), lambda: _tokens(model, inputs, request.add_special_tokens))
+    return json_reply(found)
+
+
+def _tokens(model: Model, inputs: Sequence[str], special: bool) -> list[list[dict[str, Any]]]:
+    """The tokens of texts, as many as there are."""
     tokenizer = model.tasks[model.main].tokenizer
     found = []
-    for text, located in zip(texts, tokenizer.locate(texts), strict=True):
-        tokens = []
-        for identifier, part, (start, stop) in zip(located.ids, located.parts, located.offsets, strict=True):
-            special = part < 0
-            if special and not request.add_special_tokens:
-                continue
-            tokens.append(
-                {
-                    "id": int(identifier),
-                    "text": tokenizer.token(int(identifier)) if special else text[start:stop],
-                    "special": bool(special),
-                    "start": None if special else int(start),
-                    "stop": None if special else int(stop),
-                }
-            )
-        found.append(tokens)
-    return json_reply(found)
+    for text, located in zip(inputs, tokenizer.locate_whole(inputs), strict=True):
+        rows = zip(located.ids.tolist(), located.parts.tolist(), located.offsets.tolist(), strict=True)
+        found.append(
+            [
+                {"id": index, "text": tokenizer.token(index), "special": True, "start": None, "stop": None}
+                if part < 0
+                else {"id": index, "text": text[start:stop], "special": False, "start": start, "stop": stop}
+                for index, part, (start, stop) in rows
+                if special or part >= 0
+            ]
+        )
+    return found
 
 
 async def _decode(serving: Serving, call: Call) -> Reply:
@@ -342,14 +405,18 @@ async def _decode(serving: Serving, call: Call) -> Reply:
     lists = request.ids
     if lists and all(isinstance(each, int) for each in lists):
         lists = [lists]  # type: ignore[list-item]
-    serving.check_inputs(lists, "ids")
+    _check(serving, lists, "ids")
+    call.model = model.name
     tokenizer = model.tasks[model.main].tokenizer
-    texts = []
     for number, ids in enumerate(lists):
         if isinstance(ids, int) or not all(0 <= each < tokenizer.size for each in ids):
             raise invalid(f"ids: list {number} has something else than token ids below {tokenizer.size}", "ids")
-        texts.append(tokenizer.decode(ids, request.skip_special_tokens))
-    return json_reply(texts)
+    return json_reply(
+        await _unhurried(
+            sum(map(len, lists)),  # type: ignore[arg-type]
+            lambda: [tokenizer.decode(ids, request.skip_special_tokens) for ids in lists],  # type: ignore[arg-type]
+        )
+    )
 
 
 async def _info(serving: Serving, call: Call) -> Reply:
@@ -357,29 +424,39 @@ async def _info(serving: Serving, call: Call) -> Reply:
     if not models:
         raise Problem(503, "model_not_ready", "no model is loaded", retry_after=1.0)
     model = models[0]
-    kinds: dict[str, Any] = {"embed": {"embedding": {"pooling": "model"}}}
-    if model.main in ("classify", "tag"):
-        task: Any = model.tasks[model.main]
-        names = dict(enumerate(task.labels))
-        kinds[model.main] = {
-            "classifier": {
-                "id2label": {str(index): label for index, label in names.items()},
-                "label2id": {label: index for index, label in names.items()},
-            }
-        }
+    quantized = any("u8" in op["kernel"] or "s8" in op["kernel"] for op in model.session.ops())
     return json_reply(
         {
             "model_id": model.name,
-            "model_type": kinds.get(model.main, {model.main: {}}),
+            "model_sha": None,
+            "model_dtype": "int8" if quantized else "float32",
+            "served_model_name": model.name,
+            "model_type": _kind(model),
+            "max_concurrent_requests": serving.config.max_requests,
             "max_input_length": model.max_length,
             "max_batch_tokens": model.config.batch_tokens,
+            "max_batch_requests": model.config.batch_rows,
             "max_client_batch_size": serving.config.max_inputs,
-            "max_concurrent_requests": serving.config.max_requests,
             "auto_truncate": True,
             "tokenization_workers": serving.config.tokenizer_threads,
             "version": fastcpu.__version__,
+            "sha": None,
+            "docker_label": None,
         }
     )
+
+
+def _kind(model: Model) -> dict[str, Any]:
+    """What a model does, in the words of text-embeddings-inference as far as it has them."""
+    if model.main == "embed":
+        pooling = read_pooling(model.directory)
+        return {"embedding": {"pooling": "mean" if pooling is None else pooling[0].mode}}
+    task: Any = model.task("classify", "tag")
+    if task is None:
+        return {model.main: {}}
+    name = {"rerank": "reranker", "classify": "classifier"}.get(model.main, model.main)
+    numbers = {str(index): label for index, label in enumerate(task.labels)}
+    return {name: {"id2label": numbers, "label2id": {label: int(index) for index, label in numbers.items()}}}
 
 
 _RUN = (404, 429, 503, 504)
@@ -393,7 +470,7 @@ OPERATIONS = (
         _embed_all,
         PROTOCOL,
         "A vector for every token",
-        EmbedRequest,
+        EmbedAllRequest,
         list[list[list[float]]],
         statuses=_RUN,
     ),
