@@ -59,6 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
     texts.add_argument(
         "--texts",
         type=path_argument,
+        action="extend",
         nargs="+",
         default=[],
         metavar="F",

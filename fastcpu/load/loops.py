@@ -121,6 +121,7 @@ class ClosedLoop:
         self._workers = plan.concurrency
         self._left = MAX_REQUESTS if plan.requests is None else plan.requests
         self._next = 0
+        self._closed = False
         self.client = Client(loop, address, plan.concurrency, plan.timeout, recorder, self._answered)
         self.finished: asyncio.Future[None] = loop.create_future()
 
@@ -129,6 +130,8 @@ class ClosedLoop:
         self._loop.call_later(max(0.0, (origin - monotonic_ns()) / 1e9), self._start)
 
     def _start(self) -> None:
+        if self._closed:
+            return
         first = monotonic_ns() + int(self._plan.warmup * 1e9)
         self._recorder.set_times(first, first + int(self._plan.duration * 1e9))
         self.client.start()
@@ -137,6 +140,8 @@ class ClosedLoop:
 
     def _follow(self) -> None:
         """Starts the next request of one worker, or ends the worker."""
+        if self._closed:
+            return
         now = monotonic_ns()
         recorder = self._recorder
         if now >= recorder.last or self._left == 0:
@@ -160,4 +165,5 @@ class ClosedLoop:
             self._loop.call_later(_BACKOFF, self._follow)
 
     async def close(self) -> None:
+        self._closed = True
         await self.client.close()

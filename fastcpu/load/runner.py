@@ -70,7 +70,7 @@ async def drive(plans: Sequence[Plan]) -> list[Result]:
     except ImportError as error:
         if error.name != "httptools":
             raise
-        raise MissingPackageError("a load run needs the package 'httptools' (pip install httptools)") from error
+        raise MissingPackageError("load runs need the package 'httptools' (pip install fastcpu[serve])") from error
     if not plans:
         raise InputError("there is nothing to run")
     loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fastcpu.errors import InputError
+from fastcpu.errors import InputError, MissingPackageError
 from fastcpu.files import json_text
 from fastcpu.load import Corpus, Histogram, Plan, Result, drive, run, run_many
 from fastcpu.load.loops import draw_arrivals
@@ -388,6 +389,14 @@ def test_a_defect_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         run(Plan(server.url, protocol="tei", concurrency=1, warmup=0, duration=60))
 
 
+def test_httptools_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    for name in ("loops", "client", "connection"):
+        monkeypatch.delitem(sys.modules, f"fastcpu.load.{name}", raising=False)
+    with pytest.raises(MissingPackageError, match=r"pip install fastcpu\[serve\]"):
+        run(Plan("http://127.0.0.1:1", protocol="tei", rate=1))
+
+
 def test_a_foreign_event_loop_goes_on() -> None:
     with in_thread(simple) as server:
 
@@ -397,3 +406,22 @@ def test_a_foreign_event_loop_goes_on() -> None:
             return result
 
         assert asyncio.run(measure()).latency.count == 3
+
+
+@pytest.mark.parametrize("load", [{"rate": 100}, {"concurrency": 2}])
+def test_a_run_may_be_cancelled(load: dict[str, Any]) -> None:
+    async def never(exchange: Exchange) -> None:
+        await asyncio.sleep(60)
+
+    async def measure(url: str, seconds: float) -> int:
+        running = asyncio.create_task(drive([Plan(url, protocol="tei", duration=60, **load)]))
+        await asyncio.sleep(seconds)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.sleep(0.05)
+        return len(asyncio.all_tasks())
+
+    for seconds in (0.0, 0.1):
+        with in_thread(never) as server:
+            assert asyncio.run(measure(server.url, seconds)) == 1
