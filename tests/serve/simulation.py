@@ -221,11 +221,13 @@ def teach(scheduler: Scheduler, per_token: float, model: str = "m") -> None:
 
 
 def reachable(thing: object) -> int:
-    """Objects that it keeps alive."""
-    seen, todo = {id(thing)}, [thing]
+    """Objects that it keeps alive, and keys of dictionaries."""
+    seen, todo, keys = {id(thing)}, [thing], 0
     while todo:
-        for other in gc.get_referents(todo.pop()):
+        current = todo.pop()
+        keys += len(current) if isinstance(current, dict) else 0
+        for other in gc.get_referents(current):
             if id(other) not in seen and not isinstance(other, type):
                 seen.add(id(other))
                 todo.append(other)
-    return len(seen)
+    return len(seen) + keys

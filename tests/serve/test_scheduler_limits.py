@@ -178,8 +178,8 @@ class TestDeadlines:
         clock, scheduler = made(Policy())
         request = put(scheduler, 10, deadline=1.0)
         clock.now = 1.5
-        assert scheduler.due() is None
         assert scheduler.take() is None
+        assert scheduler.due() is None
         assert scheduler.expire() == [request]
 
     def test_that_cannot_be_met(self) -> None:
@@ -289,6 +289,17 @@ class TestEstimates:
             put(scheduler, 10)
         assert refusal.value.retry_after > 40
         put(scheduler, *[100] * 50, priority=1)
+
+    def test_what_fits_into_the_next_batch_waits_only_for_what_runs(self) -> None:
+        clock, scheduler = made(Policy(batch_tokens=100, max_wait=0.3))
+        teach(scheduler, 0.01)
+        put(scheduler, 100)
+        scheduler.take()
+        clock.now = 0.8
+        put(scheduler, 50)
+        put(scheduler, 50)
+        with pytest.raises(QueueFull):
+            put(scheduler, 1)
 
     def test_several_workers_share_what_waits(self) -> None:
         """Batches of 1 s: three that began at 0, 0.2 and 0.4, and four that wait."""

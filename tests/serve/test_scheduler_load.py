@@ -24,6 +24,7 @@ class Checked(Scheduler):
         self.now, self.policy, self.part = clock, policy, client_share
         self.live: dict[str, list[Request]] = {"m": [], "other": []}
         self.running: list[Batch] = []
+        self.gone: list[Request] = []
         self.last: dict[tuple[str, str, int], tuple[int, int]] = {}
         self.numbers: dict[Request, int] = {}
         for model in self.live:
@@ -96,10 +97,6 @@ class Checked(Scheduler):
         assert (told.requests, told.tokens) == (len(live), sum(found.values()))
         assert told.sequences == sum(request.waiting for request in live)
         return found
-
-    @property
-    def gone(self) -> list[Request]:
-        return self.__dict__.setdefault("_gone", [])
 
 
 def random_policy(random: Random) -> Policy:
