@@ -219,7 +219,7 @@ class Call:
             size += len(chunk)
             if size > limit:
                 raise _too_large(limit)
-            self._hold(len(chunk))
+            self.hold(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 break
@@ -227,10 +227,11 @@ class Call:
         encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding != b"identity":
             content = _unpacked(content, encoding.removeprefix(b"x-"), limit)
-            self._hold(len(content))
+            self.hold(len(content))
         return content
 
-    def _hold(self, size: int) -> None:
+    def hold(self, size: int) -> None:
+        """Counts bytes that the request takes in memory until it is answered. Problem if there is no room for them."""
         self._bodies.take(size)
         self._held += size
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastcpu.serve.operation import Operation, Protocol
-from fastcpu.serve.protocols import cohere, management, openai, page, tei
+from fastcpu.serve.protocols import cohere, huggingface, inference, management, openai, page, tasks, tei
 
-_MODULES = (openai, cohere, tei, management, page)
+_MODULES = (openai, cohere, tei, tasks, huggingface, inference, management, page)
 
 PROTOCOLS: dict[str, Protocol] = {
     "/v1/": openai.PROTOCOL,
+    "/v2": inference.PROTOCOL,
     "/": tei.PROTOCOL,
 }
 """In whose form errors of paths without an operation are reported, by their beginning; the first that fits."""
