@@ -102,6 +102,7 @@ function showChosen() {
   for (const [other, node] of panels) {
     node.hidden = other !== key;
   }
+  setText(find("inside"), model.name);
   if (!doctors.has(model.name)) {
     const made = doctor(model.name);
     doctors.set(model.name, made);
@@ -168,7 +169,7 @@ async function poll() {
     const { content, now } = await request("status", null, AbortSignal.timeout(PATIENCE));
     acceptKey();
     showStatus(content, now);
-    document.body.classList.remove("stale");
+    document.body.classList.remove("starting", "stale");
   } catch (error) {
     document.body.classList.add("stale");
     if (error.status !== 401) {

@@ -23,14 +23,11 @@ function kinds(found) {
 
 function slowest(found) {
   const shown = slowestFirst(found.ops).slice(0, SLOWEST);
-  const rows = shown.map((op) => [
-    op.name,
-    op.kernel,
-    op.density < 1 ? op.density.toFixed(2) : "",
-    ...cells(op, found.peak),
-  ]);
+  const sparse = shown.some((op) => op.density < 1);
+  const density = (op) => (op.density < 1 ? op.density.toFixed(2) : "");
+  const rows = shown.map((op) => [op.name, op.kernel, ...(sparse ? [density(op)] : []), ...cells(op, found.peak)]);
   const title = `The slowest ${shown.length} of ${count(found.ops.length, "op")}`;
-  return table(title, ["op", "kernel", "density", ...COLUMNS], rows, "numbers named");
+  return table(title, ["op", "kernel", ...(sparse ? ["density"] : []), ...COLUMNS], rows, "numbers named");
 }
 
 /** One line for the sparse linears, and one for each reason of the others. */
@@ -86,7 +83,7 @@ export function doctor(model) {
   const path = model.split("/").map(encodeURIComponent).join("/");
   const state = element("p", { class: "soft", role: "status" });
   const place = element("div", { class: "report" });
-  const button = element("button", { type: "button" }, "Measure ", element("span", { class: "mono" }, model));
+  const button = element("button", { type: "button" }, "Where does the time go?");
   let running = false;
 
   async function measure() {

@@ -3,6 +3,8 @@
 import { curl, keys, request } from "./api.js";
 import { element, milliseconds } from "./dom.js";
 
+const SLOW = 300; // milliseconds after which a request is said to run
+
 let fields = 0;
 
 /**
@@ -29,7 +31,11 @@ export function panel(model, task) {
       element("button", { type: "submit", class: "main" }, task.action),
       element("span", { class: "soft small" }, "or Ctrl+Enter"),
     ),
-    element("div", { class: "row command" }, element("span", { class: "soft small" }, "The same in a shell"), copy, copied),
+  );
+  const shell = element(
+    "div",
+    { class: "shell" },
+    element("div", { class: "row" }, element("span", { class: "soft small" }, "The same in a shell"), copy, copied),
     command,
   );
   const values = () => Object.fromEntries([...inputs].map(([name, input]) => [name, input.value]));
@@ -44,6 +50,11 @@ export function panel(model, task) {
     }
   }
 
+  function tell(text) {
+    state.className = "soft state";
+    state.textContent = text;
+  }
+
   function fail(text) {
     state.className = "problem state";
     state.textContent = text;
@@ -55,19 +66,20 @@ export function panel(model, task) {
     const own = new AbortController();
     running = own;
     const given = values();
+    const slow = setTimeout(() => tell("Waiting for the answer …"), SLOW);
     try {
       const asked = body();
       place.setAttribute("aria-busy", "true");
       const { content, milliseconds: taken } = await request(task.path, asked, own.signal);
       const { summary, parts } = task.result(content, given);
-      state.className = "soft state";
-      state.textContent = `Answered in ${milliseconds(taken)}. ${summary}`;
+      tell(`Answered in ${milliseconds(taken)}. ${summary}`);
       place.replaceChildren(...parts);
     } catch (error) {
       if (running === own) {
         fail(error.message);
       }
     }
+    clearTimeout(slow);
     if (running === own) {
       running = null;
       place.removeAttribute("aria-busy");
@@ -88,7 +100,7 @@ export function panel(model, task) {
   task.prepare?.(model, inputs, form).then(showCommand, () => {});
   showCommand();
   keys.addEventListener("change", showCommand);
-  return element("div", { class: "panel" }, form, element("div", { class: "answer" }, state, place));
+  return element("div", { class: "panel" }, form, element("div", { class: "answer" }, state, place), shell);
 }
 
 function control(field, inputs) {
