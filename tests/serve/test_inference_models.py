@@ -160,6 +160,18 @@ def test_gaps_are_json(server: LiveServer, tiny_models: Path) -> None:
     assert "[MASK]" in answer.json["error"]
 
 
+def test_an_answer_must_find_room(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = tmp_path / "serve.yaml"
+    limits = {"max_body_bytes": 200_000, "max_buffer_mb": 0.5}
+    config.write_text(json.dumps({"models": {"m": str(folders["plain"])}, "threads": 1, **limits}))
+    with LiveServer(["--config", str(config)]) as live:
+        for rows, status in ((100, 200), (500, 413)):
+            ids = np.ones((rows, LENGTH), np.int8)
+            answer = infer(live, "m", {"input_ids": ids}, parameters={"binary_data_output": True})
+            assert answer.status == status
+        assert "at most 250000" in answer.json["error"]
+
+
 # ---- the repository ----
 
 

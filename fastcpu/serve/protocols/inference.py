@@ -157,7 +157,7 @@ async def _infer_ids(serving: Serving, call: Call, model: Model, asked: Asked) -
     names = signature.raw_outputs(list(asked.outputs))
     binary = [asked.is_binary(name) for name in names]
     shapes = signature.raw_shapes(names, signature.shape_of_ids(asked.inputs, lambda rows: _check_rows(serving, rows)))
-    call.hold(checked_size(shapes, binary))
+    call.hold(checked_size(shapes, binary, serving.bodies.limit))
 
     def prepare() -> Work[FloatArray]:
         return signature.raw_work(signature.read_ids(asked.inputs), names, shapes)

@@ -407,15 +407,22 @@ def _check_range(name: str, values: IntArray, mask: IntArray | None, limit: int 
         )
 
 
-def checked_size(shapes: Sequence[Sequence[int]], binary: Sequence[bool]) -> int:
-    """The bytes of float32 outputs of these shapes. Problem if they are too large to answer with."""
+def checked_size(shapes: Sequence[Sequence[int]], binary: Sequence[bool], room: int) -> int:
+    """The bytes of float32 outputs of these shapes. Problem if they are too large to answer with.
+
+    Args:
+        shapes: of the outputs.
+        binary: which of them are not JSON.
+        room: bytes that the server has for all requests.
+    """
     sizes = [4 * math.prod(shape) for shape in shapes]
     text = sum(size for size, is_binary in zip(sizes, binary, strict=True) if not is_binary)
-    if sum(sizes) > MOST_BINARY or text > MOST_JSON:
+    most = min(MOST_BINARY, room // 2)
+    if sum(sizes) > most or text > MOST_JSON:
         raise Problem(
             413,
             "answer_too_large",
-            f"the outputs would have {sum(sizes)} bytes, {text} of them as JSON; at most {MOST_BINARY}, {MOST_JSON} as "
-            "JSON: send fewer rows, or ask for fewer outputs",
+            f"the outputs would have {sum(sizes)} bytes, {text} of them as JSON; at most {most}, {MOST_JSON} as JSON: "
+            "send fewer rows, or ask for fewer outputs",
         )
     return sum(sizes)
