@@ -55,8 +55,17 @@ class Target:
     def _run(self, corpus: Corpus, seconds: float, seed: int = 0, **load: Any) -> Result:
         return run(
             Plan(
-                self._url, self._protocol, MODEL, corpus, duration=seconds, warmup=0.5, timeout=60.0,
-                max_connections=1024, encoding=self._encoding, seed=seed, **load,
+                self._url,
+                self._protocol,
+                MODEL,
+                corpus,
+                duration=seconds,
+                warmup=0.5,
+                timeout=60.0,
+                max_connections=1024,
+                encoding=self._encoding,
+                seed=seed,
+                **load,
             )  # fmt: skip
         )
 

@@ -69,8 +69,16 @@ def measure(seconds: float) -> dict[str, Any]:
         def loaded(duration: float, warmup: float = 0.5, **load: Any) -> Result:
             return run(
                 Plan(
-                    url, protocol, MODEL, corpus, duration=duration, warmup=warmup, timeout=30.0, encoding=encoding,
-                    max_connections=1024, **load,
+                    url,
+                    protocol,
+                    MODEL,
+                    corpus,
+                    duration=duration,
+                    warmup=warmup,
+                    timeout=30.0,
+                    encoding=encoding,
+                    max_connections=1024,
+                    **load,
                 )  # fmt: skip
             )
 

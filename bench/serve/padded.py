@@ -50,7 +50,14 @@ def main() -> int:
     served.SessionEngine = PaddedEngine  # type: ignore[misc]
     model = ModelConfig(path=directory, batch_rows=ROWS, batch_tokens=1 << 20, max_wait_ms=0, max_queue_tokens=1 << 24)
     return serve(
-        Config(models={MODEL: model}, port=int(port), threads=int(threads), access_log=False, log="text", max_requests=65536)
+        Config(
+            models={MODEL: model},
+            port=int(port),
+            threads=int(threads),
+            access_log=False,
+            log="text",
+            max_requests=65536,
+        )
     )
 
 

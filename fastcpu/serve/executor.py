@@ -159,6 +159,8 @@ class Executor:
                     late: Job = request.payload  # type: ignore[assignment]
                     late.loop.call_soon_threadsafe(_pass_deadline, late)
                 if batch is not None:
+                    if len(self._threads) > 1 and self._scheduler.due() is not None:
+                        self._changed.notify()  # there is work for another thread, too
                     return batch
                 due = self._scheduler.due()
                 self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))

@@ -238,6 +238,17 @@ def test_instances_run_side_by_side() -> None:
         assert asyncio.run(three()) == [[0], [1], [2]]
 
 
+def test_the_batches_of_one_request_run_side_by_side() -> None:
+    barrier = threading.Barrier(2, timeout=60)
+
+    def meet(_: list[list[int]]) -> None:
+        barrier.wait()
+
+    engine = CountingEngine(meet)
+    with executing(2, batch_rows=1) as executor:
+        assert asyncio.run(run(executor, engine, summing([1], [2]))) == [1, 2]
+
+
 def test_close_waits_for_what_runs_and_refuses_what_comes() -> None:
     gate = Gate()
 
