@@ -203,6 +203,7 @@ class _Which(msgspec.Struct):
 
 
 async def _infer(serving: Serving, call: Call) -> Reply:
+    call.check_media()
     content = await call.body(serving.config.max_body_bytes)
     which: _Which = decode(content, _Which)
     given = call.parameters.get("model")
