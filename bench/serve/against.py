@@ -42,9 +42,17 @@ def ask(server: Server, corpus: Corpus, seconds: float, **load: Any) -> Result:
     protocol, model = TRAFFIC[server.peer.name]
     encoding = "base64" if protocol == "openai" else None
     plan = Plan(
-        f"http://127.0.0.1:{server.port}", protocol, model, corpus, duration=seconds, warmup=0.3, timeout=30.0,
-        encoding=encoding, max_connections=1024, **load,
-    )  # fmt: skip
+        f"http://127.0.0.1:{server.port}",
+        protocol,
+        model,
+        corpus,
+        duration=seconds,
+        warmup=0.3,
+        timeout=30.0,
+        encoding=encoding,
+        max_connections=1024,
+        **load,
+    )
     result = run(plan)
     if result.recorder.good != result.recorder.sent:
         raise RuntimeError(f"{server.peer.name} {server.peer.variant}: {dict(result.recorder.statuses)}")
@@ -85,9 +93,9 @@ def measure(peers: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]
             rate = LOAD * spread(rates[name]).median
             tails: dict[str, list[float]] = {each: [] for each in (*OURS, name)}
             for number in range(rounds):
-                for each in tails:
+                for each, values in tails.items():
                     result = ask(servers[each], corpus, max(seconds, 300 / rate), rate=rate, seed=number)
-                    tails[each].append(1e3 * p99(result))
+                    values.append(1e3 * p99(result))
             found["against"][name] = {
                 "rate": rate,
                 "p99_ms": {each: spread(values).as_json() for each, values in tails.items()},

@@ -66,7 +66,7 @@ class Target:
                 encoding=self._encoding,
                 seed=seed,
                 **load,
-            )  # fmt: skip
+            )
         )
 
     def unloaded(self, seconds: float, texts: Sequence[str] | None = None) -> float:
@@ -191,8 +191,8 @@ def main(argv: list[str] | None = None) -> int:
         results["padded"] = {"limit_ms": 1e3 * limit, "budget": budget, "padded": padded}
         results["padded"]["ratio"] = budget["rate"] / padded["rate"] if padded["rate"] else None
         print(
-            f"p99 <= {1e3 * limit:.0f} ms: budget of tokens {budget['rate']:.0f}/s (capacity {budget['capacity']:.0f}), "
-            f"padded batches of 8 {padded['rate']:.0f}/s (capacity {padded['capacity']:.0f})"
+            f"p99 <= {1e3 * limit:.0f} ms: budget of tokens {budget['rate']:.0f}/s (capacity "
+            f"{budget['capacity']:.0f}), padded batches of 8 {padded['rate']:.0f}/s (capacity {padded['capacity']:.0f})"
         )
     if args.json:
         write_json(args.json, results)

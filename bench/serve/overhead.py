@@ -66,9 +66,16 @@ def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
                 bare = raw.run(ids, batch, seconds)
                 before = cpu_seconds(server.pids[0]), metric(url, "fastcpu_infer_cpu_seconds_total")
                 plan = Plan(
-                    url, case.protocol, MODEL, Corpus(texts), batch=batch, concurrency=loops, duration=seconds,
-                    warmup=0.2, encoding=case.encoding,
-                )  # fmt: skip
+                    url,
+                    case.protocol,
+                    MODEL,
+                    Corpus(texts),
+                    batch=batch,
+                    concurrency=loops,
+                    duration=seconds,
+                    warmup=0.2,
+                    encoding=case.encoding,
+                )
                 result = run(plan)
                 after = cpu_seconds(server.pids[0]), metric(url, "fastcpu_infer_cpu_seconds_total")
                 if result.problems or result.recorder.good != result.recorder.answers:
@@ -107,8 +114,8 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"{case.name}, {shape}: session {row['session']['median']:.0f} texts/s, server "
                 f"{row['server']['median']:.0f}: {100 * share['median']:.1f} % ({100 * share['q1']:.1f} to "
-                f"{100 * share['q3']:.1f}); CPU beyond the session {row['beyond_us']['median']:.0f} us per text, beyond "
-                f"a bare one {row['beyond_bare_us']['median']:.0f} us",
+                f"{100 * share['q3']:.1f}); CPU beyond the session {row['beyond_us']['median']:.0f} us per text, "
+                f"beyond a bare one {row['beyond_bare_us']['median']:.0f} us",
                 flush=True,
             )
     if args.json:

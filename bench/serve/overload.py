@@ -79,7 +79,7 @@ def measure(seconds: float) -> dict[str, Any]:
                     encoding=encoding,
                     max_connections=1024,
                     **load,
-                )  # fmt: skip
+                )
             )
 
         capacity = loaded(5.0, concurrency=16).good_per_second

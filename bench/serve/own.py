@@ -6,8 +6,9 @@ import base64
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,9 @@ MODEL = "model"
 class Fastcpu(Peer):
     """`fastcpu serve` of one model, with the settings of `options` as its command line has them."""
 
-    name = "fastcpu"
-    variants = ("serve",)
-    defaults = {"log": "text", "access": "off"}
+    name: ClassVar[str] = "fastcpu"
+    variants: ClassVar[tuple[str, ...]] = ("serve",)
+    defaults: ClassVar[Mapping[str, str]] = {"log": "text", "access": "off"}
 
     @property
     def environment(self) -> str:

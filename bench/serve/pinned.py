@@ -71,7 +71,7 @@ class RawSession:
         found: dict[str, float] = json.loads(line)
         return found
 
-    def __enter__(self) -> RawSession:
+    def __enter__(self) -> RawSession:  # noqa: PYI034  (Self is new in Python 3.11)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

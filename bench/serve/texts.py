@@ -52,5 +52,3 @@ def squad_passages() -> list[str]:
     """The passages of SQuAD dev, each once."""
     articles = json.loads((data_folder() / "squad_v1.1_dev" / "dev-v1.1.json").read_text(encoding="utf-8"))["data"]
     return [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
-
-

@@ -1,0 +1,1 @@
+"""Benchmarks of serving: fastcpu's server and other embedding servers under the same traffic."""
