@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def _config(args: argparse.Namespace) -> Config:
     typed = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.no_access_log:
         typed["access_log"] = False
-    models = dict(_named(model) for model in args.models)
+    models = _models(args.models)
     given = settings.get("models")
     if models:
         typed["models"] = {**(given if isinstance(given, dict) else {}), **models}
@@ -77,7 +78,22 @@ def _config(args: argparse.Namespace) -> Config:
     return make_config(settings, "command line" if args.config is None else str(args.config))
 
 
+def _models(given: Sequence[str]) -> dict[str, str]:
+    """The paths of models by their names. InputError where two have the same, or a path is empty."""
+    from fastcpu.errors import InputError
+
+    found: dict[str, str] = {}
+    for each in given:
+        name, path = _named(each)
+        if not path:
+            raise InputError(f"command line: {each!r} has no path")
+        if name in found:
+            raise InputError(f"command line: two models are called {name!r}; NAME=OUT gives one another name")
+        found[name] = path
+    return found
+
+
 def _named(given: str) -> tuple[str, str]:
     """The name and the path of NAME=OUT or OUT."""
     name, sign, path = given.partition("=")
-    return (name, path) if sign and "/" not in name else (Path(given).resolve().name, given)
+    return (name, path) if sign and "/" not in name else (Path(given).resolve().name if given else "", given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,11 +19,14 @@ from fastcpu.tasks import TASKS
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 """Of a model: as on the hub, with at most one slash."""
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = re.compile(r"[!-~]{8,}")
 KEYS_VARIABLE = "FASTCPU_API_KEYS"
 
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
+Threads = Annotated[int, Meta(ge=1, le=1024)]
 Span = Annotated[float, Meta(ge=0)]
+Key = Annotated[str, Meta(pattern=rf"\A{_KEY.pattern}\Z")]
 
 
 class ModelConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -93,9 +97,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     threads: Count = 0
-    instances: Positive = 1
-    tokenizer_threads: Positive = 1
-    api_keys: dict[str, Annotated[str, Meta(min_length=8)]] = {}
+    instances: Threads = 1
+    tokenizer_threads: Threads = 1
+    api_keys: dict[str, Key] = {}
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: Positive = 16_000_000
     max_buffer_mb: Annotated[float, Meta(gt=0)] = 512.0
@@ -125,8 +129,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         found = dict(self.api_keys)
         for number, pair in enumerate(filter(None, os.environ.get(KEYS_VARIABLE, "").split(",")), 1):
             name, sign, key = pair.partition("=")
-            if not sign or not name or len(key) < 8:
-                raise InputError(f"{KEYS_VARIABLE}: entry {number} is not name=key with a key of 8 characters or more")
+            if not sign or not name or not _KEY.fullmatch(key):
+                raise InputError(
+                    f"{KEYS_VARIABLE}: entry {number} is not name=key, the key of 8 printable characters or more"
+                )
             found[name] = key
         return found
 
@@ -171,9 +177,11 @@ def make_config(settings: Mapping[str, Any], source: str) -> Config:
         config = msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:
         raise InputError(f"{source}: {error}") from error
+    _check_finite(config, source)
     owners: dict[str, str] = {}
     for name in config.models:
         model = config.model(name)
+        _check_finite(model, f"{source}: model {name!r}")
         if model.task is not None and model.task not in TASKS:
             raise InputError(f"{source}: model {name!r}: no task {model.task!r}; there are {', '.join(TASKS)}")
         if not VERSION.fullmatch(model.version):
@@ -192,3 +200,11 @@ def make_config(settings: Mapping[str, Any], source: str) -> Config:
     if not config.models:
         raise InputError(f"{source}: no model to serve")
     return config
+
+
+def _check_finite(settings: msgspec.Struct, where: str) -> None:
+    """InputError for a number that is infinite or none, as YAML can write it."""
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}: {name} is {value}, not a number")

@@ -160,16 +160,17 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> None:
 def _bound(host: str, port: int) -> list[socket.socket]:
     """Sockets for an address, which do not listen yet. InputError if it is not free."""
     found: list[socket.socket] = []
-    problem: OSError | None = None
+    reason = "it has no address"
     try:
         addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise InputError(f"cannot listen on {host!r}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no name"
+        raise InputError(f"cannot listen on {host!r}: {why}") from error
     for family, kind, protocol, _, address in addresses:
         try:
             each = socket.socket(family, kind, protocol)
         except OSError as error:  # a name may have addresses of kinds that this machine has not
-            problem = error
+            reason = str(error.strerror)
             continue
         try:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -179,10 +180,9 @@ def _bound(host: str, port: int) -> list[socket.socket]:
             each.bind((address[0], taken, *address[2:]))
             found.append(each)
         except OSError as error:
-            problem = error
+            reason = str(error.strerror)
             each.close()
     if not found:
-        reason = problem.strerror if problem else "it has no address"
         raise InputError(f"cannot listen on {host}:{port}: {reason}")
     return found
 

@@ -40,6 +40,7 @@ class Serving:
 
     Attributes:
         bodies: of requests that are being answered.
+        running: whether all models were loaded.
         draining: whether the server is about to stop.
         in_flight: requests that are being answered.
     """
@@ -50,7 +51,7 @@ class Serving:
         self.metrics = Metrics()
         self.cache = Cache(int(config.cache_mb * 1e6))
         self.bodies = Bodies(config.most_buffered)
-        self.draining = False
+        self.running = self.draining = False
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,6 +73,7 @@ class Serving:
             if self.draining:
                 return
             await self.repository.load(name)
+        self.running = True
         if self.config.watch_seconds:
             self._watching = asyncio.create_task(self._watch())
 
@@ -109,7 +111,7 @@ class Serving:
     def _changed(self, name: str, model: Model | None, reason: str) -> None:
         if reason == UNLOADED:
             self.log.event("info", "model", model=name, state=UNLOADED)
-        elif reason:
+        elif reason and self.running:  # at the start it ends the server, which says why
             answers = None if model is None else model.version
             self.log.event("error", "model", model=name, state="failed", reason=reason, answers=answers)
         elif model is not None:
