@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,7 +23,7 @@ from fastcpu.tasks.qa import N_BEST, Answer
 from fastcpu.tasks.tag import LabelOf, Tagging, Word
 from fastcpu.tasks.task import Work
 
-PROTOCOL = tei.PROTOCOL
+PROTOCOL = replace(tei.PROTOCOL, name="Hugging Face")
 
 _MOST_SEQUENCES = 1000  # texts with a filled gap in one reply
 _Texts = str | Annotated[list[str], Meta(min_length=1)]
@@ -210,7 +211,7 @@ async def _infer(serving: Serving, call: Call) -> Reply:
     if given is not None and which.model not in (None, given):
         raise invalid("model: the path names another one", "model")
     model = serving.repository.find(given or which.model)
-    similar = memoryview(which.inputs)[:1] == b"{" and model.main == "embed"
+    similar = bytes(memoryview(which.inputs)[:1]) == b"{" and model.main == "embed"
     kind, handler = _TASKS["similarity" if similar else model.main]
     found: Reply = await handler(serving, call, model, decode(content, kind))
     return found

@@ -18,7 +18,7 @@ from fastcpu.tasks.fill_mask import Fill, MaskFiller
 from fastcpu.tasks.qa import Answer, QuestionAnswerer
 from fastcpu.tasks.tag import LabelOf, Tagger, Tagging
 
-PROTOCOL = ERRORS
+PROTOCOL = replace(ERRORS, name="Questions, tags and gaps")
 
 MOST_ANSWERS = 100
 """To one question."""
