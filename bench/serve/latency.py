@@ -32,9 +32,9 @@ from bench.serve.own import MODEL, Fastcpu, start
 from bench.serve.padded import Padded
 from bench.serve.peers.server import Server
 from bench.serve.served import served_model
-from bench.serve.texts import exact_texts, squad_passages, sst2_sentences
+from bench.serve.texts import squad_passages, sst2_sentences
 from bench.stats import spread
-from fastcpu.load import Corpus, Plan, Result, run
+from fastcpu.load import Corpus, Plan, Result, make_corpus, run
 from fastcpu.tasks.tokenizer import Tokenizer
 
 LOAD = 0.7
@@ -171,7 +171,10 @@ def main(argv: list[str] | None = None) -> int:
     texts = mixture()
     longest = longest_texts(tokenizer, texts)
     with start(directory, [SERVER_CPU], peer=Fastcpu()) as server:
-        for case, used, alone in (("equal", exact_texts(tokenizer, 128), None), ("mixed", texts, longest)):
+        for case, used, alone in (
+            ("equal", make_corpus(tokens=128, tokenizer=directory).texts, None),
+            ("mixed", texts, longest),
+        ):
             if case in cases:
                 results[case] = found = under_load(Target(server, args.model, used), alone, args.rounds, args.seconds)
                 print(

@@ -24,9 +24,9 @@ from bench.report import write_json
 from bench.serve.own import MODEL, start
 from bench.serve.pinned import RawSession, cpu_seconds, metric
 from bench.serve.served import served_model
-from bench.serve.texts import exact_texts, stsb_sentences
+from bench.serve.texts import stsb_sentences
 from bench.stats import spread
-from fastcpu.load import Corpus, Plan, run
+from fastcpu.load import Corpus, Plan, make_corpus, run
 from fastcpu.tasks.tokenizer import Tokenizer
 
 SERVER_CPU, CLIENT_CPU = 0, 1
@@ -41,11 +41,18 @@ class Case:
     output: str
     protocol: str
     encoding: str | None
-    texts: Callable[[Tokenizer], Sequence[str]]
+    texts: Callable[[Path], Sequence[str]]
 
 
 CASES = (
-    Case("distilbert 128 tokens", "distilbert-cls", "logits", "predict", None, lambda each: exact_texts(each, 128)),
+    Case(
+        "distilbert 128 tokens",
+        "distilbert-cls",
+        "logits",
+        "predict",
+        None,
+        lambda each: make_corpus(tokens=128, tokenizer=each).texts,
+    ),
     Case("minilm sts-b", "minilm", "sentence_embedding", "openai", "base64", lambda _: stsb_sentences()),
 )
 SHAPES = {"single": (1, 8), "batch 32": (32, 2)}  # texts per request, closed loops
@@ -55,7 +62,7 @@ def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     """All figures of a case."""
     directory = served_model(case.model, 0.8)
     tokenizer = Tokenizer(directory)
-    texts = list(case.texts(tokenizer))
+    texts = list(case.texts(directory))
     ids = [each.ids.tolist() for each in tokenizer.encode(texts)]
     found: dict[str, Any] = {"tokens": sum(map(len, ids)) / len(ids)}
     with RawSession(directory, [SERVER_CPU], 1, case.output) as raw, start(directory, [SERVER_CPU]) as server:

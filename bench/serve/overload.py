@@ -1,10 +1,12 @@
 """A server that is asked for three times what it can do.
 
-    FASTCPU_DATA=DATA python -m bench.serve.overload [--seconds 120] [--json FILE]
+    python -m bench.serve.overload [--seconds 120] [--check] [--json FILE]
 
 DistilBERT, 80 % sparse int8, texts of 128 tokens; server on one CPU with one thread, generator on another. Reports the
 goodput beside the capacity that closed loops reach before, how soon refusals come, how the server's memory grows after
 the first minute (or the first half of shorter runs), and p99 at half the capacity from two seconds after the overload.
+With --check, the exit status is 1 if anything but times is wrong: a request without an answer, an answer that is
+neither a result nor a refusal, no refusal at all, or memory that grows by 2 % or more.
 """
 
 from __future__ import annotations
@@ -24,12 +26,11 @@ from bench.serve.overhead import CLIENT_CPU, SERVER_CPU
 from bench.serve.own import MODEL, start
 from bench.serve.pinned import resident_bytes
 from bench.serve.served import served_model
-from bench.serve.texts import exact_texts
-from fastcpu.load import Corpus, Plan, Result, run
-from fastcpu.tasks.tokenizer import Tokenizer
+from fastcpu.load import Plan, Result, make_corpus, run
 
 LOAD = 3.0
 RECOVERY = 2.0  # seconds
+GROWTH = 0.02
 _STATUSES = {200, 429, 503}
 
 
@@ -61,7 +62,7 @@ class _Memory:
 def measure(seconds: float) -> dict[str, Any]:
     """All figures."""
     directory = served_model("distilbert-cls", 0.8)
-    corpus = Corpus(list(exact_texts(Tokenizer(directory), 128)))
+    corpus = make_corpus(tokens=128, tokenizer=directory)
     protocol, encoding = PROTOCOLS["distilbert-cls"]
     with start(directory, [SERVER_CPU]) as server:
         url = f"http://127.0.0.1:{server.port}"
@@ -113,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve.overload", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     os.sched_setaffinity(0, [CLIENT_CPU])
@@ -122,7 +124,21 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         head = {"machine": describe_machine(), "git": git_state(Path()), "date": now(), "seconds": args.seconds}
         write_json(args.json, head | found)
-    return 0
+    wrong = _wrong(found)
+    for each in wrong:
+        print(f"bench.serve.overload: {each}", file=sys.stderr)
+    return 1 if args.check and wrong else 0
+
+
+def _wrong(found: dict[str, Any]) -> list[str]:
+    """What must not be, however slow the machine is."""
+    wrong = [f"{count} answers with status {status}" for status, count in found["unexpected"].items()]
+    wrong += [f"{count} requests without an answer: {kind}" for kind, count in found["errors"].items()]
+    if not found["statuses"].get(429):
+        wrong.append("nothing was refused")
+    if found["memory_growth"] >= GROWTH:
+        wrong.append(f"memory grew by {100 * found['memory_growth']:.1f} %")
+    return wrong
 
 
 if __name__ == "__main__":

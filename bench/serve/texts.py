@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
-from fastcpu.tasks.tokenizer import Tokenizer
 
 
 def data_folder() -> Path:
@@ -18,21 +15,6 @@ def data_folder() -> Path:
     if not folder:
         raise RuntimeError("this benchmark takes real texts: set FASTCPU_DATA to the data folder")
     return Path(folder)
-
-
-def exact_texts(tokenizer: Tokenizer, tokens: int, count: int = 256) -> Sequence[str]:
-    """Texts of exactly that many tokens, special tokens included, of the words of SQuAD's passages."""
-    words = " ".join(squad_passages()[:400]).split()
-    texts = []
-    place = 0
-    while len(texts) < count:
-        text = " ".join(words[place : place + tokens])
-        located = tokenizer.locate([text])[0]
-        end = int(located.offsets[located.parts == 0][: tokens - 2][-1, 1])
-        place += 37
-        if len(tokenizer.encode([text[:end]])[0].ids) == tokens:
-            texts.append(text[:end])
-    return texts
 
 
 def stsb_sentences() -> list[str]:
