@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -128,6 +129,7 @@ class Metrics:
         self._versions: dict[str, str] = {}  # of the models that answer
         self._children: dict[tuple[int, str], Any] = {}
         self._history: deque[Second] = deque(maxlen=_HISTORY)
+        self._lock = threading.Lock()  # of the history, which several threads write
 
     def _child(self, metric: Any, model: str) -> Any:
         """`metric` for a model, without looking its labels up again."""
@@ -137,10 +139,10 @@ class Metrics:
             found = self._children[key] = metric.labels(model)
         return found
 
-    def second(self) -> Second:
-        """The current one."""
+    def _second(self) -> Second:
+        """The current one; only to be used under the lock."""
         now = int(time.time())
-        if not self._history or self._history[-1].time != now:
+        if not self._history or self._history[-1].time < now:
             self._history.append(Second(now))
         return self._history[-1]
 
@@ -158,10 +160,11 @@ class Metrics:
             counter.inc()
             seconds.observe(taken)
             if not light:
-                if status < 400:
-                    self.second().answer(taken)
-                elif status in {429, 503, 504}:
-                    self.second().refused += 1
+                with self._lock:
+                    if status < 400:
+                        self._second().answer(taken)
+                    elif status in {429, 503, 504}:
+                        self._second().refused += 1
 
         return observe
 
@@ -178,7 +181,8 @@ class Metrics:
         self._child(self._batch_tokens, model).observe(batch.tokens)
         self._child(self._batch_sequences, model).observe(sequences)
         self._child(self._padding, model).inc(longest * sequences - batch.tokens)
-        self.second().batch(batch.tokens, sequences)
+        with self._lock:
+            self._second().batch(batch.tokens, sequences)
 
     def model(self, name: str, version: str | None) -> None:
         """A model answers from now on, in that version; None: it does not."""
@@ -204,7 +208,8 @@ class Metrics:
 
     def history(self) -> list[dict[str, float | int | None]]:
         """The last seconds in which something happened, the oldest first."""
-        return [second.summary() for second in list(self._history)]
+        with self._lock:
+            return [second.summary() for second in self._history]
 
     def exposition(self) -> bytes:
         """For Prometheus, in its text format."""
