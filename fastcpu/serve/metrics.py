@@ -32,7 +32,7 @@ class Second:
         refused: requests that were.
     """
 
-    __slots__ = ("batches", "latencies", "refused", "texts", "time", "tokens")
+    __slots__ = ("_summary", "batches", "latencies", "refused", "texts", "time", "tokens")
     _MOST = 4096  # latencies and batches that are kept of a second
 
     def __init__(self, now: int) -> None:
@@ -42,6 +42,7 @@ class Second:
         self.tokens = 0
         self.batches: list[int] = []
         self.refused = 0
+        self._summary: dict[str, float | int | None] | None = None
 
     def answer(self, seconds: float) -> None:
         """A request was answered."""
@@ -55,14 +56,16 @@ class Second:
         if len(self.batches) < self._MOST:
             self.batches.append(tokens)
 
-    def summary(self) -> dict[str, float | int | None]:
-        """For the page; times in milliseconds."""
+    def summary(self, over: bool) -> dict[str, float | int | None]:
+        """For the page; times in milliseconds. Of a second that is over it is made once."""
+        if self._summary is not None:
+            return self._summary
         ordered = sorted(self.latencies)
 
         def quantile(part: float) -> float | None:
             return round(1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 3) if ordered else None
 
-        return {
+        found = {
             "time": self.time,
             "requests": len(ordered),
             "texts": self.texts,
@@ -73,6 +76,9 @@ class Second:
             "batches": len(self.batches),
             "batch_tokens": round(sum(self.batches) / len(self.batches), 1) if self.batches else None,
         }
+        if over:
+            self._summary = found
+        return found
 
 
 class Metrics:
@@ -209,7 +215,7 @@ class Metrics:
     def history(self) -> list[dict[str, float | int | None]]:
         """The last seconds in which something happened, the oldest first."""
         with self._lock:
-            return [second.summary() for second in self._history]
+            return [second.summary(second is not self._history[-1]) for second in self._history]
 
     def exposition(self) -> bytes:
         """For Prometheus, in its text format."""
