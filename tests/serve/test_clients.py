@@ -18,7 +18,7 @@ from fastcpu.tasks import Classifier, Embedder, MaskFiller, QuestionAnswerer, Re
 from tests.serve.live import LiveServer, model_directory
 
 TEXTS = ["a red house", "Anna lives in London", "the dog"]
-KEY = "a key of a client"
+KEY = "key-of-a-client"
 ALIAS = "house/embedder"
 
 
@@ -151,7 +151,7 @@ def test_openai_models(openai: Any, locked: LiveServer, vectors: np.ndarray) -> 
 def test_openai_keys_and_limits(openai: Any, locked: LiveServer) -> None:
     import openai as package
 
-    with package.OpenAI(base_url=f"{locked.url}/v1", api_key="another key", max_retries=0) as client:
+    with package.OpenAI(base_url=f"{locked.url}/v1", api_key="another-key", max_retries=0) as client:
         with pytest.raises(package.AuthenticationError) as caught:
             client.embeddings.create(input="a", model="embed")
         assert caught.value.code == "invalid_api_key"
