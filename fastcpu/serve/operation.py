@@ -134,6 +134,8 @@ class Call:
         client: who calls: the name of an API key, or the address.
         model: the model that was used, for log and metrics.
         tokens: how many were computed.
+        timings: seconds of its stages, by name.
+        stages: the same with begin and end on time.monotonic, None unless the request is traced.
     """
 
     __slots__ = (
@@ -148,6 +150,7 @@ class Call:
         "parameters",
         "request",
         "scope",
+        "stages",
         "timings",
         "tokens",
     )
@@ -167,6 +170,7 @@ class Call:
         self.model = ""
         self.tokens = 0
         self.timings: dict[str, float] = {}
+        self.stages: list[tuple[str, float, float]] | None = None
 
     @property
     def headers(self) -> Mapping[bytes, bytes]:
@@ -303,6 +307,9 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         serving, operation = self._serving, self._operation
         call = Call(scope, receive, serving.identify(scope), serving.bodies)
+        tracing = serving.tracing
+        if tracing is not None:
+            call.stages = []
         try:
             reply = await self._reply(call)
         except Gone:
@@ -312,6 +319,8 @@ class Endpoint:
         seconds = time.monotonic() - call.began
         self._observed(reply.status, seconds)
         serving.log.access(operation, call, reply, seconds)
+        if tracing is not None:
+            tracing.record(operation, call, reply, seconds)
 
     async def _reply(self, call: Call) -> Reply:
         serving, operation = self._serving, self._operation

@@ -149,7 +149,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> None:
     sockets = _bound(config.host, config.port)
     _allow_files()
     serving = Serving(config)
-    Records(serving.log).take("uvicorn.error", "asyncio")
+    Records(serving.log).take("uvicorn.error", "asyncio", "opentelemetry")
     try:
         Server(serving, reload).run(sockets)
     finally:

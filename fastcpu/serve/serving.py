@@ -25,6 +25,7 @@ from fastcpu.serve.operation import Bodies, Call, Operation, Protocol, Reply, Sc
 from fastcpu.serve.problems import Problem, as_problem, invalid
 from fastcpu.serve.repository import UNLOADED, Repository
 from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
+from fastcpu.serve.tracing import from_environment
 from fastcpu.tasks.task import Work
 
 _CHANGEABLE = {"models", "api_keys", "max_body_bytes", "max_buffer_mb", "max_inputs", "max_requests", "drain_seconds"}
@@ -43,10 +44,12 @@ class Serving:
         running: whether all models were loaded.
         draining: whether the server is about to stop.
         in_flight: requests that are being answered.
+        tracing: what makes spans of requests, None where nobody asked for them.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.tracing = from_environment()
         self.log = Log(config.log, config.access_log)
         self.metrics = Metrics()
         self.cache = Cache(int(config.cache_mb * 1e6))
@@ -85,6 +88,8 @@ class Serving:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.executor.close)
         await loop.run_in_executor(None, self._tokenizing.close)
+        if self.tracing is not None:
+            await loop.run_in_executor(None, self.tracing.close)
 
     def reconfigure(self, config: Config) -> list[str]:
         """Takes over what can change while requests run; gives the names of settings that wait for another start.
@@ -244,7 +249,10 @@ class Serving:
             began = time.monotonic()
             work = await self._tokenizing.run(characters, prepare)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
-            call.timings["tokenize"] = call.timings.get("tokenize", 0.0) + time.monotonic() - began
+            tokenized = time.monotonic()
+            call.timings["tokenize"] = call.timings.get("tokenize", 0.0) + tokenized - began
+            if call.stages is not None:
+                call.stages.append(("tokenize", began, tokenized))
             results, job = await self.executor.run(
                 model.lane,
                 model.engine,
@@ -254,8 +262,11 @@ class Serving:
                 client=call.client,
                 left=call.left,
             )
+            ended = time.monotonic()
             call.timings["queue"] = job.began - job.queued if job.began else 0.0
-            call.timings["infer"] = time.monotonic() - job.began if job.began else 0.0
+            call.timings["infer"] = ended - job.began if job.began else 0.0
+            if call.stages is not None and job.began:
+                call.stages += (("queue", job.queued, job.began), ("infer", job.began, ended))
             self.metrics.request(model.name, call.timings["tokenize"], call.timings["queue"])
             return results
 
