@@ -15,7 +15,7 @@ PACKAGE := $(VENV)/.fastcpu-installed
 TRANSFORMERS4 := build/transformers4
 REQUIREMENTS := $(wildcard requirements/*.txt)
 
-.PHONY: help build runtime demo test test-transformers4 lint asan tsan bench accuracy clean distclean
+.PHONY: help build runtime demo test test-transformers4 test-overload lint asan tsan bench accuracy clean distclean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make demo       run the demo'
 	@echo 'make test       C++ tests and Python tests'
 	@echo 'make test-transformers4  tests of fastcpu.integrations with transformers 4'
+	@echo 'make test-overload  two minutes of three times as many requests as the server can answer'
 	@echo 'make lint       formatting, ruff, mypy and the checks of scripts/'
 	@echo 'make asan       C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make tsan       C++ tests under ThreadSanitizer'
@@ -82,6 +83,10 @@ test: build
 
 test-transformers4: build $(TRANSFORMERS4)/.installed
 	PYTHONPATH=$(CURDIR) $(TRANSFORMERS4)/bin/python -m pytest tests/integrations
+
+# Two CPUs: one for the server, one for the requests.
+test-overload: build
+	python -m bench.serve.overload --seconds 120 --check
 
 CXX_SOURCES = $(shell find kernels $(wildcard bench/kernels tests/kernels) -name '*.h' -o -name '*.cc' -o -name '*.cpp')
 # check_isa_isolation.py looks at object files and is part of `make test`.
