@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _MOST_HEAD = 384 * 1024
 """Bytes of a request line with its headers, as far as they come in several pieces; one piece has up to 256 KiB."""
+_UPGRADE = re.compile(rb"(?im)^upgrade:")
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -26,12 +28,21 @@ class Connection(HttpToolsProtocol):
         self._size = 0
 
     def data_received(self, data: bytes) -> None:
+        if (b"pgrade" in data or b"PGRADE" in data) and self._begins():
+            # Java offers HTTP/2 with every first request; the parser would take its body for something else.
+            found, end, rest = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(b"x-upgrade:", found) + end + rest
         super().data_received(data)
         self._size += len(data)
         if self._size > (_MOST_HEAD if self._in_head else self.most) and not self.transport.is_closing():
             if self._in_head:
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def _begins(self) -> bool:
+        """Whether what comes next is the beginning of a request."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self._in_head and (cycle is None or not cycle.more_body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -37,12 +37,17 @@ class LiveServer:
     Args:
         arguments: of the command, without the port.
         environment: variables beside those of this process.
+        command: what `arguments` follow.
     """
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "fastcpu", "serve", *arguments, "--port", "0"]
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "fastcpu", "serve"),
+    ) -> None:
         self.process = subprocess.Popen(
-            command,
+            [*command, *arguments, "--port", "0"],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
