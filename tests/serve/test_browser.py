@@ -24,7 +24,7 @@ CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("chromium is not installed (apt-get install chromium)", allow_module_level=True)
 
-PATIENCE = 15_000  # milliseconds; a busy machine is slow
+PATIENCE = 30_000  # milliseconds; a busy machine is slow
 EVIL = "<img src=x onerror=document.title='broken'>"
 KEY = "key-of-someone"
 MINUS = "\u2212"
@@ -45,6 +45,7 @@ def live(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -97,7 +98,7 @@ class Tab:
     def submit(self, button: str) -> None:
         """Presses the button, and waits for the result."""
         self.form.get_by_role("button", name=button).click()
-        playwright.expect(self.state).to_contain_text("Answered in", timeout=PATIENCE)
+        playwright.expect(self.state).to_contain_text("Answered in")
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_a_text_is_classified(tab: Tab, live: LiveServer, tiny_models: Path) -> 
         (found,) = model([(text, second) if second else text])
         pairs = sorted(zip(found.scores, model.labels, strict=True), reverse=True)
         expected = [f"{label} {score:.3f}" for score, label in pairs]
-        playwright.expect(tab.state).to_contain_text(f"{found.label}, {found.score:.3f}", timeout=PATIENCE)
+        playwright.expect(tab.state).to_contain_text(f"{found.label}, {found.score:.3f}")
         shown = [re.sub(r"\s+", " ", row.inner_text()) for row in tab.result.get_by_role("row").all()[1:]]
         assert shown == expected
 
@@ -222,7 +223,7 @@ def test_gaps_are_filled(tab: Tab, live: LiveServer, tiny_models: Path) -> None:
 def test_a_form_is_sent_by_keyboard(tab: Tab, live: LiveServer, keys: str) -> None:
     tab.open(live, "embed")
     tab.form.get_by_label("Sentences").press(keys)
-    playwright.expect(tab.state).to_contain_text("Answered in", timeout=PATIENCE)
+    playwright.expect(tab.state).to_contain_text("Answered in")
     assert re.search(r"Answered in [\d.]+ m?s\. Most alike: \d and \d", tab.state.inner_text())
 
 
@@ -230,15 +231,15 @@ def test_every_form_has_an_example_that_works(tab: Tab, live: LiveServer) -> Non
     for task in TASKS:
         tab.open(live, task)
         tab.form.locator("button[type=submit]").click()
-        # The tiny models take 24 tokens: a few examples are longer.
-        playwright.expect(tab.state).to_contain_text(re.compile("Answered in|tokens"), timeout=PATIENCE)
+        # The tiny models take 24 tokens, for which a few examples are too long.
+        playwright.expect(tab.state).to_contain_text(re.compile("Answered in|tokens"))
 
 
 def test_errors_are_shown_in_place(tab: Tab, live: LiveServer) -> None:
     page = tab.open(live, "fill_mask")
     tab.form.get_by_label("Text with gaps").fill(f"no gap {EVIL}")
     tab.form.get_by_role("button", name="Fill").click()
-    playwright.expect(tab.state).to_contain_text("422", timeout=PATIENCE)
+    playwright.expect(tab.state).to_contain_text("422")
     playwright.expect(tab.state).to_contain_text("[MASK]")
     tab.model("embed").check()
     tab.form.get_by_label("Sentences").fill(" \n ")
@@ -248,11 +249,11 @@ def test_errors_are_shown_in_place(tab: Tab, live: LiveServer) -> None:
     page.route("**/embed", lambda route: route.fulfill(status=429, headers={"retry-after": "3"}, body=message))
     tab.form.get_by_label("Sentences").fill("the dog")
     tab.form.get_by_role("button", name="Compare").click()
-    playwright.expect(tab.state).to_have_text(f"429: {EVIL} (try again in 3 s)", timeout=PATIENCE)
+    playwright.expect(tab.state).to_have_text(f"429: {EVIL} (try again in 3 s)")
     page.unroute("**/embed")
     page.route("**/embed", lambda route: route.abort())
     tab.form.get_by_role("button", name="Compare").click()
-    playwright.expect(tab.state).to_have_text("The server cannot be reached.", timeout=PATIENCE)
+    playwright.expect(tab.state).to_have_text("The server cannot be reached.")
     assert page.title() == "fastcpu serve"
 
 
@@ -322,11 +323,11 @@ def test_an_idle_server_and_one_that_was_started_again(tab: Tab, live: LiveServe
     page.unroute("**/status")
     page.route("**/status", lambda route: route.abort())
     banner = page.locator("#banner")
-    playwright.expect(banner).to_contain_text("The server cannot be reached", timeout=PATIENCE)
+    playwright.expect(banner).to_contain_text("The server cannot be reached")
     page.unroute("**/status")
     again = live.get("/status").json | {"version": "999", "seconds": []}
     page.route("**/status", lambda route: route.fulfill(json=again))
-    playwright.expect(banner).to_contain_text("The server is now version 999", timeout=PATIENCE)
+    playwright.expect(banner).to_contain_text("The server is now version 999")
     page.unroute("**/status")
     playwright.expect(banner).to_be_hidden(timeout=PATIENCE)
 
@@ -338,14 +339,14 @@ def test_models_that_do_not_answer(tab: Tab, live: LiveServer) -> None:
     changed = status | {"models": [broken, loading], "draining": True}
     tab.page.route("**/status", lambda route: route.fulfill(json=changed))
     page = tab.open(live)
-    playwright.expect(page.locator(".card").first).to_contain_text(EVIL, timeout=PATIENCE)
+    playwright.expect(page.locator(".card").first).to_contain_text(EVIL)
     assert "unavailable" in page.locator(".card").first.inner_text()
     assert page.get_by_text(f"broken: unavailable, {EVIL}.").is_visible()
     playwright.expect(page.locator("#banner")).to_contain_text("about to stop")
     tab.model("loading").check()
     assert page.get_by_text("loading: loading, not loaded yet.").is_visible()
     page.unroute("**/status")  # now they are gone, and others are there
-    playwright.expect(page.locator(".card")).to_have_count(len(status["models"]), timeout=PATIENCE)
+    playwright.expect(page.locator(".card")).to_have_count(len(status["models"]))
     tab.form.wait_for()
 
 
@@ -355,9 +356,9 @@ def test_a_server_that_stops(tab: Tab, tiny_models: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(60)
         banner = page.locator("#banner")
-        playwright.expect(banner).to_contain_text(re.compile("cannot be reached|has stopped"), timeout=PATIENCE)
+        playwright.expect(banner).to_contain_text(re.compile("cannot be reached|has stopped"))
         tab.form.get_by_role("button", name="Compare").click()
-        playwright.expect(tab.state).to_have_text("The server cannot be reached.", timeout=PATIENCE)
+        playwright.expect(tab.state).to_have_text("The server cannot be reached.")
 
 
 def test_a_hidden_page_asks_nothing(tab: Tab, live: LiveServer) -> None:
@@ -421,7 +422,7 @@ def test_a_server_with_keys(tab: Tab, tiny_models: Path) -> None:
         field.wait_for()
         assert page.evaluate("sessionStorage.length") == 0
         tab.form.get_by_role("button", name="Compare").click()
-        playwright.expect(tab.state).to_contain_text("401", timeout=PATIENCE)
+        playwright.expect(tab.state).to_contain_text("401")
         refused = [event for event in server.events if event.get("status") == 401]
         assert len(refused) <= 5, "it does not go on asking without a key"
 
@@ -497,7 +498,7 @@ def test_a_narrow_window_scrolls_down_alone(tab: Tab, live: LiveServer) -> None:
         tab.model(task).check()
         tab.form.get_by_label(text, exact=True).fill("the-dog-lives-in-" * 20 + "\nAnna")
         tab.form.locator("button[type=submit]").click()
-        playwright.expect(tab.state).to_contain_text("Answered in", timeout=PATIENCE)
+        playwright.expect(tab.state).to_contain_text("Answered in")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
     sizes = page.locator("button:visible, input[type=text]:visible, textarea:visible").evaluate_all(
         "all => all.map((each) => each.getBoundingClientRect().height)"
@@ -540,7 +541,7 @@ def test_nothing_jumps(tab: Tab, live: LiveServer) -> None:
     tab.open(live)
     tab.form.wait_for()
     tab.form.locator("button[type=submit]").click()
-    playwright.expect(tab.state).to_contain_text("Answered in", timeout=PATIENCE)
+    playwright.expect(tab.state).to_contain_text("Answered in")
     page.wait_for_timeout(2500)
     assert page.evaluate("window.jumps.reduce((sum, value) => sum + value, 0)") < 0.1, "the usual limit of a good page"
 

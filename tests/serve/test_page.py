@@ -82,7 +82,7 @@ def test_files_have_their_type_and_stay_in_caches(name: str) -> None:
 
 def test_everything_that_the_page_loads_is_there() -> None:
     loaded = addresses(asked("/").body)
-    assert {Path(path).name for path in loaded} == {"icon.svg", "style.css", "app.js"}
+    assert {Path(path).name for path in loaded} == {"icon.svg", "style.css", "results.css", "app.js"}
     assert all(asked(f"/{path}").status == 200 for path in loaded)
     for name in FILES:
         if name.endswith(".js"):

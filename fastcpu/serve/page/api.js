@@ -3,7 +3,7 @@
 const STORED = "fastcpu-api-key";
 
 /** What went wrong with a request. `status` is 0 if there was no answer. */
-export class Failure extends Error {
+class Failure extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;
@@ -54,7 +54,7 @@ export function onRefusedKey(listener) {
 }
 
 /** The address of a path of the server, which may itself be below a path of a proxy. */
-export function address(path) {
+function address(path) {
   return new URL(path, document.baseURI).href;
 }
 

@@ -139,7 +139,6 @@ function tell(text) {
   const banner = find("banner");
   setText(banner, text);
   banner.hidden = !text;
-  document.body.classList.toggle("told", Boolean(text));
 }
 
 function showStatus(status, now) {

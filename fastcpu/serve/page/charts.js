@@ -2,7 +2,7 @@
 
 import { drawn, element, setText, short } from "./dom.js";
 
-export const SECONDS = 120;
+const SECONDS = 120;
 const HEIGHT = 168;
 const EDGE = { left: 44, right: 12, top: 10, bottom: 26 };
 const TIMES = [0, 30, 60, 90, 120];
@@ -29,7 +29,7 @@ function rounded(high, whole) {
  * @param {Array<{key: string, label: string, style: string}>} series what is drawn of every second
  * @param {boolean} whole whether values are whole numbers
  */
-export class Chart {
+class Chart {
   constructor(title, unit, series, whole = false) {
     this.title = title;
     this.unit = unit;
@@ -37,7 +37,11 @@ export class Chart {
     this.whole = whole;
     this.seconds = [];
     this.pointed = null;
-    this.latest = element("span", { class: "latest" });
+    this.when = element("span");
+    this.parts = series.map(() => element("span"));
+    const lines = series.length > 1 ? series.map(({ style }) => element("i", { class: style })) : [];
+    const parts = this.parts.flatMap((part, index) => [...lines.slice(index, index + 1), part]);
+    this.latest = element("span", { class: "latest" }, this.when, ...parts, ` ${unit}`);
     this.place = element("div", { class: "plot" });
     const heading = element("figcaption", {}, element("span", { class: "name" }, title), this.latest);
     this.figure = element("figure", {}, heading, this.place);
@@ -67,15 +71,13 @@ export class Chart {
     return this.seconds.map((second) => second[key]).filter((value) => value !== null);
   }
 
-  /** The numbers of one second in words. */
-  told(index) {
+  /** The numbers of one second, one for each series. */
+  numbers(index) {
     const second = this.seconds[index];
-    const many = this.series.length > 1;
-    const parts = this.series.map(({ key, label }) => {
+    return this.series.map(({ key, label }) => {
       const value = second[key] === null ? "–" : short(second[key]);
-      return many ? `${label} ${value}` : value;
+      return this.series.length > 1 ? `${label} ${value}` : value;
     });
-    return `${parts.join(" · ")} ${this.unit}`;
   }
 
   draw() {
@@ -84,8 +86,10 @@ export class Chart {
       return;
     }
     const at = this.pointed ?? SECONDS - 1;
-    const when = this.pointed === null ? "" : `${SECONDS - 1 - at} s ago: `;
-    setText(this.latest, when + this.told(at));
+    setText(this.when, this.pointed === null ? "" : `${SECONDS - 1 - at} s ago: `);
+    for (const [index, text] of this.numbers(at).entries()) {
+      setText(this.parts[index], text);
+    }
     const all = this.series.flatMap(({ key }) => this.values(key));
     const highest = Math.max(0, ...all);
     const high = rounded(highest || 1, this.whole);
@@ -93,7 +97,8 @@ export class Chart {
     const bottom = HEIGHT - EDGE.bottom;
     const x = (index) => EDGE.left + (index / (SECONDS - 1)) * (right - EDGE.left);
     const y = (value) => bottom - (value / high) * (bottom - EDGE.top);
-    const summary = `${this.title}, the last two minutes: now ${this.told(SECONDS - 1)}, at most ${short(highest)}`;
+    const now = `${this.numbers(SECONDS - 1).join(", ")} ${this.unit}`;
+    const summary = `${this.title}, the last two minutes: now ${now}, at most ${short(highest)}`;
     const parts = [
       ...ticks(high, 4, this.whole).flatMap((value) => [
         drawn("line", { class: "grid", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }),

@@ -14,8 +14,7 @@ let fields = 0;
  * @returns {HTMLElement}
  */
 export function panel(model, task) {
-  const inputs = new Map();
-  const controls = task.fields.map((field) => control(field, inputs));
+  const controls = new Map(task.fields.map((field) => [field.name, control(field)]));
   const command = element("pre", { tabindex: "0", "aria-label": "Command" });
   const copied = element("span", { class: "unseen", role: "status" });
   const copy = element("button", { type: "button", class: "quiet", click: () => copyText(command, copy, copied) }, "Copy");
@@ -24,7 +23,7 @@ export function panel(model, task) {
   const form = element(
     "form",
     { class: "ask", novalidate: true },
-    ...controls,
+    ...[...controls.values()].map(({ node }) => node),
     element(
       "div",
       { class: "row" },
@@ -38,7 +37,7 @@ export function panel(model, task) {
     element("div", { class: "row" }, element("span", { class: "soft small" }, "The same in a shell"), copy, copied),
     command,
   );
-  const values = () => Object.fromEntries([...inputs].map(([name, input]) => [name, input.value]));
+  const values = () => Object.fromEntries([...controls].map(([name, { input }]) => [name, input.value]));
   const body = () => ({ model, ...task.body(values()) });
   let running = null;
 
@@ -97,22 +96,22 @@ export function panel(model, task) {
     }
   });
   form.addEventListener("input", showCommand);
-  task.prepare?.(model, inputs, form).then(showCommand, () => {});
+  task.prepare?.(model, controls).then(showCommand, () => {});
   showCommand();
   keys.addEventListener("change", showCommand);
   return element("div", { class: "panel" }, form, element("div", { class: "answer" }, state, place), shell);
 }
 
-function control(field, inputs) {
+/** A field with its label and note. */
+function control(field) {
   const id = `field-${++fields}`;
-  const note = field.note ? element("span", { class: "soft small", id: `${id}-note` }, field.note) : null;
-  const shared = { id, dir: "auto", spellcheck: "false", autocomplete: "off", "aria-describedby": note ? note.id : null };
+  const note = element("span", { class: "soft small", id: `${id}-note` }, field.note ?? "");
+  const shared = { id, dir: "auto", spellcheck: "false", autocomplete: "off", "aria-describedby": note.id };
   const input = field.rows
     ? element("textarea", { ...shared, rows: field.rows })
     : element("input", { ...shared, type: "text" });
   input.value = field.value;
-  inputs.set(field.name, input);
-  return element("div", { class: "field" }, element("label", { for: id }, field.label), input, ...(note ? [note] : []));
+  return { input, note, node: element("div", { class: "field" }, element("label", { for: id }, field.label), input, note) };
 }
 
 /** Puts the text of an element on the clipboard, also where the browser allows pages without TLS only the old way. */

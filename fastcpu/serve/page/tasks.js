@@ -1,7 +1,7 @@
 // What each task asks for, which request that is, and how its answer is shown.
 
 import { request } from "./api.js";
-import { bar, element, score, scores, scrolling, short, table } from "./dom.js";
+import { bar, element, score, scores, scrolling, table } from "./dom.js";
 import { heatMap } from "./heat.js";
 
 const MOST_SENTENCES = 40;
@@ -248,7 +248,8 @@ function filled(gaps, { text }) {
     const entries = candidates.map(({ token, score: value }) => [element("code", {}, token), value]);
     return scores(gaps.length > 1 ? `Gap ${index + 1}` : "Candidates", "token", entries, 1);
   });
-  return { summary: gaps.map(([first]) => `${first.token}, ${score(first.score)}`).join("; "), parts };
+  const best = gaps.map(([first]) => `“${first.token}”, ${score(first.score)}`);
+  return { summary: `Best: ${best.join("; ")}.`, parts };
 }
 
 const FILL = {
@@ -257,14 +258,21 @@ const FILL = {
   action: "Fill",
   hint: "The tokens that fit best will be here.",
   fields: [
-    { name: "text", label: "Text with gaps", rows: 4, note: "", value: "Paris is the [MASK] of France." },
+    {
+      name: "text",
+      label: "Text with gaps",
+      note: `A gap is written ${MASKS[0]}`,
+      rows: 4,
+      value: `Paris is the ${MASKS[0]} of France.`,
+    },
   ],
   body: ({ text }) => ({ text: needed(text, "text") }),
   result: filled,
-  prepare: async (model, inputs) => {
+  prepare: async (model, controls) => {
     const mask = await findMask(model);
-    const input = inputs.get("text");
+    const { input, note } = controls.get("text");
     input.value = input.value.replace(MASKS[0], mask);
+    note.textContent = note.textContent.replace(MASKS[0], mask);
   },
 };
 
