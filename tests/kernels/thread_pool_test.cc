@@ -161,6 +161,8 @@ void check_quotas(Report& report) {
           {v2 + "/a/b/cpu.max", "400000 100000\n"}});
   expect("v2, a group of others", 0, {{own, "0::/a\n"}, {v2 + "/b/cpu.max", "100000 100000\n"}});
   expect("v2, less than one CPU", 1, {{own, "0::/a\n"}, {v2 + "/a/cpu.max", "10000 100000\n"}});
+  expect("v2, half a CPU more", 2, {{own, "0::/a\n"}, {v2 + "/a/cpu.max", "150000 100000\n"}});
+  expect("v2, less than half a CPU more", 1, {{own, "0::/a\n"}, {v2 + "/a/cpu.max", "149999 100000\n"}});
   expect("v2, outside of the namespace", 5, {{own, "0::/../x\n"}, {v2 + "/cpu.max", "500000 100000\n"}});
   expect("v1, the own group", 2,
          {{own, "5:memory:/m\n4:cpu,cpuacct:/a/b\n3:cpuset:/s\n"},
