@@ -7,7 +7,7 @@ import json
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from fastcpu.serve.problems import Gone, Problem, invalid, stopping
 from fastcpu.serve.scheduler import PRIORITIES
 
 if TYPE_CHECKING:
+    from fastcpu.serve.model import Model
     from fastcpu.serve.serving import Serving
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -90,6 +91,11 @@ class Operation:
         public: whether it needs no API key.
         statuses: of errors that it may answer with, beside those that every operation has.
         light: whether it is answered even if as many requests run as the server takes.
+        fits: whether it can use a model; the document names those.
+        parameters: for the document, as it has them, beside those of the path and those of many operations.
+        binary: whether request and answer may be bytes as well.
+        bodiless: whether the body may be absent.
+        shown: whether it is in the document.
     """
 
     method: str
@@ -104,7 +110,16 @@ class Operation:
     public: bool = False
     statuses: tuple[int, ...] = ()
     light: bool = False
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    fits: Callable[[Model], bool] = lambda _: True
+    parameters: Sequence[Mapping[str, Any]] = ()
+    binary: bool = False
+    bodiless: bool = False
+    shown: bool = True
+
+
+def has_task(*names: str) -> Callable[[Model], bool]:
+    """Whether a model has one of these tasks; for `Operation.fits`."""
+    return lambda model: model.task(*names) is not None
 
 
 class Bodies:

@@ -76,6 +76,10 @@ class Repository:
         """Of all models, loaded or not."""
         return list(self._slots)
 
+    def known(self) -> dict[str, str]:
+        """The models by all their names."""
+        return dict(self._names)
+
     def slot(self, name: str) -> Slot:
         """The place of a model, by its name or an alias. Problem if there is none."""
         known = self._names.get(name)

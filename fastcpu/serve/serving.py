@@ -147,6 +147,11 @@ class Serving:
                 return str(value.decode())
         return f"{self._prefix}-{next(self._numbers):x}"
 
+    @property
+    def keyed(self) -> bool:
+        """Whether clients need a key."""
+        return bool(self._keys)
+
     def authenticate(self, call: Call, operation: Operation) -> None:
         """Sets the client of a call.
 

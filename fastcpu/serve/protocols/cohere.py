@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from fastcpu.serve.model import Model
-from fastcpu.serve.operation import Call, Operation, Protocol, Reply, json_reply
+from fastcpu.serve.operation import Call, Operation, Protocol, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.serve.texts import best_first, score
@@ -135,7 +135,8 @@ OPERATIONS = tuple(
         "Sorts documents by their relevance for a query",
         request=RerankRequest,
         response=RerankResponse,
-        statuses=(404, 429, 503, 504),
+        statuses=(404, 504),
+        fits=has_task("rerank"),
     )
     for path in ("/v1/rerank", "/v2/rerank")
 )

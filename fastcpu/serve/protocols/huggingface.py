@@ -378,7 +378,17 @@ def _schema(kind: Any) -> dict[str, Any]:
     return result
 
 
-Request = Annotated[Any, Meta(extra_json_schema={"anyOf": [_schema(kind) for kind, _ in _TASKS.values()]})]
+Request = Annotated[
+    Any,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {**_schema(kind), "x-main": "embed" if name == "similarity" else name}
+                for name, (kind, _) in _TASKS.items()
+            ]
+        }
+    ),
+]
 
 OPERATIONS = tuple(
     Operation(
@@ -390,7 +400,7 @@ OPERATIONS = tuple(
         Request,
         list[Any] | dict[str, Any],
         raw=True,
-        statuses=(404, 429, 503, 504),
+        statuses=(404, 504),
     )
     for path in ("/", "/models/{model:path}")
 )

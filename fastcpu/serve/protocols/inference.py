@@ -361,6 +361,14 @@ async def _unload(serving: Serving, call: Call) -> Reply:
     return Reply(b"")
 
 
+_LENGTH = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "description": "How many bytes of the body are JSON; behind them are the data of tensors.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+
+
 def _operations() -> Iterator[Operation]:
     """Those of one model are twice: without a version and with one. A path takes the first that fits."""
     own: list[tuple[str, str, Any, str, dict[str, Any]]] = [
@@ -369,35 +377,42 @@ def _operations() -> Iterator[Operation]:
             "/infer",
             _infer,
             "Runs a model",
-            {"request": InferRequest, "response": InferResponse, "raw": True, "statuses": (404, 429, 503, 504)},
+            {
+                "request": InferRequest,
+                "response": InferResponse,
+                "raw": True,
+                "binary": True,
+                "parameters": (_LENGTH,),
+                "statuses": (504,),
+            },
         ),
         (
             "GET",
             "/ready",
             _model_ready,
             "Whether a model answers",
-            {"response": ModelReady, "light": True, "public": True, "statuses": (404, 503)},
+            {"response": ModelReady, "light": True, "public": True, "statuses": (503,)},
         ),
         (
             "GET",
             "/config",
             _config,
             "A model as Triton would configure it",
-            {"response": dict[str, Any], "light": True, "statuses": (404, 503)},
+            {"response": dict[str, Any], "light": True, "statuses": (503,)},
         ),
         (
             "GET",
             "/stats",
             _statistics,
             "How much a model has computed",
-            {"response": dict[str, Any], "light": True, "statuses": (404, 503)},
+            {"response": dict[str, Any], "light": True, "statuses": (503,)},
         ),
         (
             "GET",
             "",
             _model,
             "Inputs and outputs of a model",
-            {"response": ModelMetadata, "light": True, "statuses": (404, 503)},
+            {"response": ModelMetadata, "light": True, "statuses": (503,)},
         ),
     ]
     for method, ending, handler, summary, options in own:
@@ -449,6 +464,7 @@ OPERATIONS: tuple[Operation, ...] = (
         response=list[IndexEntry],
         raw=True,
         light=True,
+        bodiless=True,
     ),
     Operation(
         "POST",
@@ -458,7 +474,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Opens a model again, and lets it take the place of the open one",
         request=LoadRequest,
         raw=True,
-        statuses=(404,),
+        bodiless=True,
     ),
     Operation(
         "POST",
@@ -468,6 +484,6 @@ OPERATIONS: tuple[Operation, ...] = (
         "Takes a model out of service",
         request=UnloadRequest,
         raw=True,
-        statuses=(404,),
+        bodiless=True,
     ),
 )

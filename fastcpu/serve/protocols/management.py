@@ -101,7 +101,7 @@ async def _ops(serving: Serving, call: Call) -> Reply:
 
 
 async def _document(serving: Serving, call: Call) -> Reply:
-    return Reply(openapi.document(serving.config))
+    return Reply(openapi.document(serving))
 
 
 OPERATIONS = (
@@ -134,7 +134,6 @@ OPERATIONS = (
         PROTOCOL,
         "Where the time of a model goes",
         response=dict[str, Any],
-        statuses=(404, 429, 503),
     ),
     Operation(
         "GET", "/openapi.json", _document, PROTOCOL, "This document", response=dict[str, Any], public=True, light=True

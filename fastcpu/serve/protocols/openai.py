@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from fastcpu.serve.model import Model
-from fastcpu.serve.operation import Call, Operation, Protocol, Reply, json_reply
+from fastcpu.serve.operation import Call, Operation, Protocol, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.serving import Serving
 from fastcpu.serve.texts import embed, listed
@@ -40,7 +40,7 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
         user: is not used.
     """
 
-    input: Annotated[str | list[str | int | list[int]], msgspec.Meta(extra_json_schema=_INPUT)]
+    input: Annotated[str | list[str | int | list[int]], msgspec.Meta(extra_json_schema={"x-schema": _INPUT})]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -164,7 +164,8 @@ OPERATIONS = (
             "Sentence embeddings of texts or token ids",
             request=EmbeddingRequest,
             response=EmbeddingResponse,
-            statuses=(404, 429, 503, 504),
+            statuses=(404, 504),
+            fits=has_task("embed"),
         )
         for path in ("/v1/embeddings", "/embeddings")
     ),
@@ -184,7 +185,7 @@ OPERATIONS = (
         PROTOCOL,
         "One model",
         response=ModelCard,
-        statuses=(404, 503),
+        statuses=(503,),
         light=True,
     ),
 )

@@ -83,6 +83,7 @@ OPERATIONS = (
         "A file of the page",
         response=bytes,
         media="*/*",
+        shown=False,
         public=True,
         light=True,
         statuses=(404,),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from fastcpu.serve.operation import Call, Operation, Reply, json_reply
+from fastcpu.serve.operation import Call, Operation, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.protocols.tei import PROTOCOL as ERRORS
 from fastcpu.serve.serving import Serving, task_of
@@ -181,7 +181,7 @@ async def _fill(serving: Serving, call: Call) -> Reply:
     return json_reply(found[0] if isinstance(request.text, str) else found)
 
 
-_RUN = (404, 429, 503, 504)
+_RUN = (404, 504)
 OPERATIONS = (
     Operation(
         "POST",
@@ -192,6 +192,7 @@ OPERATIONS = (
         AnswerRequest,
         Answer | list[Answer | list[Answer]],
         statuses=_RUN,
+        fits=has_task("qa"),
     ),
     Operation(
         "POST",
@@ -202,6 +203,7 @@ OPERATIONS = (
         TagRequest,
         Tagging | list[Tagging],
         statuses=_RUN,
+        fits=has_task("tag"),
     ),
     Operation(
         "POST",
@@ -212,5 +214,6 @@ OPERATIONS = (
         FillRequest,
         list[list[Fill | list[Fill]]],
         statuses=_RUN,
+        fits=has_task("fill_mask"),
     ),
 )

@@ -13,7 +13,7 @@ import fastcpu
 from fastcpu.frontend.sentence_transformers import read_pooling
 from fastcpu.serve import texts
 from fastcpu.serve.model import Model
-from fastcpu.serve.operation import Call, Operation, Protocol, Reply, json_reply
+from fastcpu.serve.operation import Call, Operation, Protocol, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.tasks.classify import Classifier
@@ -22,13 +22,13 @@ from fastcpu.tasks.tokenizer import Text, read_config
 _Result = TypeVar("_Result")
 
 _AT_ONCE = 8192  # characters that are tokenized in the event loop
-_PAIR = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2}
-_TEXT = {"type": "string"}
+_TEXT = {"type": "string", "minLength": 1}
+_PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 _INPUTS = {"anyOf": [*_TEXTS["anyOf"], _IDS, {"type": "array", "minItems": 1, "items": _IDS}]}
 _PREDICT = {"anyOf": [_TEXT, _PAIR, {"type": "array", "minItems": 1, "items": _PAIR}]}
-Texts = Annotated[str | list[str], msgspec.Meta(extra_json_schema=_TEXTS)]
+Texts = Annotated[str | list[str], msgspec.Meta(extra_json_schema={"x-schema": _TEXTS})]
 
 
 class Cut(msgspec.Struct, kw_only=True):
@@ -62,7 +62,7 @@ class EmbedAllRequest(Prompted, kw_only=True):
         model: which one, where there are several.
     """
 
-    inputs: Annotated[str | list[str | int | list[int]], msgspec.Meta(extra_json_schema=_INPUTS)]
+    inputs: Annotated[str | list[str | int | list[int]], msgspec.Meta(extra_json_schema={"x-schema": _INPUTS})]
     model: str | None = None
 
 
@@ -87,7 +87,7 @@ class PredictRequest(Cut, kw_only=True):
         model: which one, where there are several.
     """
 
-    inputs: Annotated[str | list[str | list[str]], msgspec.Meta(extra_json_schema=_PREDICT)]
+    inputs: Annotated[str | list[str | list[str]], msgspec.Meta(extra_json_schema={"x-schema": _PREDICT})]
     raw_scores: bool = False
     model: str | None = None
 
@@ -155,16 +155,7 @@ class DecodeRequest(msgspec.Struct, kw_only=True):
     ids: Annotated[
         list[int | list[int]],
         msgspec.Meta(
-            extra_json_schema={
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "anyOf": [
-                        {"type": "integer", "minimum": 0},
-                        {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                    ]
-                },
-            }
+            extra_json_schema={"x-schema": {"anyOf": [_IDS, {"type": "array", "minItems": 1, "items": _IDS}]}}
         ),
     ]
     skip_special_tokens: bool = True
@@ -289,10 +280,14 @@ async def _embed(serving: Serving, call: Call) -> Reply:
     return await embed(serving, call, serving.repository.find(call.request.model), call.request)
 
 
+def _has_token_vectors(model: Model) -> bool:
+    return "last_hidden_state" in model.engine.outputs
+
+
 async def _embed_all(serving: Serving, call: Call) -> Reply:
     request: EmbedAllRequest = call.request
     model = serving.repository.find(request.model)
-    if "last_hidden_state" not in model.engine.outputs:
+    if not _has_token_vectors(model):
         raise Problem(400, "wrong_task", f"model {model.name!r} has no vectors of tokens", param="model")
     inputs = _embedded(serving, model, request)
     return json_reply(await texts.embed_tokens(serving, call, model, inputs, whole=_whole(request)))
@@ -459,10 +454,18 @@ def _kind(model: Model) -> dict[str, Any]:
     return {name: {"id2label": numbers, "label2id": {label: int(index) for index, label in numbers.items()}}}
 
 
-_RUN = (404, 429, 503, 504)
+_RUN = (404, 504)
 OPERATIONS = (
     Operation(
-        "POST", "/embed", _embed, PROTOCOL, "Sentence embeddings", EmbedRequest, list[list[float]], statuses=_RUN
+        "POST",
+        "/embed",
+        _embed,
+        PROTOCOL,
+        "Sentence embeddings",
+        EmbedRequest,
+        list[list[float]],
+        statuses=_RUN,
+        fits=has_task("embed"),
     ),
     Operation(
         "POST",
@@ -473,6 +476,7 @@ OPERATIONS = (
         EmbedAllRequest,
         list[list[list[float]]],
         statuses=_RUN,
+        fits=_has_token_vectors,
     ),
     Operation(
         "POST",
@@ -483,9 +487,18 @@ OPERATIONS = (
         PredictRequest,
         list[Prediction | list[Prediction]],
         statuses=_RUN,
+        fits=has_task("classify"),
     ),
     Operation(
-        "POST", "/rerank", _rerank, PROTOCOL, "Sorts texts by relevance", RerankRequest, list[Rank], statuses=_RUN
+        "POST",
+        "/rerank",
+        _rerank,
+        PROTOCOL,
+        "Sorts texts by relevance",
+        RerankRequest,
+        list[Rank],
+        statuses=_RUN,
+        fits=has_task("rerank"),
     ),
     Operation(
         "POST",
@@ -496,6 +509,7 @@ OPERATIONS = (
         SimilarityRequest,
         list[float],
         statuses=_RUN,
+        fits=has_task("embed"),
     ),
     Operation(
         "POST",
@@ -505,10 +519,10 @@ OPERATIONS = (
         "The tokens of texts",
         TokenizeRequest,
         list[list[Token]],
-        statuses=(404, 429, 503),
+        statuses=(404,),
     ),
+    Operation("POST", "/decode", _decode, PROTOCOL, "Texts of tokens", DecodeRequest, list[str], statuses=(404,)),
     Operation(
-        "POST", "/decode", _decode, PROTOCOL, "Texts of tokens", DecodeRequest, list[str], statuses=(404, 429, 503)
+        "GET", "/info", _info, PROTOCOL, "The first model and the limits", response=Info, light=True, statuses=(503,)
     ),
-    Operation("GET", "/info", _info, PROTOCOL, "The first model and the limits", response=Info, light=True),
 )
