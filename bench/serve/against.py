@@ -1,7 +1,6 @@
 """Our server beside other embedding servers: all-MiniLM-L6-v2, the sentences of STS-B test, one text per request.
 
-    FASTCPU_DATA=DATA python -m bench.serve.against [--peers fastapi_st:torch-fp32,infinity:optimum-int8]
-        [--rounds 7] [--seconds 2] [--json FILE]
+    FASTCPU_DATA=DATA python -m bench.serve.against [--peers NAME:VARIANT,...] [--rounds 7] [--seconds 2] [--json FILE]
 
 Each server is on one CPU with one thread, the generator is on another; all are started, and only one works at a time,
 in turns. Ours has the model 80 % sparse in int8, and dense in int8; the others have it dense, in what their engine does
@@ -33,7 +32,19 @@ from fastcpu.load import Corpus, Plan, Result, run
 
 LOOPS = 64
 LOAD = 0.7  # of the peer's throughput
-TRAFFIC = {"fastcpu": ("openai", MODEL), "infinity": ("openai", SERVED), "fastapi_st": ("tei", None)}
+TRAFFIC = {
+    "fastcpu": ("openai", MODEL),
+    "infinity": ("openai", SERVED),
+    "fastapi_st": ("tei", None),
+    "mlserver": ("v2", SERVED),
+}
+PEERS = (
+    "fastapi_st:torch-fp32",
+    "fastapi_st:openvino-int8",
+    "infinity:ctranslate2-int8",
+    "infinity:optimum-int8",
+    "mlserver:ort-int8",
+)
 OURS = {"fastcpu 80 %": 0.8, "fastcpu dense": 0.0}
 
 
@@ -108,7 +119,7 @@ def measure(peers: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve.against", description=__doc__.split("\n")[0])
-    parser.add_argument("--peers", default="fastapi_st:torch-fp32,infinity:optimum-int8")
+    parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", type=Path)

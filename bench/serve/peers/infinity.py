@@ -66,6 +66,7 @@ class Infinity(Peer):
             f"--batch-size={self.options['batch_size']}",
             f"--host={HOST}",
             f"--port={port}",
+            "--url-prefix=/v1",
             "--log-level=warning",
         ]
 
@@ -77,7 +78,7 @@ class Infinity(Peer):
 
     def body(self, texts: Sequence[str]) -> Request:
         content = {"model": SERVED, "input": list(texts), "encoding_format": self.options["encoding"]}
-        return Request("/embeddings", dict(JSON), json.dumps(content).encode())
+        return Request("/v1/embeddings", dict(JSON), json.dumps(content).encode())
 
     def vectors(self, response: bytes) -> NDArray[np.float32]:
         rows = sorted(json.loads(response)["data"], key=lambda row: row["index"])
