@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import resource
@@ -85,6 +86,9 @@ class Server(uvicorn.Server):
             self.should_exit = True
             await serving.stop()
             return
+        # What was made so far stays: looking through it again and again would take time from requests.
+        gc.collect()
+        gc.freeze()
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         serving.log.event("info", "listening", host=host, port=port, pid=os.getpid(), models=serving.repository.names())
