@@ -11,7 +11,6 @@ REFUSED = {
     403: "a page of another origin, which cors_origins has not, lets a browser send this",
     404: "no such path or model",
     405: "the path has no such method",
-    409: "the model is in a state that does not allow this",
     413: "the body, or what it unpacks to, is larger than the server takes",
     415: "the body has a content type or encoding that the server does not read",
     422: "a value in the request is wrong",
