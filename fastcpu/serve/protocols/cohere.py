@@ -34,7 +34,7 @@ class RerankRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         priority: 0; the header Priority says more.
     """
 
-    query: str
+    query: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})]
     documents: Annotated[list[str | Document], msgspec.Meta(min_length=1)]
     model: str | None = None
     top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -31,6 +31,9 @@ _PREDICT = {"anyOf": [_TEXT, _PAIR, {"type": "array", "minItems": 1, "items": _P
 Texts = Annotated[str | list[str], msgspec.Meta(extra_json_schema={"x-schema": _TEXTS})]
 
 
+Sentence = Annotated[str, msgspec.Meta(extra_json_schema=_TEXT)]
+
+
 class Cut(msgspec.Struct, kw_only=True):
     """What happens to long texts.
 
@@ -41,7 +44,10 @@ class Cut(msgspec.Struct, kw_only=True):
     """
 
     truncate: bool | None = None
-    truncation_direction: Literal["Left", "Right", "left", "right"] = "Right"
+    truncation_direction: Annotated[
+        Literal["Left", "Right", "left", "right"],
+        msgspec.Meta(extra_json_schema={"x-schema": {"enum": ["Right", "right"], "default": "Right"}}),
+    ] = "Right"
 
 
 class Prompted(Cut, kw_only=True):
@@ -113,8 +119,8 @@ class RerankRequest(Cut, kw_only=True):
 class SimilarityInputs(msgspec.Struct):
     """A sentence and those it is compared with."""
 
-    source_sentence: str
-    sentences: Annotated[list[str], msgspec.Meta(min_length=1)]
+    source_sentence: Sentence
+    sentences: Annotated[list[Sentence], msgspec.Meta(min_length=1)]
 
 
 class SimilarityRequest(msgspec.Struct, kw_only=True):
