@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def test_a_model_that_was_replaced_goes_without_garbage_collection(tiny_models: 
         gc.disable()
         try:
             await serving.repository.load("m")
-            await asyncio.sleep(0)
+            end = time.monotonic() + 10  # the thread that opened it may be about to let it go
+            while any(reference() is not None for reference in held) and time.monotonic() < end:
+                await asyncio.sleep(0.01)
             return [reference() for reference in held]
         finally:
             gc.enable()
