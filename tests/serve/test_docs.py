@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import yaml
 
+from fastcpu.cli.main import build_parser, load_commands
 from fastcpu.export import write_model
 from fastcpu.serve.config import Config, ModelConfig, make_config
 from fastcpu.serve.metrics import Metrics
@@ -72,6 +73,13 @@ def test_settings(heading: str, kind: type[msgspec.Struct]) -> None:
             assert not shown
         else:
             assert shown == default, field.name
+
+
+def test_options_of_the_command() -> None:
+    parser = build_parser(load_commands())
+    (commands,) = (action for action in parser._actions if isinstance(action.choices, dict))
+    given = set(re.findall(r"--[a-z][a-z-]+", commands.choices["serve"].format_help())) - {"--help"}
+    assert given <= set(re.findall(r"`(--[a-z][a-z-]+)[ `]", section("## Settings")))
 
 
 def test_the_example_of_settings_is_one() -> None:
