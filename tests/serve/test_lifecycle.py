@@ -350,6 +350,20 @@ def test_a_client_that_leaves_frees_its_place(tiny_models: Path, tmp_path: Path,
         assert live.get("/status").json["requests"] == 0
 
 
+def test_a_client_that_leaves_frees_the_places_of_requests_that_it_sent_ahead(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    with holding(tiny_models, tmp_path) as live:
+        with Wire(live) as wire:
+            wire.send(request("POST", "/embed", EMBED) * 3)
+            until(lambda: waiting(live) == 1)
+            time.sleep(0.1)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        until(lambda: waiting(live) == 0)
+        until(lambda: live.get("/status").json["requests"] == 0)
+        assert not [event for event in live.events if event["level"] == "error"]
+
+
 def test_a_client_that_leaves_within_its_body_frees_its_place(tiny_models: Path, tmp_path: Path) -> None:
     with holding(tiny_models, tmp_path) as live:
         with Wire(live) as wire:
