@@ -25,6 +25,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = dict[str, Any]
 
 JSON = b"application/json"
+_SENT_AT_ONCE = 1 << 16  # bytes of an answer that are left to the connection
 _URGENCY = 3  # RFC 9218: the default
 _URGENCIES = frozenset(b"%d" % value for value in range(PRIORITIES))
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
@@ -123,7 +124,7 @@ def has_task(*names: str) -> Callable[[Model], bool]:
 
 
 class Bodies:
-    """How much the bodies of all requests may take together.
+    """How much the bodies of all requests and answers may take together.
 
     Args:
         limit: bytes.
@@ -147,6 +148,7 @@ class Call:
         parameters: of the path.
         request: the decoded body, for operations that have one.
         client: who calls: the name of an API key, or the address.
+        counted: whether it is one of the requests in flight.
         model: the model that was used, for log and metrics.
         tokens: how many were computed.
         timings: seconds of its stages, by name.
@@ -160,6 +162,7 @@ class Call:
         "_receive",
         "began",
         "client",
+        "counted",
         "id",
         "model",
         "parameters",
@@ -181,6 +184,7 @@ class Call:
         self.parameters: Mapping[str, str] = scope.get("path_params") or {}
         self.request: Any = None
         address = scope.get("client")
+        self.counted = False
         self.client: str = address[0] if address else ""
         self.model = ""
         self.tokens = 0
@@ -326,11 +330,18 @@ class Endpoint:
         if tracing is not None:
             call.stages = []
         try:
-            reply = await self._reply(call)
-        except Gone:
-            reply = Reply(b"", 499)  # nobody reads it; the log has it
-        if reply.status != 499:
-            await answer(reply, call, serving.draining, send)
+            try:
+                reply = await self._reply(call)
+            except Gone:
+                reply = Reply(b"", 499)  # nobody reads it; the log has it
+            if reply.status != 499:
+                # Who waits for 100 (Continue) and is refused instead may go on with the body or with another request.
+                last = serving.draining or (reply.status >= 400 and b"expect" in call.headers)
+                await answer(reply, call, last, send)
+        finally:
+            call.release()
+            if call.counted:
+                serving.leave()
         seconds = time.monotonic() - call.began
         self._observed(reply.status, seconds)
         serving.log.access(operation, call, reply, seconds)
@@ -339,16 +350,18 @@ class Endpoint:
 
     async def _reply(self, call: Call) -> Reply:
         serving, operation = self._serving, self._operation
-        entered = False
         try:
             serving.authenticate(call, operation)
             if not operation.light:
                 serving.enter()
-                entered = True
+                call.counted = True
             if operation.request is not None and not operation.raw:
                 call.check_media()
                 call.request = decode(await call.body(serving.config.max_body_bytes), operation.request)
-            return await operation.handler(serving, call)
+            reply = await operation.handler(serving, call)
+            call.release()
+            call.hold(len(reply.body))  # until the client has read it, but for what the system keeps
+            return reply
         except Gone:
             raise
         except asyncio.CancelledError:
@@ -357,10 +370,6 @@ class Endpoint:
             return serving.refuse(stopping(), operation.protocol, call)
         except Exception as error:  # noqa: BLE001  (a request must not take the server with it)
             return serving.refuse(error, operation.protocol, call)
-        finally:
-            call.release()
-            if entered:
-                serving.leave()
 
 
 async def answer(reply: Reply, call: Call, last: bool, send: Send) -> None:
@@ -374,7 +383,9 @@ async def answer(reply: Reply, call: Call, last: bool, send: Send) -> None:
     if last:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": len(reply.body) > _SENT_AT_ONCE})
+    if len(reply.body) > _SENT_AT_ONCE:
+        await send({"type": "http.response.body", "body": b""})  # waits until the client has read most of it
 
 
 def refusal(problem: Problem, protocol: Protocol) -> Reply:
