@@ -88,7 +88,8 @@ def _outcomes(result: Result) -> list[str]:
             phrase = f" {HTTPStatus(status).phrase}"
         except ValueError:
             phrase = ""
-        excerpt = " ".join(recorder.excerpts.get(status, "").split())
+        excerpt = "".join(each if each.isprintable() else " " for each in recorder.excerpts.get(status, ""))
+        excerpt = " ".join(excerpt.split())
         lines.append(f"{count} answers {status}{phrase}{f': {excerpt}' if excerpt else ''}")
     lines += [f"{count} errors: {_ERRORS[kind]}" for kind, count in sorted(recorder.errors.items()) if count]
     return lines

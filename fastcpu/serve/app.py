@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match, Route
+from starlette.routing import compile_path
 
 from fastcpu.serve.operation import Call, Endpoint, Protocol, Receive, Scope, Send, answer, refusal
 from fastcpu.serve.problems import Problem
@@ -22,7 +23,7 @@ class App:
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self._exact: dict[str, dict[str, Endpoint]] = {}
-        self._patterns: list[tuple[Route, dict[str, Endpoint]]] = []
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Endpoint]]] = []
         by_path: dict[str, dict[str, Endpoint]] = {}
         for operation in operations():
             endpoint = Endpoint(serving, operation)
@@ -31,7 +32,7 @@ class App:
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
             if "{" in path:
-                self._patterns.append((Route(path, self._nowhere), methods))
+                self._patterns.append((compile_path(path)[0], methods))
             else:
                 self._exact[path] = methods
 
@@ -46,10 +47,10 @@ class App:
         path = scope["path"]
         methods = self._exact.get(path)
         if methods is None and len(path) <= _MOST_PATH:
-            for route, found in self._patterns:
-                match, child = route.matches(scope)
-                if match is not Match.NONE:
-                    scope["path_params"] = child["path_params"]
+            for pattern, found in self._patterns:
+                match = pattern.match(path)
+                if match is not None:
+                    scope["path_params"] = match.groupdict()
                     methods = found
                     break
         if methods is None:
@@ -71,9 +72,6 @@ class App:
         serving.metrics.elsewhere(reply.status)
         serving.log.access(None, call, reply, time.monotonic() - call.began)
 
-    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError("routes are only matched")
-
 
 def _protocol_of(path: str) -> Protocol:
     """In whose form a path without an operation is reported."""
@@ -89,6 +87,6 @@ def application(serving: Serving) -> Any:
             allow_origins=serving.config.cors_origins,
             allow_methods=("GET", "POST", "OPTIONS"),
             allow_headers=("*",),
-            expose_headers=("x-request-id", "retry-after"),
+            expose_headers=("x-request-id", "retry-after", "retry-after-ms", "inference-header-content-length"),
         )
     return app

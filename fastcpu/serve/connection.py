@@ -80,9 +80,9 @@ class Connection(HttpToolsProtocol):
             return "read", unsent
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            return ("head", id(cycle)) if self.timeout_keep_alive_task is None else None
+            return ("head", cycle) if self.timeout_keep_alive_task is None else None
         if cycle.more_body and not self.flow.read_paused:
-            return "body", id(cycle)
+            return "body", cycle
         return None
 
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastcpu.errors import InputError
@@ -41,6 +40,10 @@ class Job:
         self.error: Exception | None = None
         self.queued = time.monotonic()
         self.began = 0.0
+
+
+Finished = dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]]
+"""Jobs that are complete with their results, by the event loop that waits for them."""
 
 
 class Executor:
@@ -142,12 +145,12 @@ class Executor:
         if batch is None:
             return False
         began, busy = time.monotonic(), time.thread_time()
-        finished = self._run(batch, began)
+        finished, failed = self._run(batch, began)
         seconds, busy = time.monotonic() - began, time.thread_time() - busy
         for loop, jobs in finished.items():
             loop.call_soon_threadsafe(_deliver, jobs)
         with self._changed:
-            self._scheduler.done(batch, seconds)
+            self._scheduler.done(batch, 0.0 if failed else seconds)
         self._observe(batch, seconds, busy)
         return True
 
@@ -166,11 +169,11 @@ class Executor:
                 self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
         return None
 
-    def _run(self, batch: Batch, began: float) -> dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]]:
-        """Runs a batch and gives the jobs that it completes, by event loop, with their results."""
+    def _run(self, batch: Batch, began: float) -> tuple[Finished, bool]:
+        """Runs a batch and gives the jobs that it completes, by event loop, and whether it failed."""
         entries = [(entry.request.payload, entry.index) for entry in batch.entries]
         jobs: list[tuple[Job, int]] = entries  # type: ignore[assignment]
-        _take(jobs)
+        failed = not _take(jobs)
         complete = []
         with self._changed:
             for job, _ in jobs:
@@ -178,7 +181,7 @@ class Executor:
                 job.left -= 1
                 if job.left == 0 or job.error is not None:
                     complete.append(job)
-        finished: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any] | None]]] = {}
+        finished: Finished = {}
         for job in complete:
             results = None
             if job.error is None:
@@ -187,11 +190,14 @@ class Executor:
                 except Exception as error:  # noqa: BLE001  (whatever it is, who waits is told)
                     job.error = _failure(error)
             finished.setdefault(job.loop, []).append((job, results))
-        return finished
+        return finished, failed
 
 
-def _take(jobs: Sequence[tuple[Job, int]]) -> None:
-    """Runs sequences and gives their rows to their jobs; a job that cannot be run has its error afterwards."""
+def _take(jobs: Sequence[tuple[Job, int]]) -> bool:
+    """Runs sequences and gives their rows to their jobs, whether that went well at once.
+
+    A job that cannot be run has its error afterwards.
+    """
     try:
         rows = _rows(jobs)
     except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told)
@@ -203,13 +209,14 @@ def _take(jobs: Sequence[tuple[Job, int]]) -> None:
         else:  # one of them is to blame: each runs alone
             for part in own.values():
                 _take(part)
-        return
+        return False
     for (job, index), found in zip(jobs, rows, strict=True):
         if job.error is None:
             try:
                 job.work.take(index, found)
             except Exception as error:  # noqa: BLE001
                 job.error = _failure(error)
+    return True
 
 
 def _rows(jobs: Sequence[tuple[Job, int]]) -> list[tuple[FloatArray, ...]]:
@@ -272,23 +279,3 @@ def _deliver(finished: Sequence[tuple[Job, list[Any] | None]]) -> None:
             job.future.set_exception(job.error)
         else:
             job.future.set_result(results or [])
-
-
-class Tokenizing:
-    """Where texts become tokens: short requests at once, long ones in a few threads of their own."""
-
-    INLINE_CHARACTERS = 8192
-    """More text than this would keep the event loop from other requests for more than about a millisecond."""
-
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, "fastcpu-tokenize")
-
-    async def run(self, characters: int, prepare: Callable[[], Work[Any]]) -> Work[Any]:
-        """What `prepare` gives, for a request with that much text."""
-        if characters <= self.INLINE_CHARACTERS:
-            return prepare()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, prepare)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._pool.shutdown(cancel_futures=True)

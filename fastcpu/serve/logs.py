@@ -34,8 +34,10 @@ class Log:
             line = _line({"time": round(now, 6), "level": level, "message": message, **fields})
         else:
             clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
-            line = " ".join([f"{clock} {level:7} {message}", *(f"{key}={value}" for key, value in fields.items())])
-            line = line.encode(errors="backslashreplace").decode().replace("\n", "\n  ")
+            trace = str(fields.pop("trace", "")).splitlines()
+            words = [f"{clock} {level:7} {_shown(message)}"]
+            words += [f"{key}={_word(value)}" for key, value in fields.items()]
+            line = "\n  ".join([" ".join(words), *map(_shown, trace)])
         try:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
@@ -86,6 +88,19 @@ class Records(logging.Handler):
             logger.handlers = [self]
             logger.setLevel(logging.WARNING)
             logger.propagate = False
+
+
+def _shown(text: str) -> str:
+    """Text with what could move the cursor of a terminal or begin another line escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _word(value: Any) -> str:
+    """A value as one word: text with blanks or quotes is quoted."""
+    text = str(value)
+    if isinstance(value, str) and any(each in text for each in " \"'="):
+        text = json.dumps(text, ensure_ascii=False)
+    return _shown(text)
 
 
 def _line(fields: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastcpu.errors import FastcpuError, InputError
 from fastcpu.serve.scheduler import QueueFull, TooLate
 
@@ -57,8 +59,8 @@ class Problem(Exception):
         found = []
         if self.retry_after is not None:
             # Whole seconds are all that RFC 9110 allows; clients of OpenAI read milliseconds as well.
-            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
-            found.append((b"retry-after-ms", str(max(1, round(1e3 * self.retry_after))).encode()))
+            found.append((b"retry-after", str(max(1, math.ceil(self.retry_after))).encode()))
+            found.append((b"retry-after-ms", str(max(1, math.ceil(1e3 * self.retry_after))).encode()))
         if self.allow is not None:
             found.append((b"allow", self.allow.encode()))
         if self.status == 401:

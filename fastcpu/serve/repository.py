@@ -199,7 +199,9 @@ class Repository:
         await self._unload(self._names[name])
 
     async def _unload(self, name: str) -> None:
-        slot = self._slots[name]
+        slot = self._slots.get(name)
+        if slot is None:  # was removed meanwhile
+            return
         async with slot.lock:
             loaded = slot.model is not None
             self._replace(slot, None)
@@ -225,10 +227,11 @@ class Repository:
                         await self._load(name, wanted)
                     except FastcpuError as error:
                         failed.append(f"{name}: {error}")
-            self._names = names
             for name in [name for name in self._slots if name not in config.models]:
                 await self._unload(name)
                 del self._slots[name]
+                self._names = {known: owner for known, owner in self._names.items() if owner != name}
+            self._names = names
             return failed
 
     async def refresh(self, settled: bool = False) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from fastcpu import _core
+from fastcpu.errors import InputError
 from fastcpu.serve.cache import Cache
 from fastcpu.serve.config import Config
-from fastcpu.serve.executor import Executor, Tokenizing
+from fastcpu.serve.executor import Executor
 from fastcpu.serve.logs import Log
 from fastcpu.serve.metrics import Metrics
 from fastcpu.serve.model import Model
@@ -25,6 +26,7 @@ from fastcpu.serve.operation import Bodies, Call, Operation, Protocol, Reply, Sc
 from fastcpu.serve.problems import Problem, as_problem, invalid
 from fastcpu.serve.repository import UNLOADED, Repository
 from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
+from fastcpu.serve.tokenizing import Tokenizing
 from fastcpu.serve.tracing import from_environment
 from fastcpu.tasks.task import Work
 
@@ -60,7 +62,7 @@ class Serving:
         self._idle.set()
         self.started = time.time()
         self._keys = _encoded(config)
-        self._tokenizing = Tokenizing(config.tokenizer_threads)
+        self.tokenizing = Tokenizing(config.tokenizer_threads)
         scheduler = Scheduler(time.monotonic, client_share=config.client_share)
         self.executor = Executor(scheduler, config.instances, self._observe)
         cpus = _core.available_cpus()
@@ -87,7 +89,7 @@ class Serving:
         await self.repository.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.executor.close)
-        await loop.run_in_executor(None, self._tokenizing.close)
+        await loop.run_in_executor(None, self.tokenizing.close)
         if self.tracing is not None:
             await loop.run_in_executor(None, self.tracing.close)
 
@@ -132,7 +134,7 @@ class Serving:
                 threads=model.session.threads,
             )
         self.metrics.model(name, None if model is None else model.version)
-        if not reason:
+        if not reason or model is None:
             self.cache.forget(name)
 
     def _observe(self, batch: Batch, seconds: float, busy: float) -> None:
@@ -157,7 +159,8 @@ class Serving:
 
         Problem without a valid key, if keys are needed, and for what a page of another origin lets a browser send.
         """
-        site = call.headers.get(b"sec-fetch-site", b"none") if operation.method != "GET" else b"none"
+        changes = operation.method != "GET" or not operation.light
+        site = call.headers.get(b"sec-fetch-site", b"none") if changes else b"none"
         if site not in (b"same-origin", b"none") and not self._is_allowed(call.headers.get(b"origin", b"")):
             raise Problem(
                 403, "cross_origin", "pages of other origins may not call the server, unless cors_origins has them"
@@ -252,7 +255,7 @@ class Serving:
         with self.repository.held(model):
             self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
             began = time.monotonic()
-            work = await self._tokenizing.run(characters, prepare)
+            work = await self.tokenizing.run(characters, prepare, client=call.client, deadline=deadline, left=call.left)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
             tokenized = time.monotonic()
             call.timings["tokenize"] = call.timings.get("tokenize", 0.0) + tokenized - began
@@ -303,17 +306,21 @@ class Serving:
 
         if not self.cache:
             return await compute(list(inputs))
-        keys = [(model.name, model.lane, form, each) for each in inputs]
-        results = [self.cache.get(key) for key in keys]
-        missing = [index for index, result in enumerate(results) if result is None]
+        call.deadline()  # is checked even if nothing is computed
         call.model = model.name
+        known = {each: self.cache.get((model.name, model.lane, form, each)) for each in inputs}
+        missing = [each for each, result in known.items() if result is None]
         self.metrics.cached(model.name, len(inputs) - len(missing))
         if missing:
-            found = await compute([inputs[index] for index in missing])
-            for index, result in zip(missing, found, strict=True):
-                results[index] = result
-                self.cache.put(keys[index], result)
-        return results
+            try:
+                found = await compute(missing)
+            except InputError:
+                await compute(list(inputs))  # counts the inputs as the client does
+                raise
+            for each, result in zip(missing, found, strict=True):
+                known[each] = result
+                self.cache.put((model.name, model.lane, form, each), result)
+        return [known[each] for each in inputs]
 
 
 def _encoded(config: Config) -> dict[str, bytes]:

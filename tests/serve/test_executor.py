@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastcpu.errors import InputError
-from fastcpu.serve.executor import Executor, Tokenizing
+from fastcpu.serve.executor import Executor
 from fastcpu.serve.problems import Gone, Problem
 from fastcpu.serve.scheduler import Batch, Policy, QueueFull, Scheduler, TooLate
 from fastcpu.tasks.task import Work
@@ -319,20 +319,19 @@ def test_batches_are_observed() -> None:
     assert all(seconds >= 0 and busy >= 0 for _, seconds, busy in seen)
 
 
-def test_long_texts_are_tokenized_beside_the_event_loop() -> None:
-    where: list[int] = []
+def test_batches_that_fail_teach_no_speed() -> None:
+    def fail(_: Any) -> None:
+        raise InputError("broken")
 
-    def prepare() -> Work[Any]:
-        where.append(threading.get_ident())
-        return summing([1])
-
-    async def scenario() -> int:
-        await tokenizing.run(10, prepare)
-        await tokenizing.run(Tokenizing.INLINE_CHARACTERS + 1, prepare)
-        return threading.get_ident()
-
-    tokenizing = Tokenizing(1)
-    loop = asyncio.run(scenario())
-    tokenizing.close()
-    assert where[0] == loop
-    assert where[1] != loop
+    scheduler = Scheduler(time.monotonic)
+    scheduler.add("m", Policy())
+    executor = Executor(scheduler, 1, lambda *_: None)
+    told: list[float] = []
+    done = scheduler.done
+    scheduler.done = lambda batch, seconds: (told.append(seconds), done(batch, seconds))[1]  # type: ignore[method-assign]
+    with pytest.raises(Problem, match="broken"):
+        asyncio.run(run(executor, CountingEngine(fail), summing([1])))
+    asyncio.run(run(executor, CountingEngine(), summing([1])))
+    executor.close()
+    assert told[0] == 0
+    assert told[1] > 0

@@ -398,3 +398,20 @@ def test_a_removed_directory_keeps_what_is_open(replaceable: Path) -> None:
             assert await embedded(repository, executor, repository.find("m")) is not None
 
     asyncio.run(scenario())
+
+
+def test_a_model_that_is_being_removed_is_known_until_it_is_gone(tiny_models: Path) -> None:
+    path = model_directory(tiny_models, "embed")
+
+    async def scenario() -> None:
+        async with opened(config_of(a=path, b=path)) as (repository, _, _):
+            async with repository.slot("b").lock:  # somebody is opening it
+                applying = asyncio.create_task(repository.apply(config_of(a=path)))
+                await asyncio.sleep(0.01)
+                assert [repository.slot(name).config.path for name in repository.names()] == [str(path)] * 2
+            assert await applying == []
+            assert repository.names() == ["a"]
+            with pytest.raises(Problem, match="no model 'b'"):
+                repository.slot("b")
+
+    asyncio.run(scenario())
