@@ -79,7 +79,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
             separated by commas.
         cors_origins: origins whose pages may call the server; ``*`` for all.
         max_body_bytes: of a request, before and after it is unpacked.
-        max_buffer_mb: MB of the bodies of all requests that are being answered; more are refused.
+        max_buffer_mb: MB of the bodies of all requests that are being answered, and of answers that are not read
+            yet; more are refused.
         max_inputs: texts of a request.
         max_requests: requests at the same time; more are refused.
         client_share: the part of a model's queue that one client may fill.
