@@ -227,6 +227,7 @@ class Repository:
                         await self._load(name, wanted)
                     except FastcpuError as error:
                         failed.append(f"{name}: {error}")
+            self._names = {**self._names, **names}
             for name in [name for name in self._slots if name not in config.models]:
                 await self._unload(name)
                 del self._slots[name]
