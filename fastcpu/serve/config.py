@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from fastcpu.errors import FileFormatError, InputError, MissingPackageError
-from fastcpu.serve.scheduler import Policy
+from fastcpu.serve.request import Policy
 from fastcpu.tasks import TASKS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")

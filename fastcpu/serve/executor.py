@@ -10,7 +10,8 @@ from typing import Any
 
 from fastcpu.errors import InputError
 from fastcpu.serve.problems import Gone, Problem, stopping
-from fastcpu.serve.scheduler import Batch, Request, Scheduler, TooLate, Waiting
+from fastcpu.serve.request import Batch, Request, TooLate, Waiting
+from fastcpu.serve.scheduler import Scheduler
 from fastcpu.tasks.engine import Engine, FloatArray, run_rows
 from fastcpu.tasks.task import Work
 

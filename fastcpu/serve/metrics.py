@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fastcpu.serve.scheduler import Batch
+from fastcpu.serve.request import Batch
 
 if TYPE_CHECKING:
     from fastcpu.serve.operation import Operation

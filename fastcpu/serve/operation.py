@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from fastcpu.serve.problems import Gone, Problem, invalid, stopping
-from fastcpu.serve.scheduler import PRIORITIES
+from fastcpu.serve.request import PRIORITIES
 
 if TYPE_CHECKING:
     from fastcpu.serve.model import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fastcpu.errors import FastcpuError, InputError
-from fastcpu.serve.scheduler import QueueFull, TooLate
+from fastcpu.serve.request import QueueFull, TooLate
 
 REFUSED = {
     400: "the request is malformed, or a value in it is wrong",

@@ -25,7 +25,8 @@ from fastcpu.serve.model import Model
 from fastcpu.serve.operation import Bodies, Call, Operation, Protocol, Reply, Scope, refusal
 from fastcpu.serve.problems import Problem, as_problem, invalid
 from fastcpu.serve.repository import UNLOADED, Repository
-from fastcpu.serve.scheduler import Batch, QueueFull, Rejected, Scheduler
+from fastcpu.serve.request import Batch, QueueFull, Rejected
+from fastcpu.serve.scheduler import Scheduler
 from fastcpu.serve.tokenizing import Tokenizing
 from fastcpu.serve.tracing import from_environment
 from fastcpu.tasks.task import Work

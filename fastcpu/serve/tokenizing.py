@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fastcpu.serve.problems import Gone
-from fastcpu.serve.scheduler import TooLate
+from fastcpu.serve.request import TooLate
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Protocol
 
-from fastcpu.serve.scheduler import Batch, Entry, Policy, Rejected, Request, Scheduler
+from fastcpu.serve.request import Batch, Entry, Policy, Rejected, Request
+from fastcpu.serve.scheduler import Scheduler
 
 
 class Clock:

@@ -17,7 +17,8 @@ import pytest
 from fastcpu.errors import InputError
 from fastcpu.serve.executor import Executor
 from fastcpu.serve.problems import Gone, Problem
-from fastcpu.serve.scheduler import Batch, Policy, QueueFull, Scheduler, TooLate
+from fastcpu.serve.request import Batch, Policy, QueueFull, TooLate
+from fastcpu.serve.scheduler import Scheduler
 from fastcpu.tasks.task import Work
 from tests.serve.engines import CountingEngine, Gate, sequence, summing
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fastcpu.serve.metrics import Metrics
 from fastcpu.serve.operation import Operation
 from fastcpu.serve.protocols.tei import PROTOCOL
-from fastcpu.serve.scheduler import Batch, Entry, Request
+from fastcpu.serve.request import Batch, Entry, Request
 from tests.serve.live import LiveServer
 
 

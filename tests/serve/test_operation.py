@@ -22,7 +22,7 @@ from fastcpu.serve.config import make_config
 from fastcpu.serve.operation import Bodies, Call, Endpoint, Operation, Protocol, Reply, decode, json_reply
 from fastcpu.serve.problems import Gone, Problem
 from fastcpu.serve.protocols import operations
-from fastcpu.serve.scheduler import QueueFull, TooLate
+from fastcpu.serve.request import QueueFull, TooLate
 from fastcpu.serve.serving import Serving
 
 LIMIT = 1000

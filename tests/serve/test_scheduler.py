@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcpu.serve.scheduler import Policy, Request
+from fastcpu.serve.request import Policy, Request
 from tests.serve.simulation import Simulation, all_batches, made, names, order, put, reachable, teach
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from fastcpu.serve.scheduler import Policy, QueueFull, Request, TooLate
+from fastcpu.serve.request import Policy, QueueFull, Request, TooLate
 from fastcpu.serve.speed import Speed
 from tests.serve.simulation import all_batches, made, names, order, put, reachable, teach
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcpu.serve.scheduler import Batch, Policy, QueueFull, Rejected, Request, Scheduler
+from fastcpu.serve.request import Batch, Policy, QueueFull, Rejected, Request
+from fastcpu.serve.scheduler import Scheduler
 from tests.serve.simulation import Clock, Padded, Queue, Simulation, made, mixed_length, percentile, poisson
 
 BOUND = 400

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from fastcpu.serve.problems import Gone
-from fastcpu.serve.scheduler import TooLate
+from fastcpu.serve.request import TooLate
 from fastcpu.serve.tokenizing import Tokenizing
 
 LONG = Tokenizing.INLINE_CHARACTERS + 1

@@ -47,7 +47,7 @@ from fastcpu.serve.protocols.tensors import (
     reply,
     split,
 )
-from fastcpu.serve.scheduler import PRIORITIES
+from fastcpu.serve.request import PRIORITIES
 from fastcpu.serve.serving import Serving
 from fastcpu.tasks.engine import FloatArray
 from fastcpu.tasks.task import Work
