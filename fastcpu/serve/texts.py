@@ -16,7 +16,7 @@ from fastcpu.tasks.engine import FloatArray
 from fastcpu.tasks.labels import sigmoid
 from fastcpu.tasks.rerank import Reranker
 from fastcpu.tasks.task import AnyTask, Work
-from fastcpu.tasks.tokenizer import Encoded, Text
+from fastcpu.tasks.tokenizer import Encoded, Text, characters
 
 _SMALLEST = 1e-12  # a vector of zeros stays one
 
@@ -39,11 +39,7 @@ async def infer(
         _check_whole(task, texts, work.sequences)
         return work
 
-    return await serving.infer(call, model, sum(map(_characters, texts)), checked)
-
-
-def _characters(text: Text) -> int:
-    return len(text) if isinstance(text, str) else sum(map(len, text))
+    return await serving.infer(call, model, characters(texts), checked)
 
 
 def _check_whole(task: AnyTask, texts: Sequence[Text], sequences: Sequence[Encoded]) -> None:
@@ -89,11 +85,24 @@ async def embed(
 
 
 async def embed_tokens(
-    serving: Serving, call: Call, model: Model, inputs: Sequence[Any], whole: bool = False
+    serving: Serving,
+    call: Call,
+    model: Model,
+    inputs: Sequence[Any],
+    check: Callable[[int], object],
+    whole: bool = False,
 ) -> list[FloatArray]:
-    """The vectors of the tokens of texts, or of lists of token ids; as `embed`."""
+    """The vectors of the tokens of texts, or of lists of token ids; as `embed`.
+
+    `check` is told how many tokens there are before anything is computed, and raises Problem if they are too many.
+    """
     task: Embedder = task_of(model, "embed")
-    return await _embed(serving, call, model, "tokens", inputs, task.prepare_hidden, whole)
+
+    def prepare(sequences: Sequence[Encoded]) -> Work[FloatArray]:
+        check(sum(len(sequence.ids) for sequence in sequences))
+        return task.prepare_hidden(sequences)
+
+    return await _embed(serving, call, model, "tokens", inputs, prepare, whole)
 
 
 async def _embed(
@@ -112,26 +121,34 @@ async def _embed(
             serving, call, model, form, inputs, lambda texts: prepare(task.tokenizer.encode(texts)), kept
         )
     if all(isinstance(each, list) for each in inputs):
-        sequences = [_encoded(task, each, number) for number, each in enumerate(inputs)]
-        return await serving.infer(call, model, 0, lambda: prepare(sequences))
+        return await serving.infer(
+            call,
+            model,
+            sum(map(len, inputs)),
+            lambda: prepare([_encoded(task, each, number) for number, each in enumerate(inputs)]),
+        )
     raise invalid("the input must be a text, texts, token ids, or lists of token ids, and no mixture", "input")
 
 
 def listed(given: Any) -> list[Any]:
-    """What a request has to embed, as a list: of a text, texts, token ids, or lists of them."""
-    if isinstance(given, str) or (given and all(isinstance(each, int) for each in given)):
+    """What a request has to embed, as a list: of a text, texts, token ids, or lists of them.
+
+    A list that begins with a token id counts as one input; the rest of it is looked at when it is known to be short.
+    """
+    if isinstance(given, str) or (given and isinstance(given[0], int)):
         return [given]
-    return list(given)
+    found: list[Any] = given
+    return found
 
 
 def _encoded(task: AnyTask, ids: Any, number: int) -> Encoded:
     """Token ids of a client; Problem if the model does not take them."""
     tokenizer = task.tokenizer
-    if not all(isinstance(each, int) for each in ids):
-        raise invalid(f"input {number} is no list of token ids", "input")
     if not 0 < len(ids) <= tokenizer.max_length:
         raise invalid(f"input {number} has {len(ids)} tokens; there must be 1 to {tokenizer.max_length}", "input")
-    if not all(0 <= each < tokenizer.size for each in ids):
+    if not all(isinstance(each, int) for each in ids):
+        raise invalid(f"input {number} is no list of token ids", "input")
+    if min(ids) < 0 or max(ids) >= tokenizer.size:
         raise invalid(f"input {number} has token ids that are not below {tokenizer.size}", "input")
     array = np.array(ids, np.int64)
     return Encoded(array, np.zeros_like(array))

@@ -12,7 +12,7 @@ from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import softmax
 from fastcpu.tasks.task import Task, Work, in_groups
-from fastcpu.tasks.tokenizer import IntArray, Located, trimmed, windows
+from fastcpu.tasks.tokenizer import Allowance, IntArray, Located, trimmed, windows
 
 MAX_LENGTH, MAX_ANSWER, N_BEST = 384, 30, 20
 _PASSAGE = 1  # the second text of a pair
@@ -115,19 +115,25 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
         return Work(work.sequences, work.outputs, work.take, lambda: [answers[0] for answers in work.results()])
 
     def prepare_n_best(
-        self, inputs: Sequence[tuple[str, str]], first: int = 0, options: Options | None = None
+        self,
+        inputs: Sequence[tuple[str, str]],
+        first: int = 0,
+        options: Options | None = None,
+        most: int | None = None,
     ) -> Work[list[Answer]]:
-        """The work of `n_best`; `options` by default those of the object."""
+        """The work of `n_best`; `options` by default those of the object, `most` as for `Allowance`."""
         wanted = options or self.options
         length = min(wanted.length, self.tokenizer.max_length)
+        wholes = self.tokenizer.locate(inputs, first)
+        allowance = Allowance(wholes, most)
         cuts = []
-        for number, whole in enumerate(self.tokenizer.locate(inputs, first), first):
+        for number, whole in enumerate(wholes, first):
             if not (whole.parts == _PASSAGE).any():
                 raise InputError(f"input {number} is no pair of a question and a passage with words")
             places = _places(whole, wanted.whole_words)
             cuts += [
                 (number - first, window.tokens, places[window.first :])
-                for window in windows(whole, _PASSAGE, length, wanted.stride, f"input {number}")
+                for window in windows(whole, _PASSAGE, length, wanted.stride, f"input {number}", allowance)
             ]
         spans: list[list[tuple[float, int, int]]] = [[] for _ in cuts]
         none = [np.inf] * len(cuts)

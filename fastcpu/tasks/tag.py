@@ -13,7 +13,7 @@ from fastcpu.errors import InputError
 from fastcpu.tasks.engine import FloatArray, Model
 from fastcpu.tasks.labels import OUTSIDE, label_names, softmax, spans
 from fastcpu.tasks.task import Task, Work
-from fastcpu.tasks.tokenizer import Located, Window, trimmed, windows
+from fastcpu.tasks.tokenizer import Allowance, Located, Window, trimmed, windows
 
 LabelOf = Literal["first", "average", "max", "token"]
 """What has a label: a word, by its first token, by the average of its tokens, or by the one that is surest of its
@@ -105,6 +105,7 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         first: int = 0,
         label_of: LabelOf = "first",
         stride: int | None = None,
+        most: int | None = None,
     ) -> Work[Tagging]:
         """As `Task.prepare`.
 
@@ -113,11 +114,13 @@ class Tagger(Task[str | Sequence[str], Tagging]):
             first: number of the first.
             label_of: what has a label.
             stride: tokens that two windows have in common, by default what the object was made with.
+            most: tokens of all windows, as for `Allowance`.
         """
         shared = self._stride if stride is None else self.tokenizer.stride(stride)
         tokens = [self._tokens(each, number) for number, each in enumerate(inputs, first)]
+        allowance = Allowance(tokens, most)
         cuts = [
-            windows(each, 0, self.tokenizer.max_length, shared, f"input {number}")
+            windows(each, 0, self.tokenizer.max_length, shared, f"input {number}", allowance)
             for number, each in enumerate(tokens, first)
         ]
         owners = [(index, place) for index, cut in enumerate(cuts) for place in range(len(cut))]

@@ -18,9 +18,18 @@ IntArray = npt.NDArray[np.int64]
 Text = str | tuple[str, str]
 """What becomes one sequence: a text, or a pair of texts."""
 
+MOST_WINDOW_TOKENS = 1 << 20
+"""Tokens of windows that are made together, whatever they are windows of."""
+_MOST_REPEATED = 8  # windows may always have so many times the tokens of their texts
+_LEAST_WINDOW = 64  # the arrays of a shorter window take as much memory as so many tokens
 _UNLIMITED = 1 << 20  # tokenizer_config.json writes 1e30 where a tokenizer has no limit
 _DEFAULT_LENGTH = 512
 _TRANSFORMER_FILE = "sentence_bert_config.json"
+
+
+def characters(inputs: Sequence[Any]) -> int:
+    """How much text is in texts and lists of texts; an empty text counts as one character."""
+    return sum(max(1, len(each)) if isinstance(each, str) else characters(each) for each in inputs)
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,31 @@ class Window:
     first: int
 
 
-def windows(whole: Located, part: int, length: int, stride: int, where: str) -> list[Window]:
+class Allowance:
+    """How many tokens windows may have together, which is more than their texts have: neighbours share some.
+
+    Args:
+        wholes: the sequences that are cut.
+        most: tokens of all windows; by default `MOST_WINDOW_TOKENS`, or eight times those of the sequences.
+    """
+
+    def __init__(self, wholes: Sequence[Encoded], most: int | None = None) -> None:
+        repeated = _MOST_REPEATED * sum(len(each.ids) for each in wholes)
+        self._most = self._left = max(MOST_WINDOW_TOKENS, repeated) if most is None else most
+
+    def take(self, count: int, length: int, stride: int, where: str) -> None:
+        """Counts windows of a sequence. InputError if they are too many."""
+        self._left -= count * max(length, _LEAST_WINDOW)
+        if self._left < 0:
+            raise InputError(
+                f"{where}: {count} windows of {length} tokens are needed with a stride of {stride}, and all windows "
+                f"together may have {self._most} tokens: take a smaller stride, or less text"
+            )
+
+
+def windows(
+    whole: Located, part: int, length: int, stride: int, where: str, allowance: Allowance | None = None
+) -> list[Window]:
     """A sequence as one or more of at most `length` tokens, which differ in what they hold of one text.
 
     Args:
@@ -246,9 +279,11 @@ def windows(whole: Located, part: int, length: int, stride: int, where: str) -> 
         length: longest window.
         stride: how many tokens of the text neighbours have in common.
         where: what errors call the sequence.
+        allowance: what the windows are counted in before they are made; by default one for this sequence.
 
     Raises:
-        InputError: the other tokens leave no room for more than `stride` tokens of the text.
+        InputError: the other tokens leave no room for more than `stride` tokens of the text, or there would be too many
+            windows.
     """
     own = np.flatnonzero(whole.parts == part)
     if len(whole.ids) <= length:
@@ -259,8 +294,9 @@ def windows(whole: Located, part: int, length: int, stride: int, where: str) -> 
         raise InputError(
             f"{where}: windows of {length} tokens have no room beside {others} other tokens and a stride of {stride}"
         )
-    before, after = np.arange(own[0]), np.arange(own[-1] + 1, len(whole.ids))
     starts = range(0, len(own) - stride, room - stride)
+    (allowance or Allowance([whole])).take(len(starts), length, stride, where)
+    before, after = np.arange(own[0]), np.arange(own[-1] + 1, len(whole.ids))
     return [Window(whole.take(np.concatenate([before, own[start : start + room], after])), start) for start in starts]
 
 

@@ -14,7 +14,15 @@ from fastcpu.serve.model import Model
 from fastcpu.serve.operation import Call, Operation, Reply, decode, json_reply
 from fastcpu.serve.problems import invalid
 from fastcpu.serve.protocols import tei
-from fastcpu.serve.protocols.tasks import MOST_ANSWERS, Count, Overlap, answers, check_fills, taggings
+from fastcpu.serve.protocols.tasks import (
+    MOST_ANSWERS,
+    Count,
+    Overlap,
+    TextOrTexts,
+    answers,
+    check_fills,
+    taggings,
+)
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.tasks.classify import Classifier
 from fastcpu.tasks.fill_mask import Fill, MaskFiller
@@ -22,11 +30,11 @@ from fastcpu.tasks.labels import OUTSIDE, sigmoid, softmax
 from fastcpu.tasks.qa import N_BEST, Answer
 from fastcpu.tasks.tag import LabelOf, Tagging, Word
 from fastcpu.tasks.task import Work
+from fastcpu.tasks.tokenizer import Encoded, characters
 
 PROTOCOL = replace(tei.PROTOCOL, name="Hugging Face")
 
 _MOST_SEQUENCES = 1000  # texts with a filled gap in one reply
-_Texts = str | Annotated[list[str], Meta(min_length=1)]
 
 
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -139,7 +147,7 @@ class TokenParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class TokenBody(Body, kw_only=True):
     """Of token-classification."""
 
-    inputs: _Texts
+    inputs: TextOrTexts
     parameters: TokenParameters | None = None
 
 
@@ -192,7 +200,7 @@ class FillParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class FillBody(Body, kw_only=True):
     """Of fill-mask."""
 
-    inputs: _Texts
+    inputs: TextOrTexts
     parameters: FillParameters | None = None
 
 
@@ -315,17 +323,16 @@ async def _fills(serving: Serving, call: Call, model: Model, body: FillBody) -> 
     task: MaskFiller = task_of(model, "fill_mask")
     texts = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     serving.check_inputs(texts, "inputs")
-    check_fills(task, texts, parameters.top_k, _MOST_SEQUENCES)
-    works: list[Work[list[list[Fill]]]] = []
+    check_fills(task, texts, parameters.top_k, parameters.targets, _MOST_SEQUENCES)
 
-    def prepare() -> Work[list[list[Fill]]]:
-        works.append(task.prepare(texts, top_k=parameters.top_k, targets=parameters.targets))
-        return works[0]
+    def prepare() -> Work[tuple[Encoded, list[list[Fill]]]]:
+        work = task.prepare(texts, top_k=parameters.top_k, targets=parameters.targets)
+        return Work(
+            work.sequences, work.outputs, work.take, lambda: list(zip(work.sequences, work.results(), strict=True))
+        )
 
-    found = await serving.infer(call, model, sum(map(len, texts)), prepare)
-    answered = [
-        _filled(task, sequence.ids.tolist(), gaps) for sequence, gaps in zip(works[0].sequences, found, strict=True)
-    ]
+    found = await serving.infer(call, model, characters(texts), prepare)
+    answered = [_filled(task, sequence.ids.tolist(), gaps) for sequence, gaps in found]
     return json_reply(answered if isinstance(body.inputs, list) else answered[0])
 
 
@@ -400,7 +407,7 @@ OPERATIONS = tuple(
         Request,
         list[Any] | dict[str, Any],
         raw=True,
-        statuses=(404, 504),
+        statuses=tei.RUN,
     )
     for path in ("/", "/models/{model:path}")
 )

@@ -12,11 +12,13 @@ from msgspec import Meta
 from fastcpu.serve.operation import Call, Operation, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.protocols.tei import PROTOCOL as ERRORS
+from fastcpu.serve.protocols.tei import RUN
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.serve.texts import check_size
 from fastcpu.tasks.fill_mask import Fill, MaskFiller
 from fastcpu.tasks.qa import Answer, QuestionAnswerer
 from fastcpu.tasks.tag import LabelOf, Tagger, Tagging
+from fastcpu.tasks.tokenizer import MOST_WINDOW_TOKENS
 
 PROTOCOL = replace(ERRORS, name="Questions, tags and gaps")
 
@@ -25,7 +27,7 @@ MOST_ANSWERS = 100
 _MOST_FILLS = 100_000
 """In one reply."""
 
-Texts = str | Annotated[list[str], Meta(min_length=1)]
+TextOrTexts = str | Annotated[list[str], Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 Overlap = Annotated[int, Meta(ge=0)]
 
@@ -45,8 +47,8 @@ class AnswerRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         model: which one, where there are several.
     """
 
-    question: Texts
-    context: Texts
+    question: TextOrTexts
+    context: TextOrTexts
     n_best: Annotated[int, Meta(ge=1, le=MOST_ANSWERS)] | None = None
     no_answer: bool | None = None
     threshold: float | None = None
@@ -83,7 +85,7 @@ class FillRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         model: which one, where there are several.
     """
 
-    text: Texts
+    text: TextOrTexts
     top_k: Count = 5
     targets: Annotated[list[str], Meta(min_length=1)] | None = None
     model: str | None = None
@@ -96,7 +98,11 @@ async def answers(
     task: QuestionAnswerer = task_of(model, "qa")
     wanted = replace(task.options, **options)
     return await serving.infer_texts(
-        call, model, f"qa {wanted}", pairs, lambda some: task.prepare_n_best(some, options=wanted)
+        call,
+        model,
+        f"qa {wanted}",
+        pairs,
+        lambda some: task.prepare_n_best(some, options=wanted, most=MOST_WINDOW_TOKENS),
     )
 
 
@@ -112,12 +118,18 @@ async def taggings(
     task: Tagger = task_of(model, "tag")
     kept = [each if isinstance(each, str) else tuple(each) for each in texts]
     return await serving.infer_texts(
-        call, model, f"tag {label_of} {stride}", kept, lambda some: task.prepare(some, 0, label_of, stride)
+        call,
+        model,
+        f"tag {label_of} {stride}",
+        kept,
+        lambda some: task.prepare(some, 0, label_of, stride, MOST_WINDOW_TOKENS),
     )
 
 
-def check_fills(task: MaskFiller, texts: Sequence[str], top_k: int, most: int) -> None:
-    """Problem if that many tokens for every gap are more than a reply may have."""
+def check_fills(task: MaskFiller, texts: Sequence[str], top_k: int, targets: Sequence[str] | None, most: int) -> None:
+    """Problem if that many tokens for every gap are more than a reply may have, or if there are too many targets."""
+    if targets is not None and len(targets) > task.tokenizer.size:
+        raise invalid(f"targets: there are {len(targets)}, and {task.tokenizer.size} tokens", "targets")
     gaps = sum(text.count(task.mask) for text in texts)
     if gaps * min(top_k, task.tokenizer.size) > most:
         raise Problem(
@@ -128,8 +140,9 @@ def check_fills(task: MaskFiller, texts: Sequence[str], top_k: int, most: int) -
 async def _qa(serving: Serving, call: Call) -> Reply:
     request: AnswerRequest = call.request
     model = serving.repository.find(request.model)
+    if isinstance(request.question, list):
+        serving.check_inputs(request.question, "question")
     single, pairs = _pairs(request)
-    serving.check_inputs(pairs, "question")
     check_size(serving, sum(len(question) + len(context) for question, context in pairs), "context")
     if request.threshold is not None and not request.no_answer:
         raise invalid("threshold: of no use without no_answer", "threshold")
@@ -170,7 +183,7 @@ async def _fill(serving: Serving, call: Call) -> Reply:
     texts = [request.text] if isinstance(request.text, str) else request.text
     serving.check_inputs(texts, "text")
     top_k, targets = request.top_k, request.targets
-    check_fills(task, texts, top_k, _MOST_FILLS)
+    check_fills(task, texts, top_k, targets, _MOST_FILLS)
     found = await serving.infer_texts(
         call,
         model,
@@ -181,7 +194,6 @@ async def _fill(serving: Serving, call: Call) -> Reply:
     return json_reply(found[0] if isinstance(request.text, str) else found)
 
 
-_RUN = (404, 504)
 OPERATIONS = (
     Operation(
         "POST",
@@ -191,7 +203,7 @@ OPERATIONS = (
         "The parts of passages that answer questions",
         AnswerRequest,
         Answer | list[Answer | list[Answer]],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("qa"),
     ),
     Operation(
@@ -202,7 +214,7 @@ OPERATIONS = (
         "The labels of words, and the entities that they mark",
         TagRequest,
         Tagging | list[Tagging],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("tag"),
     ),
     Operation(
@@ -213,7 +225,7 @@ OPERATIONS = (
         "The tokens that fit the gaps of texts",
         FillRequest,
         list[list[Fill | list[Fill]]],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("fill_mask"),
     ),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
+import orjson
 
 import fastcpu
 from fastcpu.frontend.sentence_transformers import read_pooling
@@ -15,20 +16,26 @@ from fastcpu.serve import texts
 from fastcpu.serve.model import Model
 from fastcpu.serve.operation import Call, Operation, Protocol, Reply, has_task, json_reply
 from fastcpu.serve.problems import Problem, invalid
+from fastcpu.serve.protocols.signature import MOST_JSON, checked_size
 from fastcpu.serve.serving import Serving, task_of
 from fastcpu.tasks.classify import Classifier
-from fastcpu.tasks.tokenizer import Text, read_config
+from fastcpu.tasks.tokenizer import Located, Text, Tokenizer, characters, read_config
 
 _Result = TypeVar("_Result")
 
-_AT_ONCE = 8192  # characters that are tokenized in the event loop
+RUN = (404, 504)
+"""Statuses of errors of what runs a model."""
+_HIDDEN = "last_hidden_state"
+_MOST_IDS = 1 << 20  # that are decoded for one request
+_TOKEN_BYTES = len(b'{"id":12345,"text":"","special":false,"start":12345,"stop":12345},')
+_PART = 4096  # tokens that are written at a time
 _TEXT = {"type": "string", "minLength": 1}
 _PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 _INPUTS = {"anyOf": [*_TEXTS["anyOf"], _IDS, {"type": "array", "minItems": 1, "items": _IDS}]}
 _PREDICT = {"anyOf": [_TEXT, _PAIR, {"type": "array", "minItems": 1, "items": _PAIR}]}
-Texts = Annotated[str | list[str], msgspec.Meta(extra_json_schema={"x-schema": _TEXTS})]
+TokenizerInputs = Annotated[str | list[str], msgspec.Meta(extra_json_schema={"x-schema": _TEXTS})]
 
 
 Sentence = Annotated[str, msgspec.Meta(extra_json_schema=_TEXT)]
@@ -144,7 +151,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
         model: which one, where there are several.
     """
 
-    inputs: Texts
+    inputs: TokenizerInputs
     add_special_tokens: bool = True
     prompt_name: str | None = None
     model: str | None = None
@@ -236,9 +243,18 @@ PROTOCOL = Protocol("text-embeddings-inference", _error, Error, invalid_status=4
 
 def _check(serving: Serving, inputs: Sequence[Any], param: str) -> None:
     """Problem if there are no inputs, if one is empty, or if there are too many."""
+    if inputs:
+        serving.check_inputs(inputs, param)
     if not inputs or not all(inputs):
         raise Problem(400, _EMPTY, f"{param} cannot be empty", param=param)
-    serving.check_inputs(inputs, param)
+
+
+def _check_answer(size: int) -> None:
+    """Problem for an answer that would be too large."""
+    if size > MOST_JSON:
+        raise Problem(
+            413, "answer_too_large", f"the answer would have about {size} bytes; at most {MOST_JSON}: send less"
+        )
 
 
 def _whole(cut: Cut) -> bool:
@@ -287,7 +303,7 @@ async def _embed(serving: Serving, call: Call) -> Reply:
 
 
 def _has_token_vectors(model: Model) -> bool:
-    return "last_hidden_state" in model.engine.outputs
+    return _HIDDEN in model.engine.outputs
 
 
 async def _embed_all(serving: Serving, call: Call) -> Reply:
@@ -296,13 +312,22 @@ async def _embed_all(serving: Serving, call: Call) -> Reply:
     if not _has_token_vectors(model):
         raise Problem(400, "wrong_task", f"model {model.name!r} has no vectors of tokens", param="model")
     inputs = _embedded(serving, model, request)
-    return json_reply(await texts.embed_tokens(serving, call, model, inputs, whole=_whole(request)))
+    channels = int(model.engine.outputs[_HIDDEN][-1])
+
+    def size(tokens: int) -> int:
+        return checked_size([(tokens, channels)], [False], serving.bodies.limit)
+
+    vectors = await texts.embed_tokens(serving, call, model, inputs, size, _whole(request))
+    call.hold(size(sum(map(len, vectors))))
+    return json_reply(vectors)
 
 
 async def _predict(serving: Serving, call: Call) -> Reply:
     request: PredictRequest = call.request
     model = serving.repository.find(request.model)
     task: Classifier = task_of(model, "classify")
+    if isinstance(request.inputs, list) and len(request.inputs) > 2:  # otherwise it may be a pair, which is one input
+        serving.check_inputs(request.inputs, "inputs")
     single, inputs = _predicted(request.inputs)
     _check(serving, [each if isinstance(each, str) else "".join(each) for each in inputs], "inputs")
     whole = task if _whole(request) else None
@@ -336,7 +361,8 @@ def _predicted(inputs: str | list[str | list[str]]) -> tuple[bool, list[Text]]:
 async def rerank(serving: Serving, call: Call, model: Model, request: RerankRequest) -> Reply:
     """Answers POST /rerank with a model."""
     task_of(model, "rerank")
-    _check(serving, [request.query + text for text in request.texts], "texts")
+    serving.check_inputs(request.texts, "texts")
+    _check(serving, [request.query or text for text in request.texts], "texts")
     whole = _whole(request)
     scores = await texts.score(serving, call, model, request.query, request.texts, request.raw_scores, whole=whole)
     found: list[dict[str, Any]] = [{"index": index, "score": scores[index]} for index in texts.best_first(scores)]
@@ -365,9 +391,9 @@ async def _similarity(serving: Serving, call: Call) -> Reply:
     return await similarity(serving, call, serving.repository.find(call.request.model), call.request)
 
 
-async def _unhurried(characters: int, function: Callable[[], _Result]) -> _Result:
-    """What `function` gives, which takes long if there is much text."""
-    return function() if characters <= _AT_ONCE else await asyncio.to_thread(function)
+async def _unhurried(serving: Serving, call: Call, amount: int, function: Callable[[], _Result]) -> _Result:
+    """What `function` gives, which takes long if there are many characters or token ids."""
+    return await serving.tokenizing.run(amount, function, client=call.client, deadline=call.deadline(), left=call.left)
 
 
 async def _tokenize(serving: Serving, call: Call) -> Reply:
@@ -378,46 +404,67 @@ async def _tokenize(serving: Serving, call: Call) -> Reply:
     _check(serving, inputs, "inputs")
     inputs = [prompt + text for text in inputs]
     call.model = model.name
-    found = await _unhurried(sum(map(len, inputs)), lambda: _tokens(model, inputs, request.add_special_tokens))
-    return json_reply(found)
-
-
-def _tokens(model: Model, inputs: Sequence[str], special: bool) -> list[list[dict[str, Any]]]:
-    """The tokens of texts, as many as there are."""
     tokenizer = model.tasks[model.main].tokenizer
-    found = []
-    for text, located in zip(inputs, tokenizer.locate_whole(inputs), strict=True):
-        rows = zip(located.ids.tolist(), located.parts.tolist(), located.offsets.tolist(), strict=True)
-        found.append(
-            [
-                {"id": index, "text": tokenizer.token(index), "special": True, "start": None, "stop": None}
-                if part < 0
-                else {"id": index, "text": text[start:stop], "special": False, "start": start, "stop": stop}
-                for index, part, (start, stop) in rows
-                if special or part >= 0
-            ]
-        )
-    return found
+    body = await _unhurried(
+        serving, call, characters(inputs), lambda: _tokenized(tokenizer, inputs, request.add_special_tokens)
+    )
+    return Reply(body)
+
+
+def _tokenized(tokenizer: Tokenizer, inputs: Sequence[str], special: bool) -> bytes:
+    """The tokens of texts, as many as there are, in JSON."""
+    size = 0
+    lists = []
+    for text in inputs:
+        (located,) = tokenizer.locate_whole([text])
+        size += len(located.ids) * _TOKEN_BYTES + len(text)
+        _check_answer(size)
+        tokens = _tokens(tokenizer, text, located, special)
+        parts = []
+        while part := list(islice(tokens, _PART)):
+            parts.append(orjson.dumps(part)[1:-1])
+        lists.append(b"[" + b",".join(parts) + b"]")
+    return b"[" + b",".join(lists) + b"]"
+
+
+def _tokens(tokenizer: Tokenizer, text: str, located: Located, special: bool) -> Iterator[dict[str, Any]]:
+    for place, index in enumerate(located.ids.tolist()):
+        if located.parts[place] >= 0:
+            start, stop = located.offsets[place].tolist()
+            yield {"id": index, "text": text[start:stop], "special": False, "start": start, "stop": stop}
+        elif special:
+            yield {"id": index, "text": tokenizer.token(index), "special": True, "start": None, "stop": None}
 
 
 async def _decode(serving: Serving, call: Call) -> Reply:
     request: DecodeRequest = call.request
     model = serving.repository.find(request.model)
-    lists = request.ids
-    if lists and all(isinstance(each, int) for each in lists):
-        lists = [lists]  # type: ignore[list-item]
+    lists: list[Any] = request.ids
+    if lists and isinstance(lists[0], int):
+        lists = [lists]
     _check(serving, lists, "ids")
+    count = sum(1 if isinstance(each, int) else len(each) for each in lists)
+    if count > _MOST_IDS:
+        raise Problem(
+            413, "too_large", f"ids: there are {count}; at most {_MOST_IDS} are decoded at a time", param="ids"
+        )
     call.model = model.name
     tokenizer = model.tasks[model.main].tokenizer
+    found = await _unhurried(serving, call, count, lambda: _decoded(tokenizer, lists, request.skip_special_tokens))
+    return json_reply(found)
+
+
+def _decoded(tokenizer: Tokenizer, lists: Sequence[Any], skip_special_tokens: bool) -> list[str]:
+    """The texts of lists of token ids; Problem for what is none."""
+    size = 0
     for number, ids in enumerate(lists):
-        if isinstance(ids, int) or not all(0 <= each < tokenizer.size for each in ids):
+        if isinstance(ids, int) or set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= tokenizer.size:
             raise invalid(f"ids: list {number} has something else than token ids below {tokenizer.size}", "ids")
-    return json_reply(
-        await _unhurried(
-            sum(map(len, lists)),  # type: ignore[arg-type]
-            lambda: [tokenizer.decode(ids, request.skip_special_tokens) for ids in lists],  # type: ignore[arg-type]
-        )
-    )
+        kinds, counts = np.unique(np.array(ids, np.int64), return_counts=True)
+        lengths = [len(tokenizer.token(index)) + 1 for index in kinds.tolist()]  # a space stands between words
+        size += int(np.dot(lengths, counts))
+        _check_answer(size)
+    return [tokenizer.decode(ids, skip_special_tokens) for ids in lists]
 
 
 async def _info(serving: Serving, call: Call) -> Reply:
@@ -460,7 +507,6 @@ def _kind(model: Model) -> dict[str, Any]:
     return {name: {"id2label": numbers, "label2id": {label: int(index) for index, label in numbers.items()}}}
 
 
-_RUN = (404, 504)
 OPERATIONS = (
     Operation(
         "POST",
@@ -470,7 +516,7 @@ OPERATIONS = (
         "Sentence embeddings",
         EmbedRequest,
         list[list[float]],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("embed"),
     ),
     Operation(
@@ -481,7 +527,7 @@ OPERATIONS = (
         "A vector for every token",
         EmbedAllRequest,
         list[list[list[float]]],
-        statuses=_RUN,
+        statuses=RUN,
         fits=_has_token_vectors,
     ),
     Operation(
@@ -492,7 +538,7 @@ OPERATIONS = (
         "Labels of texts or pairs of texts, the best first",
         PredictRequest,
         list[Prediction | list[Prediction]],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("classify"),
     ),
     Operation(
@@ -503,7 +549,7 @@ OPERATIONS = (
         "Sorts texts by relevance",
         RerankRequest,
         list[Rank],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("rerank"),
     ),
     Operation(
@@ -514,7 +560,7 @@ OPERATIONS = (
         "Cosine of one sentence with others",
         SimilarityRequest,
         list[float],
-        statuses=_RUN,
+        statuses=RUN,
         fits=has_task("embed"),
     ),
     Operation(
