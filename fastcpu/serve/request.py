@@ -44,7 +44,8 @@ class Policy:
         batch_rows: most sequences of a batch.
         max_delay: seconds that a sequence may wait for others to fill a batch. 0: it runs as soon as it can.
         max_queue_tokens: most tokens that wait, of all clients together. A larger request is accepted only by an empty
-            queue; otherwise it could never run.
+            queue; otherwise it could never run. For other clients it counts as half of one's part, so that it does
+            not keep them out.
         max_wait: seconds; what would wait longer, by the estimate, is refused.
         weight: share of the time among the models that have work.
     """
@@ -81,7 +82,7 @@ class Request:
     """
 
     __slots__ = (
-        "_lane", "_next", "_number", "_tokens", "arrived", "cancelled", "client", "deadline", "lengths", "model",
+        "_lane", "_most", "_next", "_number", "_tokens", "arrived", "cancelled", "client", "deadline", "lengths", "model",
         "payload", "priority", "waiting",
     )  # fmt: skip
 
@@ -105,6 +106,7 @@ class Request:
         self._number = 0  # of all accepted ones, from 1
         self._next = 0  # first sequence that waits
         self._tokens = sum(self.lengths)  # of the sequences that wait
+        self._most = self._tokens  # of them that count in the queue
         self._lane: _Lane | None = None  # where they wait
 
 

@@ -147,6 +147,7 @@ class _Queue:
         self.lanes = [_Lane(policy.batch_tokens) for _ in range(PRIORITIES)]
         self.requests: OrderedDict[Request, None] = OrderedDict()  # by arrival
         self.held: dict[str, int] = {}  # tokens of each client that wait
+        self.counted = 0  # tokens that wait, of large requests only a part
         self.tokens = self.sequences = 0
         self.deadlines: list[tuple[float, int, Request]] = []  # a heap; some no longer wait
         self.dated = 0  # requests with deadlines that wait
@@ -160,6 +161,7 @@ class _Queue:
     def push(self, request: Request) -> None:
         self.requests[request] = None
         self.held[request.client] = self.held.get(request.client, 0) + request._tokens
+        self.counted += request._most
         self.tokens += request._tokens
         self.sequences += request.waiting
         if request.deadline is not None:
@@ -245,6 +247,7 @@ class _Queue:
         """So much of the request no longer waits."""
         self.tokens -= tokens
         self.sequences -= sequences
+        self.counted -= min(request._tokens + tokens, request._most) - min(request._tokens, request._most)
         held = self.held[request.client] - tokens
         if held:
             self.held[request.client] = held
@@ -292,7 +295,7 @@ class Scheduler:
     Args:
         clock: seconds, never going back.
         client_share: the part of a model's `max_queue_tokens` that one client may fill. A larger request is accepted
-            if nothing of its client waits.
+            if nothing of its client waits, and counts as half of that part for the others.
         aging: seconds after which a sequence that waits for more urgent ones counts as one of priority 0.
     """
 
@@ -342,6 +345,9 @@ class Scheduler:
         if not queue.tokens:
             queue.floor = self._time
             queue.used = max(queue.used, self._time)
+        share = int(queue.policy.max_queue_tokens * self._share)
+        if request._tokens > share:
+            request._most = max(1, share // 2)
         self._accepted += 1
         request._number, request.arrived = self._accepted, now
         queue.push(request)
@@ -428,7 +434,7 @@ class Scheduler:
     def _check_room(self, queue: _Queue, client: str, tokens: int) -> None:
         """QueueFull unless so many tokens of the client have room."""
         bound, held = queue.policy.max_queue_tokens, queue.held.get(client, 0)
-        over, share = queue.tokens + tokens - bound, int(bound * self._share)
+        over, share = queue.counted + tokens - bound, int(bound * self._share)
         if queue.tokens and over > 0:
             raise QueueFull("the queue is full", self._retry(queue, over))
         if held and held + tokens > share:

@@ -53,6 +53,24 @@ class TestBounds:
         with pytest.raises(QueueFull):
             put(scheduler, 1, client="b")
 
+    def test_a_request_larger_than_the_queue_leaves_room_for_other_clients(self) -> None:
+        _, scheduler = made(Policy(batch_tokens=100, max_queue_tokens=100))
+        large = Request("m", [10] * 100, None, client="a")
+        scheduler.submit(large)
+        with pytest.raises(QueueFull):
+            put(scheduler, 1, client="a")
+        put(scheduler, 50, client="b")
+        with pytest.raises(QueueFull):
+            put(scheduler, 1, client="b")
+        batch = scheduler.take()
+        assert batch is not None
+        assert {entry.request.client for entry in batch.entries} == {"a", "b"}
+        scheduler.cancel(large)
+        put(scheduler, 50, client="b")
+        put(scheduler, 50, client="c")
+        with pytest.raises(QueueFull):
+            put(scheduler, 1, client="c")
+
     def test_a_rejected_request_may_be_submitted_again(self) -> None:
         _, scheduler = made(Policy(batch_tokens=100, max_queue_tokens=100))
         put(scheduler, 100)

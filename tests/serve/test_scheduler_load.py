@@ -40,7 +40,7 @@ class Checked(Scheduler):
         self.numbers[request] = len(self.numbers)
         assert request.arrived == self.now.now
         waiting = self._check(request.model)
-        assert alone or sum(waiting.values()) <= BOUND
+        assert alone or sum(map(self._counted, self.live[request.model])) <= BOUND
         assert first or waiting[request.client] <= BOUND * self.part
 
     def take(self) -> Batch | None:
@@ -75,6 +75,12 @@ class Checked(Scheduler):
         assert super().cancel(request) == waited
         self._check(request.model)
         return waited
+
+    def _counted(self, request: Request) -> int:
+        """What waits of a request; of one that is larger than a client's part, at most half of that."""
+        waiting = sum(request.lengths[-request.waiting :]) if request.waiting else 0
+        part = int(BOUND * self.part)
+        return min(waiting, part // 2) if sum(request.lengths) > part else waiting
 
     def _tokens(self, model: str) -> Counter[str]:
         self.expire_into()
