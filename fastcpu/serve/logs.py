@@ -52,7 +52,7 @@ class Log:
             "id": call.id,
             "client": call.client,
             "method": call.scope["method"],
-            "path": call.scope["path"][:200] if operation is None else operation.path,
+            "path": call.scope["path"][:200],
             "status": reply.status,
             "ms": round(1e3 * seconds, 3),
             "bytes": len(reply.body),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Scope = dict[str, Any]
 
 JSON = b"application/json"
+_FIELD = re.compile(r"(?:required|unknown) field `([^`]+)`")
 _SENT_AT_ONCE = 1 << 16  # bytes of an answer that are left to the connection
 _URGENCY = 3  # RFC 9218: the default
 _URGENCIES = frozenset(b"%d" % value for value in range(PRIORITIES))
@@ -219,7 +221,7 @@ class Call:
         if given is None:
             return None
         if not given.isdigit() or len(given) > 9 or int(given) == 0:
-            raise invalid("X-Request-Timeout-Ms must be a number of milliseconds above 0", "X-Request-Timeout-Ms")
+            raise invalid("X-Request-Timeout-Ms must be a whole number of milliseconds above 0", "X-Request-Timeout-Ms")
         return self.began + int(given) / 1e3
 
     async def body(self, limit: int) -> bytes:
@@ -270,12 +272,17 @@ class Call:
             return
         media = (given or b"").partition(b";")[0].strip().lower()
         if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
-            raise Problem(415, "unsupported_media_type", f"content type {media!r:.60} is not application/json")
+            raise Problem(415, "unsupported_media_type", f"content type {_text(media)!r} is not application/json")
 
     async def left(self) -> None:
         """Returns when the client has left; only after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def _text(header: bytes) -> str:
+    """A header for a message, cut."""
+    return header[:40].decode("latin-1")
 
 
 def _too_large(limit: int) -> Problem:
@@ -286,7 +293,7 @@ def _unpacked(content: bytes, encoding: bytes, limit: int) -> bytes:
     """`content` without its gzip or deflate encoding; Problem if it is damaged, or larger than `limit`."""
     if encoding not in (b"gzip", b"deflate"):
         raise Problem(
-            415, "unsupported_encoding", f"content encoding {encoding!r:.40} is none of gzip, deflate, identity"
+            415, "unsupported_encoding", f"content encoding {_text(encoding)!r} is none of gzip, deflate, identity"
         )
     unpacker = zlib.decompressobj(wbits=31 if encoding == b"gzip" else 15)
     try:
@@ -310,6 +317,9 @@ def decode(content: bytes, kind: Any) -> Any:
     except msgspec.ValidationError as error:
         message = str(error)
         where = message.rpartition(" - at `$.")[2].rstrip("`") if " - at `$." in message else None
+        field = _FIELD.search(message)
+        if field is not None:
+            where = field[1] if where is None else f"{where}.{field[1]}"
         raise invalid(message, where) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {error}") from error

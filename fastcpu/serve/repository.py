@@ -212,7 +212,8 @@ class Repository:
     async def apply(self, config: Config) -> list[str]:
         """Makes the models those of a new configuration; gives what could not be loaded, with the reason.
 
-        Models are opened again if their settings or their files have changed. What is removed goes when all others are
+        Models are opened again if their settings or their files have changed; one that was unloaded, only if its
+        settings have. What is removed goes when all others are
         there; until then the names stay as they were.
         """
         async with self._applying:
@@ -222,6 +223,8 @@ class Repository:
             self._names = {**names, **self._names}
             for name in config.models:
                 slot, wanted = self._slots[name], config.model(name)
+                if slot.model is None and slot.reason == UNLOADED and slot.config == wanted:
+                    continue  # an operator wanted it so
                 if slot.model is None or slot.config != wanted or slot.model.state != _files(wanted):
                     try:
                         await self._load(name, wanted)

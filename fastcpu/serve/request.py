@@ -82,8 +82,8 @@ class Request:
     """
 
     __slots__ = (
-        "_lane", "_most", "_next", "_number", "_tokens", "arrived", "cancelled", "client", "deadline", "lengths", "model",
-        "payload", "priority", "waiting",
+        "_lane", "_most", "_next", "_number", "_tokens", "arrived", "cancelled", "client", "deadline", "lengths",
+        "model", "payload", "priority", "waiting",
     )  # fmt: skip
 
     def __init__(

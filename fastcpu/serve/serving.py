@@ -30,6 +30,7 @@ from fastcpu.serve.scheduler import Scheduler
 from fastcpu.serve.tokenizing import Tokenizing
 from fastcpu.serve.tracing import from_environment
 from fastcpu.tasks.task import Work
+from fastcpu.tasks.tokenizer import characters as count_characters
 
 _CHANGEABLE = {"models", "api_keys", "max_body_bytes", "max_buffer_mb", "max_inputs", "max_requests", "drain_seconds"}
 """Settings that `Serving.reconfigure` takes over."""
@@ -300,7 +301,7 @@ class Serving:
         """
 
         async def compute(some: list[Any]) -> list[Any]:
-            characters = _characters(some)
+            characters = count_characters(some)
             return await self.infer(
                 call, model, characters, lambda: prepare(some), priority=priority, deadline=deadline
             )
@@ -327,11 +328,6 @@ class Serving:
 def _encoded(config: Config) -> dict[str, bytes]:
     """The API keys of clients, as they come in headers."""
     return {name: key.encode() for name, key in config.keys().items()}
-
-
-def _characters(inputs: Sequence[Any]) -> int:
-    """How much text inputs have."""
-    return sum(len(each) if isinstance(each, str) else _characters(each) for each in inputs)
 
 
 def task_of(model: Model, *names: str) -> Any:

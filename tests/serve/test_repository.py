@@ -415,3 +415,19 @@ def test_a_model_that_is_being_removed_is_known_until_it_is_gone(tiny_models: Pa
                 repository.slot("b")
 
     asyncio.run(scenario())
+
+
+def test_reading_the_settings_again_brings_back_nothing_that_was_unloaded(tiny_models: Path) -> None:
+    path = model_directory(tiny_models, "embed")
+
+    async def scenario() -> None:
+        config = config_of(a=path, b=path)
+        async with opened(config) as (repository, _, _):
+            await repository.unload("b")
+            assert await repository.apply(config) == []
+            assert repository.slot("b").model is None
+            changed = make_config({"models": {"a": str(path), "b": {"path": str(path), "batch_tokens": 64}}}, "test")
+            await repository.apply(changed)
+            assert repository.slot("b").model is not None
+
+    asyncio.run(scenario())
