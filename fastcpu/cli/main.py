@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import fastcpu
 from fastcpu.cli import COMMANDS, status
@@ -25,6 +25,16 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int: ...
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Of one command: what it does not know is an error beside its own usage, and not that of `fastcpu`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def load_commands() -> dict[str, Command]:
     """The modules of COMMANDS by the name that is typed: `fill_mask` is the command `fill-mask`."""
     return {name.replace("_", "-"): cast(Command, import_module(f"fastcpu.cli.{name}")) for name in COMMANDS}
@@ -37,7 +47,10 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         epilog="Exit status: " + "; ".join(f"{number}, {meaning}" for number, meaning in status.MEANINGS.items()) + ".",
     )
     parser.add_argument("--version", action="version", version=f"fastcpu {fastcpu.__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    kind: type[argparse.ArgumentParser] = CommandParser
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, parser_class=kind
+    )
     for command in commands.values():
         command.add_parser(subparsers)
     return parser

@@ -38,7 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "models",
         nargs="*",
         metavar="[NAME=]OUT",
-        help="model directories; without a name, that of the folder",
+        help="model directories; without a name, that of the folder (./A=B is a folder)",
     )
     parser.add_argument("--config", type=path_argument, metavar="F", help="settings, YAML; what is typed comes first")
     for name, (kind, metavar, text) in _SETTINGS.items():
@@ -47,8 +47,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import signal
+
     from fastcpu.errors import MissingPackageError
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the server can take it: there is nothing to read again yet
     try:
         from fastcpu.serve.server import serve
     except ModuleNotFoundError as error:
@@ -94,6 +97,8 @@ def _models(given: Sequence[str]) -> dict[str, str]:
 
 
 def _named(given: str) -> tuple[str, str]:
-    """The name and the path of NAME=OUT or OUT."""
+    """The name and the path of NAME=OUT or OUT. What begins like a path or is one has no name."""
     name, sign, path = given.partition("=")
-    return (name, path) if sign and "/" not in name else (Path(given).resolve().name if given else "", given)
+    if sign and not name.startswith(("/", "./", "../")) and not ("/" in name and Path(given).exists()):
+        return name, path
+    return Path(given).resolve().name if given else "", given

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from fastcpu.errors import InputError
+from fastcpu.errors import FastcpuError, InputError
 from fastcpu.graph.ir import EMBEDDING
 from fastcpu.runtime import Session
 from fastcpu.serve.config import ModelConfig
@@ -18,7 +19,7 @@ from fastcpu.serve.limits import read_limits
 from fastcpu.tasks import TASKS
 from fastcpu.tasks.engine import SessionEngine
 from fastcpu.tasks.task import AnyTask
-from fastcpu.tasks.tokenizer import Encoded, read_config
+from fastcpu.tasks.tokenizer import Encoded, length_limit, read_config
 
 State = frozenset[tuple[str, int, int, int]]
 _WARM_UP_TOKENS = (16, 128)
@@ -44,7 +45,7 @@ class Model:
         state: of its files when it was opened, as `state_of` gives it.
 
     Raises:
-        FastcpuError: the directory cannot be served; the message says why.
+        FastcpuError: the directory cannot be served; the message begins with name and directory, and says why.
     """
 
     def __init__(self, name: str, config: ModelConfig, threads: int) -> None:
@@ -53,28 +54,42 @@ class Model:
         self.version = config.version
         self.directory = Path(config.path)
         self.lane = f"{name}/{config.version}#{next(_generations)}"
-        self.state = state_of(self.directory)
-        self.session = Session(config.path, threads=threads)
-        self.engine = SessionEngine(self.session)
-        self.limits = read_limits(self.directory)
-        names = _tasks_of(self.engine, config.task)
-        self.tasks: dict[str, AnyTask] = {
-            task: TASKS[task](self.engine, max_length=config.max_length) for task in names
-        }
+        with self._naming():
+            self.state = state_of(self.directory)
+            self.session = Session(config.path, threads=threads)
+            self.engine = SessionEngine(self.session)
+            self.limits = read_limits(self.directory)
+            longest = length_limit(self.directory)
+            if config.max_length is not None and config.max_length > longest:
+                raise InputError(f"max_length is {config.max_length}, and the model takes {longest} tokens at most")
+            names = _tasks_of(self.engine, config.task)
+            self.tasks: dict[str, AnyTask] = {
+                task: TASKS[task](self.engine, max_length=config.max_length) for task in names
+            }
         self.main = names[0]
         self.max_length = self.tasks[self.main].tokenizer.max_length
         self.users = 0
         self.queued = False
         self.loaded = time.time()
 
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Lets errors begin with name and directory."""
+        try:
+            yield
+        except FastcpuError as error:
+            kind = InputError if isinstance(error, InputError) else FastcpuError
+            raise kind(f"model {self.name!r} ({self.directory}): {error}") from error
+
     def warm_up(self) -> None:
         """Runs a few tokens: memory is there, weights are packed, and a model that computes nonsense is found out."""
-        for tokens in _WARM_UP_TOKENS:
-            ids = np.full(min(tokens, self.max_length), 1, np.int64)
-            outputs = self.engine.run([Encoded(ids, np.zeros_like(ids))])
-            for name, values in outputs.items():
-                if not np.isfinite(values).all():
-                    raise InputError(f"{str(self.directory)!r} computes values of {name} that are not finite")
+        with self._naming():
+            for tokens in _WARM_UP_TOKENS:
+                ids = np.full(min(tokens, self.max_length), 1, np.int64)
+                outputs = self.engine.run([Encoded(ids, np.zeros_like(ids))])
+                for name, values in outputs.items():
+                    if not np.isfinite(values).all():
+                        raise InputError(f"it computes values of {name} that are not finite")
 
     def task(self, *names: str) -> AnyTask | None:
         """The first of these tasks that the model has."""
@@ -86,9 +101,9 @@ def state_of(directory: Path) -> State:
     try:
         found = [(entry.name, entry.stat()) for entry in os.scandir(directory) if entry.is_file()]
     except OSError as error:
-        raise InputError(f"{str(directory)!r} is no model directory: {error.strerror}") from error
+        raise InputError(f"no model directory: {error.strerror}") from error
     if not any(name == "graph.json" for name, _ in found):
-        raise InputError(f"{str(directory)!r} is no model directory: it has no graph.json")
+        raise InputError("no model directory: it has no graph.json")
     return frozenset((name, each.st_mtime_ns, each.st_size, each.st_ino) for name, each in found)
 
 
@@ -108,4 +123,4 @@ def _tasks_of(engine: SessionEngine, given: str | None) -> Sequence[str]:
     if len(logits) == 3:
         architectures = read_config(engine.directory / "config.json").get("architectures") or ()
         return ("fill_mask",) if any("MaskedLM" in str(each) for each in architectures) else ("tag",)
-    raise InputError(f"{str(engine.directory)!r} has outputs for none of the tasks {', '.join(TASKS)}")
+    raise InputError(f"it has outputs for none of the tasks {', '.join(TASKS)}")

@@ -70,11 +70,22 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("", "not a mapping"),
         ("- models", "not a mapping"),
         ("models: {a: !!python/object:os.system {}}", "not YAML"),
+        ("since: 2024-99-99", "not YAML"),
+        ("port: 1\nmodels: {}\nport: 2", "serve.yaml: line 3: 'port' is there already, in line 1"),
+        ("models:\n  a: x\n  'a': y", "line 3: 'a' is there already, in line 2"),
+        ("models:\n  m:\n    path: x\n    path: y", "line 4: 'path' is there already, in line 3"),
+        ("a: {b: &x {<<: &y {c: 1}, c: 2, c: 3}}\nd: {<<: *x}", "line 1: 'c' is there already"),
     ],
 )
 def test_a_file_that_is_no_mapping(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(FileFormatError, match=words):
         read_config(written(tmp_path, text))
+
+
+def test_settings_that_are_merged_may_be_given_again(tmp_path: Path) -> None:
+    text = "models:\n  a: &a {path: /x, weight: 2}\n  b: &b {<<: *a, path: /y}\n  c: {<<: *b, weight: 3}\n"
+    config = make_config(read_config(written(tmp_path, text)), "file")
+    assert [(config.model(name).path, config.model(name).weight) for name in "abc"] == [("/x", 2), ("/y", 2), ("/y", 3)]
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
@@ -92,15 +103,27 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"prot": 1}, "unknown field `prot`"),
-        ({"models": {"m": {"path": "p", "batch": 1}}}, "unknown field `batch`"),
-        ({"models": {"m": {"version": "1"}}}, "missing required field `path`"),
-        ({"models": {"m": 7}}, r"\$.models"),
+        ({"models": {"m": {"path": "p", "batch": 1}}}, "model 'm': .*unknown field `batch`"),
+        ({"models": {"m": {"version": "1"}}}, "model 'm': .*missing required field `path`"),
+        ({"models": {"a": "p", "m": {"path": "p", "batch_tokens": 0}}}, r"model 'm': .*\$.batch_tokens"),
+        ({"models": {"m": 7}}, "model 'm': neither a path nor a mapping"),
+        ({"models": {"m": None}}, "model 'm': neither a path nor a mapping"),
+        ({"models": {7: "p"}}, "the name of a model is text, which 7 is not"),
         ({"models": ["m"]}, r"\$.models"),
         ({"models": {}}, "no model to serve"),
         ({"port": "8000"}, r"\$.port"),
         ({"port": 65536}, r"\$.port"),
         ({"port": True}, r"\$.port"),
         ({"threads": -1}, r"\$.threads"),
+        ({"threads": 1025}, r"\$.threads"),
+        ({"host": ""}, "host is empty"),
+        ({"cors_origins": "http://page"}, r"\$.cors_origins"),
+        ({"cors_origins": ["http://page", "page"]}, "cors_origins: 'page' is no origin"),
+        ({"cors_origins": ["https://page/"]}, "is no origin"),
+        ({"cors_origins": ["https://Page"]}, "is no origin"),
+        ({"api_keys": {"": "12345678"}}, "the name of a client is text"),
+        ({"api_keys": {7: "12345678"}}, "the name of a client is text"),
+        ({"api_keys": ["12345678"]}, r"\$.api_keys"),
         ({"instances": 0}, r"\$.instances"),
         ({"instances": 10**6}, r"\$.instances"),
         ({"client_share": 0}, r"\$.client_share"),
@@ -130,7 +153,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("key", ["short", "with space 123", "new-line-at-end\n", "umläute-sind-keine"])
 def test_keys_must_be_words_of_some_length_and_are_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="the key of 'bob' must be 8 or more printable") as caught:
         made(api_keys={"bob": key})
     assert key not in str(caught.value)
     monkeypatch.setenv(KEYS_VARIABLE, f"bob={key}")
@@ -139,14 +162,58 @@ def test_keys_must_be_words_of_some_length_and_are_not_shown(key: str, monkeypat
     assert key not in str(caught.value)
 
 
-def test_keys_of_the_environment_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_a_number_is_not_shown() -> None:
+    with pytest.raises(InputError, match="the key of 'bob' must be 8 or more") as caught:
+        made(api_keys={"bob": 1234567890})
+    assert "1234567890" not in str(caught.value)
+
+
+def test_keys_of_the_environment_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEYS_VARIABLE, "bob=from-environment,,eve=with=sign=in-it")
-    config = made(api_keys={"bob": "from-the-file", "ann": "also-of-the-file"})
-    assert config.keys() == {"bob": "from-environment", "ann": "also-of-the-file", "eve": "with=sign=in-it"}
+    config = made(api_keys={"ann": "of-the-file"})
+    assert config.keys() == {"bob": "from-environment", "ann": "of-the-file", "eve": "with=sign=in-it"}
     for wrong in ("bob", "=key-without-name", "a=12345678,b"):
         monkeypatch.setenv(KEYS_VARIABLE, wrong)
         with pytest.raises(InputError, match="is not name=key"):
             config.keys()
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("bob=11111111,eve=22222222,bob=33333333", "client 'bob' has a key already"),
+        ("ann=11111111", "client 'ann' has a key already"),
+        ("bob=11111111,eve=11111111", "'bob' and 'eve' have the same key"),
+        ("bob=of-the-file", "'ann' and 'bob' have the same key"),
+    ],
+)
+def test_clients_have_names_and_keys_of_their_own(monkeypatch: pytest.MonkeyPatch, variable: str, words: str) -> None:
+    monkeypatch.setenv(KEYS_VARIABLE, variable)
+    with pytest.raises(InputError, match=words) as caught:
+        made(api_keys={"ann": "of-the-file"}).keys()
+    assert "11111111" not in str(caught.value)
+    assert "of-the-file" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "::", "192.0.2.1", "example.org")],
+)
+def test_a_server_is_open_if_others_reach_it_and_need_no_key(
+    monkeypatch: pytest.MonkeyPatch, host: str, local: bool
+) -> None:
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    assert made(host=host).is_open is not local
+    assert not made(host=host, api_keys={"ann": "of-the-file"}).is_open
+    monkeypatch.setenv(KEYS_VARIABLE, "bob=from-environment")
+    assert not made(host=host).is_open
+
+
+def test_origins() -> None:
+    assert made(cors_origins="*").cors_origins == ("*",)
+    several = ("https://example.org", "http://127.0.0.1:3000", "http://[::1]:80", "null", "*")
+    assert made(cors_origins=several).cors_origins == several
 
 
 def test_what_is_typed_comes_before_the_file(tmp_path: Path) -> None:
@@ -161,12 +228,19 @@ def test_what_is_typed_comes_before_the_file(tmp_path: Path) -> None:
 
 
 def test_models_are_named_after_their_folders() -> None:
-    config = parsed(["some/folder/model-a", "other=some/folder", "./x=y/model-b"])
+    config = parsed(["some/folder/model-a", "other=some/folder", "./x=y/model-b", "org/name=path"])
     assert {name: config.model(name).path for name in config.models} == {
         "model-a": "some/folder/model-a",
         "other": "some/folder",
         "model-b": "./x=y/model-b",
+        "org/name": "path",
     }
+
+
+def test_a_folder_with_a_sign_in_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "a=b" / "c").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert parsed(["models/a=b/c"]).models == {"c": "models/a=b/c"}
 
 
 @pytest.mark.parametrize(
@@ -178,6 +252,9 @@ def test_models_are_named_after_their_folders() -> None:
         (["a="], "'a=' has no path"),
         ([""], "'' has no path"),
         (["=x"], "cannot be the name"),
+        (["a/b/c=path"], "'a/b/c' cannot be the name"),
+        (["x", "--host", ""], "host is empty"),
+        (["x", "--threads", "1025"], r"\$.threads"),
         (["x", "--threads", "-1"], r"\$.threads"),
         (["x", "--cache-mb", "nan"], "cache_mb"),
         (["x", "--log", "xml"], r"\$.log"),
@@ -215,7 +292,7 @@ def test_a_model_that_is_none_ends_in_one_line(tmp_path: Path, state: str) -> No
         path.mkdir()
     elif state == "file":
         path.touch()
-    expected = f"fastcpu: error: {str(path)!r} is no model directory: {reason}\n"
+    expected = f"fastcpu: error: model 'model' ({path}): no model directory: {reason}\n"
     assert ended([str(path), "--port", "0"]) == (2, expected)
 
 

@@ -37,8 +37,10 @@ class Status(msgspec.Struct):
 
 
 async def _health(serving: Serving, call: Call) -> Reply:
-    if serving.draining or not serving.repository.ready:
-        raise Problem(503, "not_ready", "the server is starting or stopping", retry_after=1.0)
+    if serving.draining:
+        raise Problem(503, "not_ready", "the server is stopping", retry_after=1.0)
+    if not serving.repository.ready:
+        raise Problem(503, "not_ready", "no model is loaded", retry_after=1.0)
     return json_reply({"status": "ok"})
 
 
