@@ -77,6 +77,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastcpu import InputError, OutputError
+    from fastcpu.cli import status
     from fastcpu.files import write_json, write_text
     from fastcpu.load import Plan, make_corpus
     from fastcpu.load import run as run_plan
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in (*names, "encoding", "api_key", "seed")}
     if args.max_connections is not None:
         given["max_connections"] = args.max_connections
-    result = run_plan(Plan(corpus=corpus, **given))
+    result = run_plan(Plan(corpus=corpus, **given), keep_interrupted=True)
     print(result.text(), file=for_people(args.json))
     command = _command(args.api_key)
     if args.json is not None:
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         from fastcpu.load.plot import page, svg
 
         write_text(args.plot, svg(result) if args.plot.suffix == ".svg" else page(result, shlex.join(command)))
-    return 0
+    return status.OK if result.interrupted is None else status.INTERRUPTED
 
 
 def _command(api_key: str | None) -> list[str]:

@@ -95,6 +95,7 @@ class Client:
         await asyncio.gather(*tasks, return_exceptions=True)
         for connection in list(self._connections):
             self._remove(connection)
+            connection.start = 0  # its request has not failed
             connection.abort()
         await asyncio.sleep(0)  # the transports close in the next turn
 

@@ -100,6 +100,14 @@ class OpenLoop:
                 self._recorder.end_early()
             self.finished.set_result(None)
 
+    def interrupt(self) -> None:
+        """Ends the run now; requests that are under way stay without an answer."""
+        if not self.finished.done():
+            self._alarm.close()
+            self._number = self._next
+            self._recorder.interrupt(monotonic_ns())
+            self.finished.set_result(None)
+
     async def close(self) -> None:
         self._alarm.close()
         await self.client.close()
@@ -163,6 +171,13 @@ class ClosedLoop:
             self._follow()
         else:
             self._loop.call_later(_BACKOFF, self._follow)
+
+    def interrupt(self) -> None:
+        """Ends the run now; requests that are under way stay without an answer."""
+        if not self.finished.done():
+            self._closed = True
+            self._recorder.interrupt(monotonic_ns())
+            self.finished.set_result(None)
 
     async def close(self) -> None:
         self._closed = True

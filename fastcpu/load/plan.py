@@ -25,7 +25,7 @@ class Plan:
     """One run, which either `rate` or `concurrency` makes an open or a closed loop.
 
     Attributes:
-        url: of the server; a path in it comes before that of the protocol.
+        url: of the server; a path in it comes before that of the protocol, whose first part is not repeated.
         protocol: one of `fastcpu.load.protocols.PROTOCOLS`.
         model: name that requests give; openai and v2 need one.
         corpus: texts; requests take them in order, again and again.
@@ -98,7 +98,11 @@ class Plan:
     @property
     def path(self) -> str:
         """Of the requests, with what the URL has."""
-        return self.target.prefix + find_protocol(self.protocol).PATH.format(model=quote(self.model or "", safe=""))
+        path, prefix = find_protocol(self.protocol).PATH, self.target.prefix
+        first = "/" + path.split("/")[1]
+        if first != "/" and prefix.endswith(first):
+            prefix = prefix.removesuffix(first)
+        return prefix + path.format(model=quote(self.model or "", safe=""))
 
     @property
     def answer_encoding(self) -> str:

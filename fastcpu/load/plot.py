@@ -83,15 +83,16 @@ def svg(result: Result) -> str:
     """One picture, which needs nothing else."""
     drawings = _drawings(result)
     rows = math.ceil(len(drawings) / _COLUMNS)
-    head = 34 + 22 * len(result.problems)
+    lines = [*(f"NOT VALID: {problem}" for problem in result.problems), *(f"Note: {note}" for note in result.notes)]
+    head = 34 + 22 * len(lines)
     width, height = _COLUMNS * _WIDTH, head + rows * _HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         f"<style>{_STYLE}</style>",
         f'<text class="head" x="20" y="24">{escape(_title(result))}</text>',
     ]
-    for line, problem in enumerate(result.problems):
-        parts.append(f'<text class="axis" x="20" y="{46 + 22 * line}">{escape(f"NOT VALID: {problem}")}</text>')
+    for number, line in enumerate(lines):
+        parts.append(f'<text class="axis" x="20" y="{46 + 22 * number}">{escape(line)}</text>')
     for number, drawing in enumerate(drawings):
         x, y = number % _COLUMNS * _WIDTH, head + number // _COLUMNS * _HEIGHT
         parts.append(drawing.replace("<svg ", f'<svg x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" ', 1))
@@ -100,7 +101,8 @@ def svg(result: Result) -> str:
 
 def page(result: Result, command: str) -> str:
     """An HTML page with the picture, the tables and the command."""
-    parts = [html.notes([f"Not valid: {problem}" for problem in result.problems])] if result.problems else []
+    notes = [*(f"Not valid: {problem}" for problem in result.problems), *(f"Note: {note}" for note in result.notes)]
+    parts = [html.notes(notes)] if notes else []
     parts += [html.plots(_drawings(result)), html.heading("Numbers"), html.command(result.text())]
     parts += [html.heading("Command"), html.command(command)]
     return html.page(_title(result), f"Started {result.started}.", parts)

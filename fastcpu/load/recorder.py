@@ -38,12 +38,14 @@ class Recorder:
         timely, timely_good: answers, and those of 200 to 299, that came within the measured time, whenever they were
             asked for.
         latest: when the last answer or error came.
+        interrupted: nanoseconds after `first` at which the run was ended from outside; None if it was not.
         seconds: by second from `first` on, also those after `last` in which answers came.
     """
 
     def __init__(self) -> None:
         self.first = self.last = self.latest = 0
         self.sent = 0
+        self.interrupted: int | None = None
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
         self.excerpts: dict[int, str] = {}
@@ -59,6 +61,16 @@ class Recorder:
         return sum(self.statuses.values())
 
     @property
+    def failed_requests(self) -> int:
+        """How many of them came to nothing."""
+        return self.errors.total()
+
+    @property
+    def unfinished(self) -> int:
+        """How many of them were under way when the run was interrupted."""
+        return max(0, self.sent - self.answers - self.failed_requests) if self.interrupted is not None else 0
+
+    @property
     def good(self) -> int:
         """How many of them with a status of 200 to 299."""
         return self.latency.count
@@ -69,6 +81,13 @@ class Recorder:
     def end_early(self) -> None:
         """No more requests: the measured time ends with the last answer."""
         self.last = max(self.first, min(self.last, self.latest + 1))
+
+    def interrupt(self, now: int) -> None:
+        """No more requests, and no waiting for answers: the measured time ends here if it has not ended before."""
+        if not self.first:  # nothing has begun
+            self.set_times(now, now)
+        self.interrupted = max(0, now - self.first)
+        self.last = max(self.first, min(self.last, now))
 
     def _second(self, time: int) -> Second:
         place = (time - self.first) // 1_000_000_000

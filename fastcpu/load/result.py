@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 MAX_LATENESS = 0.001
 """Seconds: a run is not valid if more than 1 % of the requests were handed over later than that."""
 MAX_LATENESS_SHARE = 0.05
-"""The same relative to the median latency."""
+"""The same relative to the median latency; lateness up to `LEAST_LATENESS` does not count."""
+LEAST_LATENESS = 0.0002
+"""Seconds."""
+FEW_REQUESTS = 100
+"""Below so many, the slowest request alone would be the slowest 1 %: percentiles say nothing."""
 MAX_BUSY = 0.9
 """A run is not valid if the generator was busy for a larger share of it: it may have been the limit."""
 MAX_STARVED = 0.05
 """A run is not valid if the generator waited for a CPU for a larger share of it."""
+_LONGEST = 100  # characters of an answer that a problem quotes
 _PACKAGES = ("fastcpu", "httptools", "uvloop", "numpy", "tokenizers")
 
 
@@ -84,16 +89,22 @@ class Result:
 
     @property
     def problems(self) -> list[str]:
-        """Why the numbers do not speak of the server alone; empty for a valid run."""
+        """Why the numbers are not those of the server under the whole of this load; empty for a valid run."""
         recorder = self.recorder
-        if not recorder.sent:
-            return ["no request was measured"]
         found = []
+        if self.interrupted is not None:
+            found.append(f"interrupted after {self.interrupted:.1f} s")
+        if not recorder.sent:
+            return [*found, "no request was measured"]
+        if not recorder.good and recorder.answers + recorder.failed_requests:
+            found.append(f"no answer was a success (first: {_first_failure(recorder)})")
         if self.plan.rate is not None:
             late, median = recorder.lateness.quantile(0.99), recorder.latency.quantile(0.5)
+            if recorder.sent < FEW_REQUESTS:
+                late = None
             if late is not None and late > MAX_LATENESS:
                 found.append(f"the generator was late: 1 % of the requests by more than {_shown(late)}")
-            elif late is not None and median is not None and late > MAX_LATENESS_SHARE * median:
+            elif late is not None and median is not None and late > max(LEAST_LATENESS, MAX_LATENESS_SHARE * median):
                 share = 100 * late / median
                 found.append(
                     f"the generator was late: 1 % of the requests by more than {_shown(late)}, {share:.0f} % of the "
@@ -121,8 +132,20 @@ class Result:
 
     @property
     def valid(self) -> bool:
-        """Whether the numbers speak of the server alone."""
+        """Whether the numbers are those of the server under the whole of this load."""
         return not self.problems
+
+    @property
+    def notes(self) -> list[str]:
+        """What else to know when reading the numbers."""
+        sent = self.recorder.sent
+        return [f"the run is too short to tell percentiles: {sent} requests"] if 0 < sent < FEW_REQUESTS else []
+
+    @property
+    def interrupted(self) -> float | None:
+        """Seconds of the measured time after which the run was interrupted; None if it came to its end."""
+        time = self.recorder.interrupted
+        return None if time is None else time / 1e9
 
     def text(self) -> str:
         """Tables for the terminal."""
@@ -143,11 +166,14 @@ class Result:
             "versions": versions(_PACKAGES),
             "valid": self.valid,
             "problems": self.problems,
+            "notes": self.notes,
+            "interrupted": self.interrupted,
             "requests": {
                 "sent": recorder.sent,
                 "answered": recorder.answers,
                 "good": recorder.good,
-                "failed": sum(recorder.errors.values()),
+                "failed": recorder.failed_requests,
+                "unfinished": recorder.unfinished,
                 "status": {str(status): count for status, count in sorted(recorder.statuses.items())},
                 "errors": dict(sorted(recorder.errors.items())),
                 "excerpts": {str(status): excerpt for status, excerpt in sorted(recorder.excerpts.items())},
@@ -186,6 +212,17 @@ def _entry(number: int, second: Second) -> dict[str, Any]:
         "p50": second.latency.quantile(0.5),
         "p99": second.latency.quantile(0.99),
     }
+
+
+def _first_failure(recorder: Recorder) -> str:
+    """The first status of a run without a success, or the first error if there were no answers."""
+    from fastcpu.load.tables import error_text, status_text
+
+    if recorder.statuses:
+        status = next(iter(recorder.statuses))
+        text = status_text(status, recorder.excerpts.get(status, ""))
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return error_text(next(kind for kind, count in recorder.errors.items() if count))
 
 
 def _shown(seconds: float) -> str:

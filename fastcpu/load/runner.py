@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from time import monotonic_ns
@@ -19,21 +21,27 @@ from fastcpu.load.usage import Usage
 _HEAD_START = 5_000_000  # nanoseconds from the end of all preparations to the first possible arrival
 
 
-def run(plan: Plan) -> Result:
+def run(plan: Plan, *, keep_interrupted: bool = False) -> Result:
     """Runs a plan. Whatever the server answers is a result; as long as it takes a connection, nothing is raised.
+
+    Args:
+        plan: what to do.
+        keep_interrupted: SIGINT ends the run, and what there is until then is the result; otherwise it raises
+            KeyboardInterrupt, as it does in threads other than the main one.
 
     Raises:
         InputError: no connection can be made before the run.
         MissingPackageError: httptools is not installed.
     """
-    return run_many([plan])[0]
+    return run_many([plan], keep_interrupted=keep_interrupted)[0]
 
 
-def run_many(plans: Sequence[Plan]) -> list[Result]:
-    """Runs plans side by side, all from the same moment on; raises what `run` does."""
+def run_many(plans: Sequence[Plan], *, keep_interrupted: bool = False) -> list[Result]:
+    """Runs plans side by side, all from the same moment on; as `run` otherwise."""
+    keep = keep_interrupted and _interrupts_here()
     loop = _new_loop()
     failures: list[BaseException] = []
-    task = loop.create_task(drive(plans))
+    task = loop.create_task(_drive(plans, keep))
 
     def fail(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         failures.append(context.get("exception") or RuntimeError(context["message"]))
@@ -63,8 +71,18 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _interrupts_here() -> bool:
+    """Whether SIGINT comes to this thread as KeyboardInterrupt: it may be ignored, or somebody else's."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 async def drive(plans: Sequence[Plan]) -> list[Result]:
     """As `run_many`, within an event loop that runs already. What else runs in it makes the requests late."""
+    return await _drive(plans, keep_interrupted=False)
+
+
+async def _drive(plans: Sequence[Plan], keep_interrupted: bool) -> list[Result]:
     try:
         from fastcpu.load.loops import ClosedLoop, OpenLoop
     except ImportError as error:
@@ -87,7 +105,8 @@ async def drive(plans: Sequence[Plan]) -> list[Result]:
             for runner in runners:
                 runner.begin(origin)
             end = loop.call_later(max(plan.warmup + plan.duration for plan in plans), usage.stop)
-            await asyncio.gather(*(runner.finished for runner in runners))
+            with _interruption(loop, [runner.interrupt for runner in runners] if keep_interrupted else []):
+                await asyncio.gather(*(runner.finished for runner in runners))
             usage.stop()
             end.cancel()
     finally:
@@ -98,6 +117,24 @@ async def drive(plans: Sequence[Plan]) -> list[Result]:
         Result(plan, recorder, runner.client, started.isoformat(timespec="seconds"), usage, name)
         for plan, recorder, runner in zip(plans, recorders, runners, strict=True)
     ]
+
+
+@contextmanager
+def _interruption(loop: asyncio.AbstractEventLoop, actions: Sequence[Callable[[], None]]) -> Iterator[None]:
+    """The first SIGINT calls the actions, if there are any; each later one is a KeyboardInterrupt again."""
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        for action in actions:
+            action()
+
+    if actions:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if actions:
+            loop.remove_signal_handler(signal.SIGINT)
 
 
 @contextmanager

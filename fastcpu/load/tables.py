@@ -45,7 +45,13 @@ def text(result: Result) -> str:
     ]
     problems = result.problems
     if problems:
-        lines += ["", "NOT VALID: these numbers do not speak of the server alone.", *(f"  * {one}" for one in problems)]
+        lines += [
+            "",
+            "NOT VALID: these numbers do not tell what the server can do.",
+            *(f"  * {one}" for one in problems),
+        ]
+    if result.notes:
+        lines += ["", *(f"Note: {one}." for one in result.notes)]
     return "\n".join([*lines, "", _latencies(result), "", _rates(result), "", *_outcomes(result), _generator(result)])
 
 
@@ -82,17 +88,29 @@ def _rates(result: Result) -> str:
 def _outcomes(result: Result) -> list[str]:
     """One line per status and per kind of error, of the requests that arrived within the measured time."""
     recorder = result.recorder
-    lines = []
-    for status, count in sorted(recorder.statuses.items()):
-        try:
-            phrase = f" {HTTPStatus(status).phrase}"
-        except ValueError:
-            phrase = ""
-        excerpt = "".join(each if each.isprintable() else " " for each in recorder.excerpts.get(status, ""))
-        excerpt = " ".join(excerpt.split())
-        lines.append(f"{count} answers {status}{phrase}{f': {excerpt}' if excerpt else ''}")
-    lines += [f"{count} errors: {_ERRORS[kind]}" for kind, count in sorted(recorder.errors.items()) if count]
+    lines = [
+        f"{count} answers {status_text(status, recorder.excerpts.get(status, ''))}"
+        for status, count in sorted(recorder.statuses.items())
+    ]
+    lines += [f"{count} errors: {error_text(kind)}" for kind, count in sorted(recorder.errors.items()) if count]
+    if recorder.unfinished:
+        lines.append(f"{recorder.unfinished} requests without an answer when the run was interrupted")
     return lines
+
+
+def status_text(status: int, body: str) -> str:
+    """A status with its name and the beginning of a body, in one line."""
+    try:
+        phrase = f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = ""
+    excerpt = " ".join("".join(each if each.isprintable() else " " for each in body).split())
+    return f"{status}{phrase}{f': {excerpt}' if excerpt else ''}"
+
+
+def error_text(kind: str) -> str:
+    """What a kind of error is, for people."""
+    return _ERRORS[kind]
 
 
 def _generator(result: Result) -> str:

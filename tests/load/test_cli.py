@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -69,8 +76,63 @@ def test_whatever_the_server_answers_is_a_result(capsys: pytest.CaptureFixture[s
         command = ["load", server.url, "-c", "2", *QUICK, "--protocol", "v2", "--model", "m"]
         assert main([*command, "--plot", str(tmp_path / "a.html")]) == 0
         assert main([*command, "--plot", str(tmp_path / "a.svg")]) == 0
-    assert "answers 404 Not Found: no <such> model" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "answers 404 Not Found: no <such> model" in printed
+    assert "  * no answer was a success (first: 404 Not Found: no <such> model)\n" in printed
     assert "no &lt;such&gt; model" in (tmp_path / "a.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("load", "warmup", "answers"),
+    [
+        (["-r", "50"], "0", True),
+        (["-c", "2"], "0", True),
+        (["-r", "50"], "0", False),
+        (["-c", "2"], "0", False),
+        (["-r", "50"], "60", True),
+        (["-c", "2"], "60", True),
+    ],
+)
+def test_an_interrupted_run_is_reported(load: list[str], warmup: str, answers: bool, tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.number >= 6 or not answers:
+            asked.set()
+        if answers:
+            await asyncio.sleep(0.01)
+            exchange.answer()
+        else:
+            await asyncio.sleep(60)
+
+    files = [tmp_path / name for name in ("a.json", "a.svg")]
+    with in_thread(script) as server:
+        command = [sys.executable, "-m", "fastcpu", "load", server.url, "--protocol", "tei", *load, "-d", "60"]
+        command += ["--warmup", warmup, "--timeout", "50", "--json", str(files[0]), "--plot", str(files[1])]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert asked.wait(60)
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        printed, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (130, "")
+    assert "NOT VALID" in printed
+    found = json.loads(files[0].read_text(encoding="utf-8"))
+    requests, seconds = found["requests"], found["interrupted"]
+    assert not found["valid"]
+    assert found["problems"][0] == f"interrupted after {seconds:.1f} s"
+    assert f"  * {found['problems'][0]}\n" in printed
+    assert requests["failed"] == 0
+    assert requests["sent"] == requests["answered"] + requests["unfinished"]
+    assert found["rates"]["seconds"] == pytest.approx(seconds)
+    assert seconds < 30
+    if warmup != "0":
+        assert (requests["sent"], seconds) == (0, 0)
+        assert "no request was measured" in found["problems"]
+    elif answers:
+        assert requests["good"] == requests["answered"] > 0
+    else:
+        assert f"{requests['unfinished']} requests without an answer when the run was interrupted" in printed
+    assert ET.parse(files[1]).getroot().tag.endswith("svg")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,25 @@ def test_bad_urls(url: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("protocol", "path", "asked"),
+    [
+        ("openai", "/v1", "/v1/embeddings"),
+        ("openai", "/v1/", "/v1/embeddings"),
+        ("openai", "/up/v1", "/up/v1/embeddings"),
+        ("openai", "/v1/up", "/v1/up/v1/embeddings"),
+        ("openai", "/ev1", "/ev1/v1/embeddings"),
+        ("openai", "/v2", "/v2/v1/embeddings"),
+        ("v2", "/v2", "/v2/models/m/infer"),
+        ("tei", "/embed", "/embed"),
+        ("root", "/up", "/up/"),
+        ("root", "", "/"),
+    ],
+)
+def test_the_first_part_of_a_path_is_not_repeated(protocol: str, path: str, asked: str) -> None:
+    assert Plan(f"http://127.0.0.1:8000{path}", protocol=protocol, model="m", rate=1).path == asked
+
+
+@pytest.mark.parametrize(
     ("url", "authority", "prefix"),
     [
         ("http://localhost", "localhost:80", ""),

@@ -23,13 +23,17 @@ def made(
     busy: float = 0.5,
     starved: float = 0.0,
     load: dict[str, Any] | None = None,
+    count: int = 1000,
+    status: int = 200,
 ) -> Result:
-    """A result of 1000 answers that took `latency` nanoseconds each, 20 of which started `late` nanoseconds late."""
+    """A result of answers that took `latency` nanoseconds each, 20 of which started `late` nanoseconds late."""
     recorder = Recorder()
     recorder.set_times(0, 1_000 * MS)
-    for number in range(1000):
+    for number in range(count):
         recorder.arrived(number, number + (late if number < 20 else 0))
-        recorder.answered(number, number + latency, 200)
+        recorder.answered(number, number + latency, status)
+    if status != 200:
+        recorder.excerpts[status] = 'no\n"such" <model> ' + "x" * 400
     recorder.errors["local"] += local
     client: Any = SimpleNamespace(waits=waits, opened=1, peak=1, received=0)
     usage: Any = SimpleNamespace(busy=busy, starved=starved)
@@ -46,6 +50,12 @@ def made(
         (made(10 * MS, MS * 9 // 10), "9 % of the median latency"),
         (made(10 * MS, MS * 4 // 10), None),
         (made(10 * MS, 5 * MS, load={"concurrency": 1}), None),
+        (made(1 * MS, MS * 19 // 100), None),
+        (made(1 * MS, MS * 21 // 100), "21 % of the median latency"),
+        (made(10 * MS, 5 * MS, count=99), None),
+        (made(10 * MS, 5 * MS, count=100), "more than 4.99 ms"),
+        (made(10 * MS, status=404), 'no answer was a success (first: 404 Not Found: no "such" <model> xxx'),
+        (made(10 * MS, status=429), "no answer was a success (first: 429 Too Many Requests"),
         (made(10 * MS, waits=3), "3 requests had to wait because all 512 connections"),
         (made(10 * MS, waits=3, load={"concurrency": 1}), None),
         (made(10 * MS, busy=0.95), "busy for 95 % of the time"),
@@ -58,9 +68,26 @@ def test_problems(result: Result, problem: str | None) -> None:
     if problem is not None:
         assert len(result.problems) == 1
         assert problem in result.problems[0]
-        assert f"NOT VALID: these numbers do not speak of the server alone.\n  * {result.problems[0]}" in result.text()
+        assert (
+            f"NOT VALID: these numbers do not tell what the server can do.\n  * {result.problems[0]}" in result.text()
+        )
     else:
         assert "NOT VALID" not in result.text()
+
+
+def test_a_short_run_tells_no_percentiles() -> None:
+    few, enough = made(10 * MS, count=99), made(10 * MS, count=100)
+    assert few.notes == few.to_json()["notes"] == ["the run is too short to tell percentiles: 99 requests"]
+    assert "\nNote: the run is too short to tell percentiles: 99 requests.\n" in few.text()
+    assert few.valid
+    assert enough.notes == []
+    assert "Note:" not in enough.text()
+
+
+def test_a_quoted_answer_is_cut() -> None:
+    (problem,) = made(10 * MS, status=500).problems
+    assert len(problem) < 150
+    assert problem.endswith("xxx...)")
 
 
 @pytest.mark.parametrize(

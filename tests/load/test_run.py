@@ -313,14 +313,14 @@ def test_rates_count_what_comes_in_time(attempt: Attempt) -> None:
 
 def test_a_generator_that_is_late_says_so(attempt: Attempt) -> None:
     async def block(exchange: Exchange) -> None:
-        time.sleep(0.03)  # noqa: ASYNC251  the generator runs in this thread
+        time.sleep(0.005)  # noqa: ASYNC251  the generator runs in this thread
         exchange.answer()
 
-    result, _ = attempt(block, rate=100)
+    result, _ = attempt(block, rate=400, duration=0.5)
     assert any("the generator was late" in problem for problem in result.problems)
     assert not result.valid
     assert (result.recorder.lateness.high or 0) > 0.02
-    # Late starts do not make answers look fast: 0.03 s for each at 100 per second cannot be kept up with.
+    # Late starts do not make answers look fast: 0.005 s for each at 400 per second cannot be kept up with.
     assert (result.latency.high or 0) >= 0.1
 
 
@@ -329,6 +329,7 @@ def test_a_server_that_goes_away(load: dict[str, Any], monkeypatch: pytest.Monke
     monkeypatch.setattr(Target, "connectable", lambda *_: "127.0.0.1")
     result = run(Plan("http://127.0.0.1:1", protocol="tei", warmup=0, duration=0.2, **load))
     assert dict(result.recorder.errors) == {"refused": result.recorder.sent}
+    assert "no answer was a success (first: connection refused)" in result.problems
     assert 0 < result.recorder.sent < 1000  # a closed loop does not hammer
 
 
