@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,7 @@ def test_the_command_does_the_same(tab: Tab, live: LiveServer) -> None:
 def test_models_are_listed_with_what_they_are(tab: Tab, live: LiveServer) -> None:
     page = tab.open(live)
     page.get_by_role("radio").first.wait_for()
+    assert page.get_by_role("link", name="Metrics", exact=True).is_visible()
     status = live.get("/status").json
     cards = page.locator(".card").all_inner_texts()
     assert len(cards) == len(status["models"])
@@ -312,6 +314,30 @@ def test_charts_show_what_happens(tab: Tab, live: LiveServer) -> None:
     assert page.get_by_role("img", name=re.compile("^Refused requests, ")).locator("polyline").count() == 1
     page.locator(".plot").first.hover()
     playwright.expect(page.locator(".latest").first).to_contain_text(re.compile(r"\d+ s ago: \d"))
+
+
+@pytest.mark.parametrize("tab", [{}, NARROW], indirect=True, ids=["wide", "narrow"])
+def test_large_numbers_fit_beside_the_charts(tab: Tab, live: LiveServer) -> None:
+    def fulfill(route: Any) -> None:
+        now = int(time.time())
+        second = {"requests": 2_000_000, "refused": 0, "p50_ms": 2.21, "p99_ms": 14_800.0, "batch_tokens": 123_456.0}
+        seconds = [second | {"time": now - ago} for ago in range(10, -1, -1)]
+        route.fulfill(json=status | {"seconds": seconds})
+
+    status = live.get("/status").json
+    tab.page.route("**/status", fulfill)
+    page = tab.open(live)
+    latency = page.get_by_role("img", name=re.compile(r"^Latency, .* now p50 2\.21 ms, p99 14,800 ms, at most 14,800$"))
+    latency.wait_for()
+    assert "15,000" in latency.locator("text").all_text_contents()
+    shown = page.locator("figcaption", has_text="Latency").inner_text()
+    assert re.search(r"p50 2\.21 ms\s*p99 14,800 ms", shown)
+    edges = page.locator(".plot svg text").evaluate_all(
+        "all => all.map((each) =>"
+        " each.getBoundingClientRect().left - each.ownerSVGElement.getBoundingClientRect().left)"
+    )
+    assert min(edges) >= 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_an_idle_server_and_one_that_was_started_again(tab: Tab, live: LiveServer) -> None:
@@ -401,6 +427,9 @@ def test_a_server_with_keys(tab: Tab, tiny_models: Path) -> None:
     with LiveServer([model], {"FASTCPU_API_KEYS": f"someone={KEY}"}) as server:
         page = tab.open(server)
         field = page.get_by_label("This server asks for an API key")
+        metrics = page.get_by_role("link", name="Metrics", exact=True)
+        field.wait_for()
+        assert metrics.is_hidden(), "a link cannot carry the key"
         field.fill("not the right one")
         page.get_by_role("button", name="Use this key").click()
         playwright.expect(page.locator("#key-error")).to_contain_text("without spaces")
@@ -418,6 +447,7 @@ def test_a_server_with_keys(tab: Tab, tiny_models: Path) -> None:
         assert kept == [[KEY], 0, ""]
         page.reload()
         tab.form.wait_for()
+        assert metrics.is_hidden()
         page.get_by_role("button", name="Forget it").click()
         field.wait_for()
         assert page.evaluate("sessionStorage.length") == 0

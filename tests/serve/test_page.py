@@ -116,6 +116,11 @@ def test_there_is_nothing_else(path: str) -> None:
     assert "there is nothing at" in answer.json["error"]
 
 
+def test_the_icon_is_declared_so_that_browsers_do_not_ask_for_another() -> None:
+    (icon,) = re.findall(r'<link rel="icon" ([^>]+)>', asked("/").body.decode())
+    assert re.fullmatch(r'href="page/\w+/icon\.svg" type="image/svg\+xml" sizes="any"', icon)
+
+
 def test_a_server_without_a_page() -> None:
     paths = ["/", *(f"/{path}" for path in addresses(asked("/").body))]
     assert [asked(path, page=False).status for path in paths] == [404] * len(paths)

@@ -190,6 +190,7 @@ function askForKey() {
   find("key").hidden = false;
   find("key-ask").hidden = false;
   find("key-used").hidden = true;
+  find("metrics").hidden = true; // a link carries no key
   setText(find("key-error"), tried ? "The server does not know this key." : "");
   tried = false;
   setKey("");
@@ -200,6 +201,7 @@ function acceptKey() {
   find("key").hidden = !hasKey();
   find("key-ask").hidden = hasKey();
   find("key-used").hidden = !hasKey();
+  find("metrics").hidden = hasKey();
   setText(find("key-error"), "");
 }
 
@@ -229,4 +231,5 @@ find("key-forget").addEventListener("click", forgetKey);
 find("charts").append(...live.map((chart) => chart.figure));
 document.addEventListener("visibilitychange", poll);
 tried = hasKey();
+find("metrics").hidden = hasKey();
 poll();

@@ -4,7 +4,8 @@ import { drawn, element, setText, short } from "./dom.js";
 
 const SECONDS = 120;
 const HEIGHT = 168;
-const EDGE = { left: 44, right: 12, top: 10, bottom: 26 };
+const EDGE = { right: 12, top: 10, bottom: 26 };
+const LABELS = { least: 44, digit: 7.5, gap: 7 }; // room for those of the vertical axis
 const TIMES = [0, 30, 60, 90, 120];
 
 /** At most `most` + 1 round numbers from 0 to `high`; whole ones if values are. */
@@ -37,11 +38,12 @@ class Chart {
     this.whole = whole;
     this.seconds = [];
     this.pointed = null;
+    this.left = LABELS.least;
     this.when = element("span");
     this.parts = series.map(() => element("span"));
     const lines = series.length > 1 ? series.map(({ style }) => element("i", { class: style })) : [];
     const parts = this.parts.flatMap((part, index) => [...lines.slice(index, index + 1), part]);
-    this.latest = element("span", { class: "latest" }, this.when, ...parts, ` ${unit}`);
+    this.latest = element("span", { class: "latest" }, this.when, ...parts);
     this.place = element("div", { class: "plot" });
     const heading = element("figcaption", {}, element("span", { class: "name" }, title), this.latest);
     this.figure = element("figure", {}, heading, this.place);
@@ -60,8 +62,8 @@ class Chart {
     if (event === null) {
       this.pointed = null;
     } else {
-      const inside = event.clientX - this.place.getBoundingClientRect().left - EDGE.left;
-      const room = this.place.clientWidth - EDGE.left - EDGE.right;
+      const inside = event.clientX - this.place.getBoundingClientRect().left - this.left;
+      const room = this.place.clientWidth - this.left - EDGE.right;
       this.pointed = Math.min(SECONDS - 1, Math.max(0, Math.round((inside / room) * (SECONDS - 1))));
     }
     this.draw();
@@ -71,11 +73,11 @@ class Chart {
     return this.seconds.map((second) => second[key]).filter((value) => value !== null);
   }
 
-  /** The numbers of one second, one for each series. */
+  /** The numbers of one second with their unit, one for each series. */
   numbers(index) {
     const second = this.seconds[index];
     return this.series.map(({ key, label }) => {
-      const value = second[key] === null ? "–" : short(second[key]);
+      const value = second[key] === null ? "–" : `${short(second[key])} ${this.unit}`;
       return this.series.length > 1 ? `${label} ${value}` : value;
     });
   }
@@ -93,16 +95,20 @@ class Chart {
     const all = this.series.flatMap(({ key }) => this.values(key));
     const highest = Math.max(0, ...all);
     const high = rounded(highest || 1, this.whole);
+    const marks = ticks(high, 4, this.whole).map((value) => ({ value, label: short(value) }));
+    const longest = Math.max(...marks.map(({ label }) => label.length));
+    const left = Math.max(LABELS.least, Math.ceil(longest * LABELS.digit) + LABELS.gap);
+    this.left = left;
     const right = width - EDGE.right;
     const bottom = HEIGHT - EDGE.bottom;
-    const x = (index) => EDGE.left + (index / (SECONDS - 1)) * (right - EDGE.left);
+    const x = (index) => left + (index / (SECONDS - 1)) * (right - left);
     const y = (value) => bottom - (value / high) * (bottom - EDGE.top);
-    const now = `${this.numbers(SECONDS - 1).join(", ")} ${this.unit}`;
+    const now = this.numbers(SECONDS - 1).join(", ");
     const summary = `${this.title}, the last two minutes: now ${now}, at most ${short(highest)}`;
     const parts = [
-      ...ticks(high, 4, this.whole).flatMap((value) => [
-        drawn("line", { class: "grid", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }),
-        drawn("text", { x: EDGE.left - 7, y: y(value) + 4, "text-anchor": "end" }, short(value)),
+      ...marks.flatMap(({ value, label }) => [
+        drawn("line", { class: "grid", x1: left, x2: right, y1: y(value), y2: y(value) }),
+        drawn("text", { x: left - LABELS.gap, y: y(value) + 4, "text-anchor": "end" }, label),
       ]),
       ...TIMES.map((ago) => {
         const place = x(((SECONDS - ago) / SECONDS) * (SECONDS - 1));
@@ -115,7 +121,7 @@ class Chart {
       parts.push(drawn("line", { class: "pointer", x1: x(at), x2: x(at), y1: EDGE.top, y2: bottom }));
     }
     if (!all.length) {
-      const middle = { x: (EDGE.left + right) / 2, y: (EDGE.top + bottom) / 2 - 8, "text-anchor": "middle" };
+      const middle = { x: (left + right) / 2, y: (EDGE.top + bottom) / 2 - 8, "text-anchor": "middle" };
       parts.push(drawn("text", { class: "empty", ...middle }, "no requests"));
     }
     const attributes = { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": summary };
