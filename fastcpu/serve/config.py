@@ -105,7 +105,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     tokenizer_threads: Threads = 1
     api_keys: dict[str, str] = {}
     cors_origins: tuple[str, ...] = ()
-    max_body_bytes: Positive = 16_000_000
+    max_body_bytes: Positive = 4_000_000
     max_buffer_mb: Annotated[float, Meta(gt=0)] = 512.0
     max_inputs: Positive = 2048
     max_requests: Positive = 1024

@@ -91,6 +91,8 @@ class Server(uvicorn.Server):
         gc.freeze()
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
+        if serving.config.is_open:
+            serving.log.event("warning", f"no API keys: everyone who reaches {host} may ask")
         serving.log.event("info", "listening", host=host, port=port, pid=os.getpid(), models=serving.repository.names())
 
     async def on_tick(self, counter: int) -> bool:

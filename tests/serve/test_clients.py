@@ -121,7 +121,7 @@ def test_openai_async(server: LiveServer, vectors: np.ndarray) -> None:
         ({"input": "a", "model": "embed", "dimensions": 0}, "BadRequestError", "dimensions", "invalid_request"),
         ({"input": "a", "model": "qa"}, "BadRequestError", "model", "wrong_task"),
         ({"input": "a", "model": "gpt"}, "NotFoundError", "model", "model_not_found"),
-        ({"input": "a", "model": "embed", "extra_body": {"x": 1}}, "BadRequestError", None, "invalid_request"),
+        ({"input": "a", "model": "embed", "extra_body": {"x": 1}}, "BadRequestError", "x", "invalid_request"),
     ],
 )
 def test_openai_errors(openai: Any, given: dict[str, Any], error: str, param: str | None, code: str) -> None:

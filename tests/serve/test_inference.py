@@ -500,7 +500,7 @@ def test_too_many_rows_are_refused(server: LiveServer) -> None:
 
 
 def test_an_answer_that_is_mostly_padding_is_refused(server: LiveServer) -> None:
-    ids = np.ones((2048, 1000), np.int8)
+    ids = np.ones((2048, 900), np.int8)
     mask = np.zeros_like(ids)
     mask[:, 0] = 1
     answer = infer(
