@@ -130,10 +130,11 @@ def under_load(target: Target, alone: Sequence[str] | None, rounds: int, seconds
                 "p50_ms": 1e3 * _quantile(result, 0.5),
                 "p99_ms": 1e3 * _quantile(result, 0.99),
                 "ratio": _quantile(result, 0.99) / single,
-                "queue_ratio": queue_p99(single, LOAD * capacity, number),
                 "problems": result.problems,
             }
         )
+        if alone is None:
+            rows[-1]["queue_ratio"] = queue_p99(single, LOAD * capacity, number)
     numbers = [key for key in rows[0] if key != "problems"]
     summary = {key: spread([row[key] for row in rows]).as_json() for key in numbers}
     return {"capacity": capacity, **summary, "rounds": rows}
@@ -177,11 +178,11 @@ def main(argv: list[str] | None = None) -> int:
         ):
             if case in cases:
                 results[case] = found = under_load(Target(server, args.model, used), alone, args.rounds, args.seconds)
+                queue = f"; a queue of single requests {found['queue_ratio']['median']:.2f}x" if alone is None else ""
                 print(
                     f"{case}: capacity {found['capacity']:.0f}/s; at {100 * LOAD:.0f} %: p99 "
                     f"{found['p99_ms']['median']:.1f} ms, {found['ratio']['median']:.2f}x unloaded "
-                    f"({found['unloaded_ms']['median']:.2f} ms); a queue of single requests "
-                    f"{found['queue_ratio']['median']:.2f}x",
+                    f"({found['unloaded_ms']['median']:.2f} ms){queue}",
                     flush=True,
                 )
         if "padded" in cases:
