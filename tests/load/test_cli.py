@@ -82,6 +82,14 @@ def test_whatever_the_server_answers_is_a_result(capsys: pytest.CaptureFixture[s
     assert "no &lt;such&gt; model" in (tmp_path / "a.html").read_text()
 
 
+# Jobs in the background of a shell ignore interrupts; commands at a terminal do not.
+_AT_A_TERMINAL = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.parametrize(
     ("load", "warmup", "answers"),
     [
@@ -107,8 +115,20 @@ def test_an_interrupted_run_is_reported(load: list[str], warmup: str, answers: b
 
     files = [tmp_path / name for name in ("a.json", "a.svg")]
     with in_thread(script) as server:
-        command = [sys.executable, "-m", "fastcpu", "load", server.url, "--protocol", "tei", *load, "-d", "60"]
-        command += ["--warmup", warmup, "--timeout", "50", "--json", str(files[0]), "--plot", str(files[1])]
+        command = [sys.executable, "-c", _AT_A_TERMINAL, "-m", "fastcpu", "load", server.url, "--protocol", "tei"]
+        command += [
+            *load,
+            "-d",
+            "60",
+            "--warmup",
+            warmup,
+            "--timeout",
+            "50",
+            "--json",
+            str(files[0]),
+            "--plot",
+            str(files[1]),
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert asked.wait(60)
         time.sleep(0.2)
