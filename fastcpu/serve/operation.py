@@ -27,7 +27,7 @@ Scope = dict[str, Any]
 
 JSON = b"application/json"
 _FIELD = re.compile(r"(?:required|unknown) field `([^`]+)`")
-_SENT_AT_ONCE = 1 << 16  # bytes of an answer that are left to the connection
+_SENT_AT_ONCE = 1 << 18  # bytes of an answer that are left to the connection
 _URGENCY = 3  # RFC 9218: the default
 _URGENCIES = frozenset(b"%d" % value for value in range(PRIORITIES))
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}

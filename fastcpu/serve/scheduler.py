@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, takewhile
+from math import inf
 
 from fastcpu.serve.request import PRIORITIES, Batch, Entry, Policy, QueueFull, Request, TooLate, Waiting
 from fastcpu.serve.speed import Speed
@@ -83,8 +84,33 @@ class _Lane:
             heappop(heap)
         return next(iter(heap[0][2].requests)) if heap else None
 
-    def take(self, request: Request, now: float) -> Entry:
-        """The next sequence of `request`, which is the first."""
+    def take(self, request: Request, now: float, tokens: int, rows: float) -> list[Entry]:
+        """The next sequence of `request`, which is the first; if nobody else waits here, as many as fit.
+
+        Of these at most `rows`, with at most `tokens` in all.
+        """
+        entries = self._take_more(request, tokens, rows) if self.active == 1 and request.waiting > 1 else []
+        return [*entries, self._take(request, now)]
+
+    def _take_more(self, request: Request, tokens: int, rows: float) -> list[Entry]:
+        """Those of the only client's first request that are in front of the last one that fits."""
+        flow, lengths = self._flows[request.client], request.lengths
+        entries: list[Entry] = []
+        number, total, last = request._next, 0, len(request.lengths) - 1
+        while number < last and len(entries) + 1 < rows and total + lengths[number] + lengths[number + 1] <= tokens:
+            length = lengths[number]
+            entries.append(Entry(request, number))
+            self._time = max(self._time, flow.start, min(self._time + length / 2, flow.start + length + self._budget))
+            flow.start += length
+            total += length
+            number += 1
+        request._next, request.waiting = number, request.waiting - len(entries)
+        request._tokens -= total
+        flow.tokens -= total
+        self.tokens -= total
+        return entries
+
+    def _take(self, request: Request, now: float) -> Entry:
         flow = self._flows[request.client]
         entry = Entry(request, request._next)
         length, start, share = entry.length, flow.start, entry.length / (self.active + 1)
@@ -214,10 +240,12 @@ class _Queue:
                 if entries and (tokens > policy.batch_tokens or len(entries) == policy.batch_rows):
                     self.fill += 0.1 * (total - self.fill)
                     return entries, total
-                entry = lane.take(first, now)
-                entries.append(entry)
-                total = tokens
-                self._left(first, entry.length, 1)
+                left = inf if policy.batch_rows is None else policy.batch_rows - len(entries)
+                taken = lane.take(first, now, policy.batch_tokens - total, left)
+                tokens = sum(entry.length for entry in taken)
+                entries += taken
+                total += tokens
+                self._left(first, tokens, len(taken))
         return entries, total
 
     def ahead(self, request: Request, tokens: int) -> float:

@@ -200,6 +200,8 @@ def _checked(texts: Sequence[Any], first: int) -> list[Text]:
 
 def _check_encodable(text: str, where: str) -> None:
     """InputError for half a surrogate pair, as JSON can escape one: it is no character, and UTF-8 has none."""
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

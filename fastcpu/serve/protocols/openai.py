@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -131,7 +131,7 @@ async def _embeddings(serving: Serving, call: Call) -> Reply:
 
 
 def _base64(vector: FloatArray) -> str:
-    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+    return binascii.b2a_base64(vector.astype("<f4", copy=False).data, newline=False).decode()
 
 
 def _same(vector: FloatArray) -> FloatArray:
