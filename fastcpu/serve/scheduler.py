@@ -248,16 +248,16 @@ class _Queue:
                 self._left(first, tokens, len(taken))
         return entries, total
 
-    def ahead(self, request: Request, tokens: int) -> float:
-        """Tokens that would probably run before the request has had `tokens`, these not counted.
+    def ahead(self, client: str, priority: int, tokens: int) -> float:
+        """Tokens that would probably run before a new request has had `tokens`, these not counted.
 
         All of higher priority and of its client. Of another client at most as many as the request's client will have
         had: what waits, and as far as batches run full, as many again, since others then go on to send.
         """
-        lane = self.lanes[request.priority]
-        own = lane.of(request.client)
+        lane = self.lanes[priority]
+        own = lane.of(client)
         others = lane.active - (own > 0)
-        urgent = sum(lane.tokens for lane in self.lanes[: request.priority])
+        urgent = sum(lane.tokens for lane in self.lanes[:priority])
         most = others * (own + tokens)
         return urgent + own + min(lane.tokens - own + most * self.usual / self.fill, most)
 
@@ -380,10 +380,15 @@ class Scheduler:
         request._number, request.arrived = self._accepted, now
         queue.push(request)
 
-    def room(self, model: str, client: str = "") -> None:
-        """QueueFull if the queue has no room for even one token of the client."""
-        self._expire(self._clock())
-        self._check_room(self._queues[model], client, 1)
+    def room(self, model: str, client: str = "", priority: int = 3) -> None:
+        """QueueFull if the queue has no room for even one token of the client, or that would wait for too long.
+
+        So who has a request can be told before it is tokenized; O(1) beside the estimate.
+        """
+        now, queue = self._clock(), self._queues[model]
+        self._expire(now)
+        self._check_room(queue, client, 1)
+        self._check_delay(queue, client, priority, 1, now)
 
     def cancel(self, request: Request) -> bool:
         """What waits of the request never runs, and its room is free. Whether anything waited."""
@@ -471,21 +476,26 @@ class Scheduler:
 
     def _check_wait(self, queue: _Queue, request: Request, now: float) -> None:
         """Refuses what would wait for longer than `max_wait`, or would not be done by its deadline."""
-        limit = queue.policy.max_wait
-        if limit is not None:
-            before = queue.ahead(request, request.lengths[0])
-            in_next = before + request.lengths[0] <= queue.fill
-            wait = self._until(queue, 0 if in_next else before, now)
-            if wait > limit:
-                raise QueueFull(f"the wait would be about {wait:.3g} s", wait - limit)
+        self._check_delay(queue, request.client, request.priority, request.lengths[0], now)
         if request.deadline is not None:
-            before = queue.ahead(request, request._tokens) + request._tokens - request.lengths[-1]
+            before = queue.ahead(request.client, request.priority, request._tokens)
+            before += request._tokens - request.lengths[-1]
             wait = self._until(queue, before, now)
             if queue.tokens or queue.running:
                 wait += queue.seconds(max(queue.usual, request.lengths[-1]))
             late = now + _MARGIN * wait - request.deadline
             if late > 0:
                 raise TooLate(f"it would be done in about {wait:.3g} s", late)
+
+    def _check_delay(self, queue: _Queue, client: str, priority: int, length: int, now: float) -> None:
+        """QueueFull for a request whose first sequence, of that length, would wait for longer than `max_wait`."""
+        limit = queue.policy.max_wait
+        if limit is None:
+            return
+        before = queue.ahead(client, priority, length)
+        wait = self._until(queue, 0 if before + length <= queue.fill else before, now)
+        if wait > limit:
+            raise QueueFull(f"the wait would be about {wait:.3g} s", wait - limit)
 
     def _retry(self, queue: _Queue, tokens: int) -> float:
         """Seconds until about `tokens` of those that wait have been taken; the last batch of them need not have run."""

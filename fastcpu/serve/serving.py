@@ -255,7 +255,8 @@ class Serving:
         call.model = model.name
         deadline = min(filter(None, (deadline, call.deadline())), default=None)
         with self.repository.held(model):
-            self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client))
+            urgency = call.priority() if priority is None else priority
+            self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client, urgency))
             began = time.monotonic()
             work = await self.tokenizing.run(characters, prepare, client=call.client, deadline=deadline, left=call.left)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
@@ -267,7 +268,7 @@ class Serving:
                 model.lane,
                 model.engine,
                 work,
-                priority=call.priority() if priority is None else priority,
+                priority=urgency,
                 deadline=deadline,
                 client=call.client,
                 left=call.left,

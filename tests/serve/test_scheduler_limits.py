@@ -53,6 +53,21 @@ class TestBounds:
         with pytest.raises(QueueFull):
             put(scheduler, 1, client="b")
 
+    def test_room_knows_the_wait(self) -> None:
+        _, scheduler = made(Policy(batch_tokens=100, max_wait=1.0))
+        put(scheduler, 100, client="a")
+        batch = scheduler.take()
+        assert batch is not None
+        scheduler.done(batch, 0.5)
+        for _ in range(3):
+            put(scheduler, 100, client="a")
+        with pytest.raises(QueueFull, match="wait"):
+            scheduler.room("m", "a")
+        with pytest.raises(QueueFull, match="wait"):
+            put(scheduler, 1, client="a")
+        scheduler.room("m", "a", 0)
+        scheduler.room("m", "b")
+
     def test_a_request_larger_than_the_queue_leaves_room_for_other_clients(self) -> None:
         _, scheduler = made(Policy(batch_tokens=100, max_queue_tokens=100))
         large = Request("m", [10] * 100, None, client="a")
