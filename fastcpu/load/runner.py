@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from time import monotonic_ns
 from typing import Any
 
+from fastcpu.collection import no_collection
 from fastcpu.errors import InputError, MissingPackageError
 from fastcpu.load.plan import Plan
 from fastcpu.load.recorder import Recorder
@@ -99,7 +100,8 @@ async def _drive(plans: Sequence[Plan], keep_interrupted: bool) -> list[Result]:
             address = plan.target.connectable(plan.timeout), plan.target.port
             kind = OpenLoop if plan.rate is not None else ClosedLoop
             runners.append(kind(plan, loop, address, recorder))
-        with _no_collections():
+        gc.collect()
+        with no_collection():  # it would hold up everything for milliseconds
             started, usage = datetime.now(timezone.utc), Usage()
             origin = monotonic_ns() + _HEAD_START
             for runner in runners:
@@ -135,16 +137,3 @@ def _interruption(loop: asyncio.AbstractEventLoop, actions: Sequence[Callable[[]
     finally:
         if actions:
             loop.remove_signal_handler(signal.SIGINT)
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """No garbage collection, which would hold up everything for milliseconds; a run leaves few cycles behind."""
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

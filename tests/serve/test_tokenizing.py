@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -14,14 +13,6 @@ from fastcpu.serve.request import TooLate
 from fastcpu.serve.tokenizing import Tokenizing
 
 LONG = Tokenizing.INLINE_CHARACTERS + 1
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to pass")
 
 
 def test_short_texts_are_done_at_once_in_the_event_loop() -> None:
