@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from fastcpu.errors import InputError
 from fastcpu.serve.problems import Gone, Problem, stopping
 from fastcpu.serve.request import Batch, Request, TooLate, Waiting
 from fastcpu.serve.scheduler import Scheduler
-from fastcpu.tasks.engine import Engine, FloatArray, run_rows
+from fastcpu.tasks.engine import Engine, Rows, run_rows
 from fastcpu.tasks.task import Work
 
 _PATIENCE = 0.03
 """Seconds after which a waiting request begins to look whether whoever asked is still there."""
+
+Parts = dict["Job", list[int]]
+"""Which sequences of which jobs run together."""
 
 Observer = Callable[[Batch, float, float], None]
 """Is told of every batch: itself, the seconds that it took, and those that the CPU of its thread did."""
@@ -172,14 +175,15 @@ class Executor:
 
     def _run(self, batch: Batch, began: float) -> tuple[Finished, bool]:
         """Runs a batch and gives the jobs that it completes, by event loop, and whether it failed."""
-        entries = [(entry.request.payload, entry.index) for entry in batch.entries]
-        jobs: list[tuple[Job, int]] = entries  # type: ignore[assignment]
-        failed = not _take(jobs)
+        parts: Parts = {}
+        for entry in batch.entries:
+            parts.setdefault(entry.request.payload, []).append(entry.index)  # type: ignore[arg-type]
+        failed = not _take(parts)
         complete = []
         with self._changed:
-            for job, _ in jobs:
+            for job, indices in parts.items():
                 job.began = job.began or began
-                job.left -= 1
+                job.left -= len(indices)
                 if job.left == 0 or job.error is not None:
                     complete.append(job)
         finished: Finished = {}
@@ -194,44 +198,45 @@ class Executor:
         return finished, failed
 
 
-def _take(jobs: Sequence[tuple[Job, int]]) -> bool:
+def _take(parts: Parts) -> bool:
     """Runs sequences and gives their rows to their jobs, whether that went well at once.
 
     A job that cannot be run has its error afterwards.
     """
     try:
-        rows = _rows(jobs)
+        found = _rows(parts)
     except Exception as error:  # noqa: BLE001  (whatever it is, those who wait are told)
-        own: dict[Job, list[tuple[Job, int]]] = {}
-        for each in jobs:
-            own.setdefault(each[0], []).append(each)
-        if len(own) == 1:
-            jobs[0][0].error = _failure(error)
+        if len(parts) == 1:
+            for job in parts:
+                job.error = _failure(error)
         else:  # one of them is to blame: each runs alone
-            for part in own.values():
-                _take(part)
+            for job, indices in parts.items():
+                _take({job: indices})
         return False
-    for (job, index), found in zip(jobs, rows, strict=True):
+    for (job, indices), rows in zip(parts.items(), found, strict=True):
         if job.error is None:
             try:
-                job.work.take(index, found)
+                job.work.take(indices, rows)
             except Exception as error:  # noqa: BLE001
                 job.error = _failure(error)
     return True
 
 
-def _rows(jobs: Sequence[tuple[Job, int]]) -> list[tuple[FloatArray, ...]]:
-    """The rows of the outputs of each sequence, which run together."""
-    first = jobs[0][0]
-    names = first.work.outputs
-    mixed = any(job.work.outputs != names for job, _ in jobs)
-    if mixed:
-        names = tuple(dict.fromkeys(name for job, _ in jobs for name in job.work.outputs))
-    found = list(run_rows(first.engine, [job.work.sequences[index] for job, index in jobs], names))
-    if not mixed:
-        return found
-    named = (dict(zip(names, rows, strict=True)) for rows in found)
-    return [tuple(rows[name] for name in job.work.outputs) for (job, _), rows in zip(jobs, named, strict=True)]
+def _rows(parts: Parts) -> Iterator[tuple[Rows, ...]]:
+    """The rows that each job needs, of all sequences, which run together."""
+    names = tuple(dict.fromkeys(name for job in parts for name in job.work.outputs))
+    sequences = [job.work.sequences[index] for job, indices in parts.items() for index in indices]
+    found = dict(zip(names, run_rows(next(iter(parts)).engine, sequences, names), strict=True))
+    return _cut(parts, found)
+
+
+def _cut(parts: Parts, found: dict[str, Rows]) -> Iterator[tuple[Rows, ...]]:
+    """`found` in pieces, one for each job."""
+    start = 0
+    for job, indices in parts.items():
+        stop = start + len(indices)
+        yield tuple(found[name][start:stop] for name in job.work.outputs)
+        start = stop
 
 
 def _failure(error: Exception) -> Exception:

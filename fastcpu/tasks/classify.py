@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import FloatArray, Model, Rows
 from fastcpu.tasks.labels import label_names, problem_type, sigmoid, softmax
 from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Text
@@ -60,8 +60,8 @@ class Classifier(Task[Text, Classification]):
     def prepare(self, inputs: Sequence[Text], first: int = 0) -> Work[Classification]:
         logits = np.empty((len(inputs), len(self.labels)), np.float32)
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            logits[index] = rows[0]
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            logits[indices] = rows[0]
 
         return Work(self.tokenizer.encode(inputs, first), (self._logits,), take, lambda: self._classifications(logits))
 

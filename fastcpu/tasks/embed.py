@@ -10,7 +10,7 @@ import numpy as np
 from fastcpu.errors import InputError
 from fastcpu.frontend.sentence_transformers import Dense, Pooling, read_pooling
 from fastcpu.graph.ir import EMBEDDING
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import FloatArray, Model, Rows
 from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Encoded, Text
 
@@ -55,8 +55,8 @@ class Embedder(Task[Text, FloatArray]):
         """The work of texts that are tokens already, special tokens included; `normalize`: to vectors of length 1."""
         vectors = np.empty((len(sequences), self.channels), np.float32)
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            vectors[index] = self._pooled(rows[0])
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            vectors[indices] = self._pooled(rows[0])
 
         def results() -> list[FloatArray]:
             if not normalize:
@@ -74,21 +74,26 @@ class Embedder(Task[Text, FloatArray]):
         source, _ = self._output(_HIDDEN, "batch", "sequence")
         found: list[FloatArray] = [np.empty(0, np.float32)] * len(sequences)
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            found[index] = rows[0].copy()
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            for index, values in zip(indices, rows[0], strict=True):
+                found[index] = values.copy()
 
         return Work(sequences, (source,), take, lambda: found)
 
-    def _pooled(self, values: FloatArray) -> FloatArray:
-        """One vector of `values`, which is one already or has a row per token."""
+    def _pooled(self, rows: Rows) -> Rows:
+        """Vectors of `rows`, which are vectors already or have a row per token."""
         if self._pooling is None:
-            return values
-        pooled: FloatArray = values[0]
-        if self._pooling.mode != "cls":
-            pooled = values.max(axis=0) if self._pooling.mode == "max" else values.mean(axis=0)
-        for dense in self._dense:
-            pooled = dense(pooled)
-        return pooled
+            return rows
+        mode = self._pooling.mode
+        found = []
+        for values in rows:
+            pooled: FloatArray = values[0]
+            if mode != "cls":
+                pooled = values.max(axis=0) if mode == "max" else values.mean(axis=0)
+            for dense in self._dense:
+                pooled = dense(pooled)
+            found.append(pooled)
+        return found
 
 
 def _pooling(directory: Path) -> Pooling:

@@ -15,6 +15,8 @@ from fastcpu.runtime import Session
 from fastcpu.tasks.tokenizer import Encoded, IntArray
 
 FloatArray = npt.NDArray[np.float32]
+Rows = FloatArray | list[FloatArray]
+"""Values of one output for several sequences: [sequences, ...], or [tokens, ...] of each if it is per token."""
 
 ROLES = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 """The inputs of models as transformers calls them, and what `padded` calls them."""
@@ -84,24 +86,20 @@ def as_engine(model: Model, threads: int | None = None) -> Engine:
     return model
 
 
-def run_rows(engine: Engine, batch: Sequence[Encoded], outputs: Sequence[str]) -> Iterator[tuple[FloatArray, ...]]:
-    """Runs one batch: the rows of the named outputs for each sequence; rows per token have the length of theirs.
+def run_rows(engine: Engine, batch: Sequence[Encoded], outputs: Sequence[str]) -> tuple[Rows, ...]:
+    """Runs one batch: the rows of each of the named outputs.
 
     InputError if the model computes values that are not finite.
     """
     arrays = engine.run(batch, outputs)
-    found = [arrays[name] for name in outputs]
-    per_token = [engine.outputs[name][1:2] == ("sequence",) for name in outputs]
-    for name, values in zip(outputs, found, strict=True):
+    found: list[Rows] = []
+    for name in outputs:
+        values = arrays[name]
         if not np.isfinite(values).all():
             raise InputError(f"{str(engine.directory)!r} computes values of {name} that are not finite")
-    if not any(per_token):
-        yield from zip(*found, strict=True)
-        return
-    for row, encoded in enumerate(batch):
-        yield tuple(
-            array[row, : len(encoded.ids)] if cut else array[row] for array, cut in zip(found, per_token, strict=True)
-        )
+        per_token = engine.outputs[name][1:2] == ("sequence",)
+        found.append([row[: len(each.ids)] for row, each in zip(values, batch, strict=True)] if per_token else values)
+    return tuple(found)
 
 
 def batches(lengths: Sequence[int], max_rows: int | None, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

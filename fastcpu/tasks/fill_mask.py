@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import Model, Rows
 from fastcpu.tasks.labels import softmax
 from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Encoded, IntArray, Tokenizer, read_config
@@ -90,11 +90,12 @@ class MaskFiller(Task[str, list[list[Fill]]]):
         self._check_whole(inputs, encoded, first)
         results: list[list[list[Fill]]] = [[] for _ in encoded]
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            gaps = np.flatnonzero(encoded[index].ids == self._mask_id)
-            for scores in softmax(rows[0][gaps, : self._size]):
-                best = wanted[np.argsort(-scores[wanted], kind="stable")[:count]]
-                results[index].append([Fill(self.tokenizer.token(int(i)), int(i), float(scores[i])) for i in best])
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            for index, logits in zip(indices, rows[0], strict=True):
+                gaps = np.flatnonzero(encoded[index].ids == self._mask_id)
+                for scores in softmax(logits[gaps, : self._size]):
+                    best = wanted[np.argsort(-scores[wanted], kind="stable")[:count]]
+                    results[index].append([Fill(self.tokenizer.token(int(i)), int(i), float(scores[i])) for i in best])
 
         return Work(encoded, (self._logits,), take, lambda: results)
 

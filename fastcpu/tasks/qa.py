@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import FloatArray, Model, Rows
 from fastcpu.tasks.labels import softmax
 from fastcpu.tasks.task import Task, Work, in_groups
 from fastcpu.tasks.tokenizer import Allowance, IntArray, Located, trimmed, windows
@@ -138,11 +138,11 @@ class QuestionAnswerer(Task[tuple[str, str], Answer]):
         spans: list[list[tuple[float, int, int]]] = [[] for _ in cuts]
         none = [np.inf] * len(cuts)
 
-        def take(sequence: int, rows: tuple[FloatArray, ...]) -> None:
-            starts, ends = rows
-            own = cuts[sequence][1].parts == _PASSAGE
-            none[sequence] = float(starts[0] + ends[0])
-            spans[sequence] = best_spans(starts[own], ends[own], wanted.max_answer, wanted.n_best)
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            for sequence, starts, ends in zip(indices, *rows, strict=True):
+                own = cuts[sequence][1].parts == _PASSAGE
+                none[sequence] = float(starts[0] + ends[0])
+                spans[sequence] = best_spans(starts[own], ends[own], wanted.max_answer, wanted.n_best)
 
         def results() -> list[list[Answer]]:
             found: list[dict[tuple[int, int], float]] = [{} for _ in inputs]

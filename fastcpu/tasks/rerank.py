@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import FloatArray, Model, Rows
 from fastcpu.tasks.task import Task, Work, in_groups
 
 
@@ -50,9 +50,9 @@ class Reranker(Task[tuple[str, Sequence[str]], list[Ranked]]):
         """The work of `scores`."""
         scores = np.empty(len(pairs), np.float32)
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            row = rows[0]
-            scores[index] = row[0] if self._channels == 1 else row[1] - row[0]
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            logits = np.asarray(rows[0])
+            scores[indices] = logits[:, 0] if self._channels == 1 else logits[:, 1] - logits[:, 0]
 
         return Work(self.tokenizer.encode(pairs, first), (self._logits,), take, scores.tolist)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import FloatArray, Model
+from fastcpu.tasks.engine import FloatArray, Model, Rows
 from fastcpu.tasks.labels import OUTSIDE, label_names, softmax, spans
 from fastcpu.tasks.task import Task, Work
 from fastcpu.tasks.tokenizer import Allowance, Located, Window, trimmed, windows
@@ -126,12 +126,13 @@ class Tagger(Task[str | Sequence[str], Tagging]):
         owners = [(index, place) for index, cut in enumerate(cuts) for place in range(len(cut))]
         logits = [np.empty((int((each.parts == 0).sum()), len(self.labels)), np.float32) for each in tokens]
 
-        def take(sequence: int, rows: tuple[FloatArray, ...]) -> None:
-            index, place = owners[sequence]
-            begin, end = _own_range(cuts[index], place, len(logits[index]))
-            window = cuts[index][place]
-            own: FloatArray = rows[0][window.tokens.parts == 0]
-            logits[index][begin:end] = own[begin - window.first : end - window.first]
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            for sequence, found in zip(indices, rows[0], strict=True):
+                index, place = owners[sequence]
+                begin, end = _own_range(cuts[index], place, len(logits[index]))
+                window = cuts[index][place]
+                own: FloatArray = found[window.tokens.parts == 0]
+                logits[index][begin:end] = own[begin - window.first : end - window.first]
 
         def results() -> list[Tagging]:
             scores = map(softmax, logits)

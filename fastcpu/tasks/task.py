@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from fastcpu.errors import InputError
-from fastcpu.tasks.engine import BATCH_TOKENS, FloatArray, Model, as_engine, batches, run_rows
+from fastcpu.tasks.engine import BATCH_TOKENS, Model, Rows, as_engine, batches, run_rows
 from fastcpu.tasks.tokenizer import Encoded, Tokenizer
 
 Input = TypeVar("Input")
@@ -28,13 +28,13 @@ class Work(Generic[Result]):
     Attributes:
         sequences: what the model is given.
         outputs: names of the outputs that are needed.
-        take: takes the rows of these outputs for one sequence, by its index; rows per token have its length.
+        take: takes the rows of these outputs for some of the sequences, by their indices.
         results: one result per input, in order, after every sequence was taken.
     """
 
     sequences: Sequence[Encoded]
     outputs: tuple[str, ...]
-    take: Callable[[int, tuple[FloatArray, ...]], None]
+    take: Callable[[Sequence[int], tuple[Rows, ...]], None]
     results: Callable[[], list[Result]]
 
 
@@ -80,9 +80,7 @@ class Task(ABC, Generic[Input, Result]):
         """The results of `work`, which is run in batches of similar length."""
         lengths = [len(sequence.ids) for sequence in work.sequences]
         for batch in batches(lengths, self.engine.max_rows, self.batch_tokens):
-            rows = run_rows(self.engine, [work.sequences[index] for index in batch], work.outputs)
-            for index, row in zip(batch, rows, strict=True):
-                work.take(index, row)
+            work.take(batch, run_rows(self.engine, [work.sequences[index] for index in batch], work.outputs))
         return work.results()
 
     def _output(self, name: str, *axes: str) -> tuple[str, int]:

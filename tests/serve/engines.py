@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.tasks.engine import Rows
 from fastcpu.tasks.task import Work
 from fastcpu.tasks.tokenizer import Encoded
 
@@ -66,9 +67,10 @@ def summing(*sequences: Sequence[int], output: str = "sum") -> Work[float]:
     found = [0.0] * len(sequences)
     taken: list[int] = []
 
-    def take(index: int, rows: tuple[NDArray[np.float32], ...]) -> None:
-        assert index not in taken
-        taken.append(index)
-        found[index] = float(rows[0][0])
+    def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+        for index, row in zip(indices, rows[0], strict=True):
+            assert index not in taken
+            taken.append(index)
+            found[index] = float(row[0])
 
     return Work([sequence(*each) for each in sequences], (output,), take, lambda: found)

@@ -16,7 +16,7 @@ from fastcpu.serve.model import Model
 from fastcpu.serve.problems import Problem, invalid
 from fastcpu.serve.protocols.tensors import Input, IntArray, Values, integers, wrong
 from fastcpu.serve.protocols.tensors import texts as texts_of
-from fastcpu.tasks.engine import FloatArray
+from fastcpu.tasks.engine import FloatArray, Rows
 from fastcpu.tasks.task import AnyTask, Work
 from fastcpu.tasks.tokenizer import Encoded
 
@@ -353,18 +353,19 @@ class Signature:
         fills = [self._limits.fills[name] for name in names]
         places = sequences.places
 
-        def take(index: int, rows: tuple[FloatArray, ...]) -> None:
-            place = places[index]
-            for array, values, is_per_token, fill in zip(arrays, rows, per_token, fills, strict=True):
-                target = array[index]
+        def take(indices: Sequence[int], rows: tuple[Rows, ...]) -> None:
+            for array, found, is_per_token, fill in zip(arrays, rows, per_token, fills, strict=True):
                 if not is_per_token:
-                    target[...] = values
-                elif place is None:
-                    target[: len(values)] = values
-                    target[len(values) :] = fill
-                else:
-                    target[...] = fill
-                    target[place] = values
+                    array[indices] = found
+                    continue
+                for index, values in zip(indices, found, strict=True):
+                    target, place = array[index], places[index]
+                    if place is None:
+                        target[: len(values)] = values
+                        target[len(values) :] = fill
+                    else:
+                        target[...] = fill
+                        target[place] = values
 
         return Work(sequences.encoded, tuple(names), take, lambda: arrays)
 
