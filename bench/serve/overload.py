@@ -3,8 +3,9 @@
     python -m bench.serve.overload [--seconds 120] [--check] [--json FILE]
 
 DistilBERT, 80 % sparse int8, texts of 128 tokens; server on one CPU with one thread, generator on another. Reports the
-goodput beside the capacity that closed loops reach before, how soon refusals come, how the server's memory grows after
-the first minute (or the first half of shorter runs), and p99 at half the capacity from two seconds after the overload.
+goodput beside the capacity that closed loops reach before, the CPU time of a request (most are refused) beyond that of
+the Session's runs, how soon refusals come, how the server's memory grows after the first minute (or the first half of
+shorter runs), and p99 at half the capacity from two seconds after the overload.
 With --check, the exit status is 1 if anything but times is wrong: a request without an answer, an answer that is
 neither a result nor a refusal, no refusal at all, or memory that grows by 2 % or more.
 """
@@ -24,12 +25,13 @@ from bench.report import write_json
 from bench.serve.latency import PROTOCOLS
 from bench.serve.overhead import CLIENT_CPU, SERVER_CPU
 from bench.serve.own import MODEL, start
-from bench.serve.pinned import resident_bytes
+from bench.serve.pinned import cpu_seconds, metric, resident_bytes
 from bench.serve.served import served_model
 from fastcpu.load import Plan, Result, make_corpus, run
 
 LOAD = 3.0
-RECOVERY = 2.0  # seconds
+WARMUP = 0.5  # seconds
+RECOVERY = 2.0
 GROWTH = 0.02
 _STATUSES = {200, 429, 503}
 
@@ -67,7 +69,7 @@ def measure(seconds: float) -> dict[str, Any]:
     with start(directory, [SERVER_CPU]) as server:
         url = f"http://127.0.0.1:{server.port}"
 
-        def loaded(duration: float, warmup: float = 0.5, **load: Any) -> Result:
+        def loaded(duration: float, warmup: float = WARMUP, **load: Any) -> Result:
             return run(
                 Plan(
                     url,
@@ -83,10 +85,15 @@ def measure(seconds: float) -> dict[str, Any]:
                 )
             )
 
+        def beyond() -> float:
+            return cpu_seconds(server.pids[0]) - metric(url, "fastcpu_infer_cpu_seconds_total")
+
         capacity = loaded(5.0, concurrency=16).good_per_second
         normal = loaded(10.0, rate=0.5 * capacity)
         memory = _Memory(server.pids[0])
+        before = beyond()
         heavy = loaded(seconds, rate=LOAD * capacity)
+        spent = beyond() - before
         memory.stop()
         time.sleep(RECOVERY)
         after = loaded(10.0, warmup=0.0, rate=0.5 * capacity, seed=1)
@@ -96,6 +103,7 @@ def measure(seconds: float) -> dict[str, Any]:
         "offered": heavy.recorder.sent / heavy.seconds,
         "goodput": heavy.good_per_second,
         "goodput_share": heavy.good_per_second / capacity,
+        "beyond_us": 1e6 * spent / (LOAD * capacity * (WARMUP + seconds)),
         "statuses": statuses,
         "unexpected": {key: count for key, count in statuses.items() if key not in _STATUSES},
         "errors": dict(heavy.recorder.errors),

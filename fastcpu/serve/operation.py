@@ -95,6 +95,7 @@ class Operation:
         statuses: of errors that it may answer with, beside those that every operation has.
         light: whether it is answered even if as many requests run as the server takes.
         fits: whether it can use a model; the document names those.
+        queued: whether it waits in the queue of a model, as urgently as its head says.
         parameters: for the document, as it has them, beside those of the path and those of many operations.
         binary: whether request and answer may be bytes as well.
         bodiless: whether the body may be absent.
@@ -114,6 +115,7 @@ class Operation:
     statuses: tuple[int, ...] = ()
     light: bool = False
     fits: Callable[[Model], bool] = lambda _: True
+    queued: bool = False
     parameters: Sequence[Mapping[str, Any]] = ()
     binary: bool = False
     bodiless: bool = False
@@ -150,6 +152,7 @@ class Call:
         parameters: of the path.
         request: the decoded body, for operations that have one.
         client: who calls: the name of an API key, or the address.
+        admitted: the lane that has been seen to have room for it.
         counted: whether it is one of the requests in flight.
         model: the model that was used, for log and metrics.
         tokens: how many were computed.
@@ -162,6 +165,7 @@ class Call:
         "_headers",
         "_held",
         "_receive",
+        "admitted",
         "began",
         "client",
         "counted",
@@ -186,6 +190,7 @@ class Call:
         self.parameters: Mapping[str, str] = scope.get("path_params") or {}
         self.request: Any = None
         address = scope.get("client")
+        self.admitted = ""
         self.counted = False
         self.client: str = address[0] if address else ""
         self.model = ""
@@ -365,6 +370,8 @@ class Endpoint:
             if not operation.light:
                 serving.enter()
                 call.counted = True
+            if operation.queued:
+                serving.admit(call, operation)
             if operation.request is not None and not operation.raw:
                 call.check_media()
                 call.request = decode(await call.body(serving.config.max_body_bytes), operation.request)
@@ -401,4 +408,9 @@ async def answer(reply: Reply, call: Call, last: bool, send: Send) -> None:
 def refusal(problem: Problem, protocol: Protocol) -> Reply:
     """The answer for a problem, in the form of the protocol."""
     status = protocol.invalid_status if problem.status == 400 else problem.status
-    return Reply(json.dumps(protocol.error(problem)).encode(), status, JSON, problem.headers())
+    content = protocol.error(problem)
+    try:
+        body = msgspec.json.encode(content)
+    except UnicodeEncodeError:  # half a surrogate pair, quoted from the request
+        body = json.dumps(content).encode()
+    return Reply(body, status, JSON, problem.headers())

@@ -192,6 +192,26 @@ class Serving:
         self.in_flight += 1
         self._idle.clear()
 
+    def admit(self, call: Call, operation: Operation) -> None:
+        """QueueFull if no model that the operation could use has room for the caller: before the body is read.
+
+        Nothing if the cache may have the answer.
+        """
+        models = [model for model in self.repository.models() if operation.fits(model)]
+        if not models or self.cache:
+            return
+        urgency = call.priority()
+        refusals: list[QueueFull | None] = self.executor.locked(
+            lambda scheduler: [_refused(scheduler, model.lane, call.client, urgency) for model in models]
+        )
+        found = [(full, model) for full, model in zip(refusals, models, strict=True) if full is not None]
+        if len(found) == len(models):
+            soonest, model = min(found, key=lambda each: each[0].retry_after)
+            call.model = model.name
+            raise soonest
+        if len(models) == 1:
+            call.admitted = models[0].lane
+
     def leave(self) -> None:
         """A request that was counted is answered."""
         self.in_flight -= 1
@@ -256,7 +276,8 @@ class Serving:
         deadline = min(filter(None, (deadline, call.deadline())), default=None)
         with self.repository.held(model):
             urgency = call.priority() if priority is None else priority
-            self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client, urgency))
+            if call.admitted != model.lane:
+                self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client, urgency))
             began = time.monotonic()
             work = await self.tokenizing.run(characters, prepare, client=call.client, deadline=deadline, left=call.left)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
@@ -324,6 +345,15 @@ class Serving:
                 known[each] = result
                 self.cache.put((model.name, model.lane, form, each), result)
         return [known[each] for each in inputs]
+
+
+def _refused(scheduler: Scheduler, lane: str, client: str, priority: int) -> QueueFull | None:
+    """What a client would be told who asked a lane for anything."""
+    try:
+        scheduler.room(lane, client, priority)
+    except QueueFull as full:
+        return full
+    return None
 
 
 def _encoded(config: Config) -> dict[str, bytes]:

@@ -385,6 +385,44 @@ def test_a_full_queue_says_when_to_come_again(tiny_models: Path, tmp_path: Path)
         assert live.get("/metrics").body.count(b'fastcpu_rejected_total{model="embed",reason="queue"} 2.0') == 1
 
 
+def test_a_full_queue_refuses_a_request_before_its_body_and_reads_on_behind_it(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    with holding(tiny_models, tmp_path, {"max_queue_tokens": 5}) as live, Wire(live) as first, Wire(live) as wire:
+        first.send(request("POST", "/embed", EMBED))
+        until(lambda: waiting(live) == 1)
+        wire.send(head("POST", "/v1/embeddings", {"content-length": 1000}))
+        refused = wire.answer()
+        assert (refused.status, refused.json["error"]["code"]) == (429, "rate_limit_exceeded")
+        wire.send(b"{" * 1000)
+        assert wire.ask("POST", "/tokenize", EMBED).status == 200, "this needs no queue"
+        assert wire.ask("POST", "/embed", b"no JSON").status == 429
+        wire.send(request("POST", "/embed", EMBED) * 3 + request("GET", "/health"))
+        assert [wire.answer().status for _ in range(4)] == [429, 429, 429, 200]
+        assert live.get("/metrics").body.count(b'fastcpu_rejected_total{model="embed",reason="queue"} 5.0') == 1
+        assert waiting(live) == 1
+
+
+def test_a_full_queue_refuses_nobody_who_asks_another_model(tiny_models: Path, tmp_path: Path) -> None:
+    path = str(model_directory(tiny_models, "embed"))
+    models = {"embed": {**HELD, "path": path, "max_queue_tokens": 5}, "other": {"path": path}}
+    with LiveServer(written(tmp_path, models=models, drain_seconds=0.1)) as live, Wire(live) as wire:
+        wire.send(request("POST", "/embed", EMBED))
+        until(lambda: waiting(live) == 1)
+        assert live.post("/embed", EMBED).status == 429
+        assert live.post("/embed", {**EMBED, "model": "other"}).status == 200
+
+
+def test_the_cache_answers_while_the_queue_is_full(tiny_models: Path, tmp_path: Path) -> None:
+    limits = {"max_queue_tokens": 5, "batch_rows": 2}
+    with holding(tiny_models, tmp_path, limits, cache_mb=1) as live, Wire(live) as wire:
+        assert live.post("/embed", {**EMBED, "inputs": ["a red house", "a cat"]}).status == 200
+        wire.send(request("POST", "/embed", {**EMBED, "inputs": "the car is red"}))
+        until(lambda: waiting(live) == 1)
+        assert live.post("/embed", EMBED).status == 200
+        assert live.post("/embed", {**EMBED, "inputs": "the dog"}).status == 429
+
+
 def test_more_requests_than_allowed_are_refused_but_health_answers(tiny_models: Path, tmp_path: Path) -> None:
     with holding(tiny_models, tmp_path, max_requests=2) as live, Wire(live) as first, Wire(live) as second:
         for wire in (first, second):

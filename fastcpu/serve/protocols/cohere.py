@@ -137,6 +137,7 @@ OPERATIONS = tuple(
         response=RerankResponse,
         statuses=(404, 504),
         fits=has_task("rerank"),
+        queued=True,
     )
     for path in ("/v1/rerank", "/v2/rerank")
 )

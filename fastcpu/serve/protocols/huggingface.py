@@ -407,6 +407,7 @@ OPERATIONS = tuple(
         Request,
         list[Any] | dict[str, Any],
         raw=True,
+        queued=True,
         statuses=tei.RUN,
     )
     for path in ("/", "/models/{model:path}")

@@ -166,6 +166,7 @@ OPERATIONS = (
             response=EmbeddingResponse,
             statuses=(404, 504),
             fits=has_task("embed"),
+            queued=True,
         )
         for path in ("/v1/embeddings", "/embeddings")
     ),

@@ -205,6 +205,7 @@ OPERATIONS = (
         Answer | list[Answer | list[Answer]],
         statuses=RUN,
         fits=has_task("qa"),
+        queued=True,
     ),
     Operation(
         "POST",
@@ -216,6 +217,7 @@ OPERATIONS = (
         Tagging | list[Tagging],
         statuses=RUN,
         fits=has_task("tag"),
+        queued=True,
     ),
     Operation(
         "POST",
@@ -227,5 +229,6 @@ OPERATIONS = (
         list[list[Fill | list[Fill]]],
         statuses=RUN,
         fits=has_task("fill_mask"),
+        queued=True,
     ),
 )

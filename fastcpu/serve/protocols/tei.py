@@ -518,6 +518,7 @@ OPERATIONS = (
         list[list[float]],
         statuses=RUN,
         fits=has_task("embed"),
+        queued=True,
     ),
     Operation(
         "POST",
@@ -529,6 +530,7 @@ OPERATIONS = (
         list[list[list[float]]],
         statuses=RUN,
         fits=_has_token_vectors,
+        queued=True,
     ),
     Operation(
         "POST",
@@ -540,6 +542,7 @@ OPERATIONS = (
         list[Prediction | list[Prediction]],
         statuses=RUN,
         fits=has_task("classify"),
+        queued=True,
     ),
     Operation(
         "POST",
@@ -551,6 +554,7 @@ OPERATIONS = (
         list[Rank],
         statuses=RUN,
         fits=has_task("rerank"),
+        queued=True,
     ),
     Operation(
         "POST",
@@ -562,6 +566,7 @@ OPERATIONS = (
         list[float],
         statuses=RUN,
         fits=has_task("embed"),
+        queued=True,
     ),
     Operation(
         "POST",
