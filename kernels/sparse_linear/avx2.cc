@@ -10,7 +10,7 @@ extern const SparseLinearKernel sparse_linear_avx2 = {
     "sparse_linear_avx2",
     Isa::avx2,
     avx2::sparse_forward<F32, 2>,
-    avx2::sparse_transposed<F32, 2>,
+    avx2::sparse_transposed<F32, 3>,
     avx2::sparse_sampled<F32>,
     avx2::panel_load<F32, avx2::AsF32<F32>>,
     avx2::panel_load<F32, avx2::AsBf16<F32>>,

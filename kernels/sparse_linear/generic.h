@@ -89,43 +89,47 @@ void sparse_transposed(const BlockPattern& pattern, const float* values, Panel d
   });
 }
 
+// The dot products of kBlocks columns with four rows, of the tokens at [part, part + V::lanes) of every 16: one vector
+// of partial sums for each.
+template <class V, int kBlocks>
+void sampled_part(const float* const* columns, const float* rows, int64_t stride, int width, int part,
+                  V (&acc)[4 * kBlocks]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 4 * kBlocks; ++i) acc[i] = V::zero();
+  for (int t = part; t < width; t += 16) {
+    V gradient[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) gradient[r] = V::load(rows + r * stride + t);
+#pragma GCC unroll 4
+    for (int i = 0; i < kBlocks; ++i) {
+      const V token = V::load(columns[i] + t);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) acc[4 * i + r] = fma(token, gradient[r], acc[4 * i + r]);
+    }
+  }
+}
+
 template <class V>
 void sparse_sampled(const BlockPattern& pattern, Panel x, Panel dy, int width, int group, int first, int last,
                     float* dw) {
-  constexpr int kBlocks = V::lanes / 4;  // V::lanes sums at once
+  constexpr int kBlocks = V::lanes / 4;  // V::lanes sums at once: the registers hold one part of them
   constexpr int kParts = 16 / V::lanes;
   const float* const rows = dy.data + 4 * group * dy.stride;
   for (int b = first; b < last; b += kBlocks) {
     const float* columns[kBlocks];
     for (int i = 0; i < kBlocks; ++i)  // past the last block it once more
       columns[i] = x.data + pattern.column[b + i < last ? b + i : last - 1] * x.stride;
-    V acc[V::lanes][kParts];
-#pragma GCC unroll 16
-    for (int i = 0; i < V::lanes; ++i)
+    V acc[kParts][V::lanes];
 #pragma GCC unroll 4
-      for (int p = 0; p < kParts; ++p) acc[i][p] = V::zero();
-    for (int t = 0; t < width; t += 16)
-#pragma GCC unroll 4
-      for (int p = 0; p < kParts; ++p) {
-        const int at = t + p * V::lanes;
-        V gradient[4];
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; ++r) gradient[r] = V::load(rows + r * dy.stride + at);
-#pragma GCC unroll 4
-        for (int i = 0; i < kBlocks; ++i) {
-          const V token = V::load(columns[i] + at);
-#pragma GCC unroll 4
-          for (int r = 0; r < 4; ++r) acc[4 * i + r][p] = fma(token, gradient[r], acc[4 * i + r][p]);
-        }
-      }
+    for (int p = 0; p < kParts; ++p) sampled_part<V, kBlocks>(columns, rows, dy.stride, width, p * V::lanes, acc[p]);
     V square[V::lanes];
 #pragma GCC unroll 16
     for (int i = 0; i < V::lanes; ++i) {
 #pragma GCC unroll 4
       for (int half = kParts / 2; half > 0; half /= 2)
 #pragma GCC unroll 4
-        for (int p = 0; p < half; ++p) acc[i][p] = acc[i][p] + acc[i][p + half];
-      square[i] = acc[i][0];
+        for (int p = 0; p < half; ++p) acc[p][i] = acc[p][i] + acc[p + half][i];
+      square[i] = acc[0][i];
     }
     transpose(square);
 #pragma GCC unroll 4

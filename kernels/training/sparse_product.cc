@@ -12,15 +12,20 @@
 namespace fastcpu {
 namespace {
 
-// Output channels that are computed before they are written back as rows: their panel stays in L1, and a row of them is
-// at least a cache line.
-constexpr int kOutRows = 32;
+// Output channels that forward computes before it writes them back as rows. In bf16 their panel stays in L1. In f32
+// they are so many that a strip of x is read again and again while it is in L1, and the panels of both stay in L2.
+constexpr int kOutRowsBf16 = 32;
+constexpr int kOutRowsF32 = 384;
+constexpr int64_t kForwardBytes = 400 << 10;
 constexpr int64_t kMaxWidth = 256;
 // How much of x products with dy read again and again; it stays in L2.
 constexpr int64_t kSampledBytes = 400 << 10;
 
-constexpr int64_t stride_of(int width) { return width + 32; }  // rows of a power of two would share few sets of a cache
-constexpr int kLanes = 32;                                     // widths are multiples of it, as bf16 wants
+constexpr int kLanes = 32;  // widths are multiples of it, as bf16 wants
+
+// Elements from row to row of a panel: an odd number of cache lines, so that a column of it uses all sets of a cache.
+constexpr int64_t stride_of_f32(int width) { return width + 16; }
+constexpr int64_t stride_of_bf16(int width) { return width + kLanes + width % (2 * kLanes); }
 
 constexpr int lanes_of(int64_t tokens) { return static_cast<int>((tokens + kLanes - 1) / kLanes * kLanes); }
 
@@ -28,11 +33,11 @@ struct Range {
   int64_t begin, end;
 };
 
-// Cuts tokens into panels, equally many for each thread, of about the same width.
+// Cuts tokens into panels of at most `most`, equally many for each thread, of about the same width.
 class Panels {
  public:
-  Panels(int64_t tokens, int threads) : tokens_(tokens) {
-    const int64_t least = (tokens + kMaxWidth - 1) / kMaxWidth;
+  Panels(int64_t tokens, int threads, int64_t most) : tokens_(tokens) {
+    const int64_t least = (tokens + most - 1) / most;
     per_thread_ = std::max<int64_t>(1, (least + threads - 1) / threads);
     width_ = std::max(kLanes, lanes_of((tokens + per_thread_ * threads - 1) / (per_thread_ * threads)));
   }
@@ -73,8 +78,10 @@ void store(const SparseLinearKernel& kernel, Panel in, Rows rows, int64_t first,
 struct Scratch {
   AlignedBuffer x, y, out, dw;
 
-  Panel f32(const AlignedBuffer& buffer, int width) const { return {buffer.as<float>(), stride_of(width)}; }
-  Bf16Panel bf16(const AlignedBuffer& buffer, int width) const { return {buffer.as<uint16_t>(), stride_of(width)}; }
+  Panel f32(const AlignedBuffer& buffer, int width) const { return {buffer.as<float>(), stride_of_f32(width)}; }
+  Bf16Panel bf16(const AlignedBuffer& buffer, int width) const {
+    return {buffer.as<uint16_t>(), stride_of_bf16(width)};
+  }
 };
 
 // One for all products, so that it stays in the caches; taken for a whole call.
@@ -82,7 +89,7 @@ class Workspace {
  public:
   Workspace(int threads, int rows_x, int rows_y, int rows_out, int width, size_t sums, size_t weights) : lock_(mutex) {
     if (static_cast<int>(scratch.size()) < threads) scratch.resize(static_cast<size_t>(threads));
-    const size_t row = static_cast<size_t>(stride_of(width)) * sizeof(float);
+    const size_t row = static_cast<size_t>(stride_of_bf16(width)) * sizeof(float);
     for (int thread = 0; thread < threads; ++thread) {
       Scratch& each = scratch[static_cast<size_t>(thread)];
       each.x.reserve(static_cast<size_t>(rows_x) * row);
@@ -213,8 +220,11 @@ void SparseProduct::pack_rows(const float* values, uint32_t* packed, int threads
 
 void SparseProduct::forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const {
   const bool bf16 = y.bf16 && bf16_ != nullptr;
-  const Panels panels(tokens, threads);
-  const Workspace workspace(threads, pattern_.k, 0, kOutRows, panels.width(), 0, 2 * pair_columns_.size());
+  const int out_rows = std::min(bf16 ? kOutRowsBf16 : kOutRowsF32, pattern_.n);
+  const int64_t lanes = kForwardBytes / int64_t{sizeof(float)} / (pattern_.k + out_rows) - 16;
+  const int64_t most = bf16 ? kMaxWidth : std::clamp<int64_t>(lanes / kLanes * kLanes, kLanes, kMaxWidth);
+  const Panels panels(tokens, threads, most);
+  const Workspace workspace(threads, pattern_.k, 0, out_rows, panels.width(), 0, 2 * pair_columns_.size());
   if (bf16) pack_pairs(values, workspace.weights(), threads);
   run_on_team(threads, [&](int thread) {
     const Scratch& mine = workspace.of(thread);
@@ -225,8 +235,8 @@ void SparseProduct::forward(const float* values, const float* bias, Rows x, int6
         load(*bf16_, x, first, count, pattern_.k, in_bf16);
       else
         load(kernel_, x, first, count, pattern_.k, in);
-      for (int row = 0; row < pattern_.n; row += kOutRows) {
-        const int rows = std::min(kOutRows, pattern_.n - row), width = lanes_of(count);
+      for (int row = 0; row < pattern_.n; row += out_rows) {
+        const int rows = std::min(out_rows, pattern_.n - row), width = lanes_of(count);
         if (bf16)
           bf16_->forward(pairs_, workspace.weights(), bias, in_bf16, width, row / 4, (row + rows) / 4, out);
         else
@@ -256,7 +266,7 @@ void SparseProduct::for_each_range(int64_t x_row_bytes, Body body) const {
 void SparseProduct::backward(const float* values, Rows x, Rows dy, int64_t tokens, Rows dx, float* dvalues,
                              int threads) const {
   const bool bf16 = dy.bf16 && bf16_ != nullptr;
-  const Panels panels(tokens, threads);
+  const Panels panels(tokens, threads, kMaxWidth);
   const size_t sums = column_.size() * 4;
   const Workspace workspace(threads, bf16 ? pattern_.k : 0, pattern_.n, pattern_.k, panels.width(), sums, sums / 2);
   if (bf16) pack_rows(values, workspace.weights(), threads);
