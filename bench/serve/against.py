@@ -37,6 +37,7 @@ TRAFFIC = {
     "infinity": ("openai", SERVED),
     "fastapi_st": ("tei", None),
     "mlserver": ("v2", SERVED),
+    "pytriton": ("triton", SERVED),
 }
 PEERS = (
     "fastapi_st:torch-fp32",
@@ -44,6 +45,7 @@ PEERS = (
     "infinity:ctranslate2-int8",
     "infinity:optimum-int8",
     "mlserver:ort-int8",
+    "pytriton:ort-int8",
 )
 OURS = {"fastcpu 80 %": 0.8, "fastcpu dense": 0.0}
 
@@ -124,8 +126,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
+    peers = [each for each in args.peers.split(",") if each]
+    try:
+        for each in peers:
+            find_peer(*each.partition(":")[::2])
+    except ValueError as error:
+        parser.error(str(error))
     os.sched_setaffinity(0, [CLIENT_CPU])
-    found = measure([each for each in args.peers.split(",") if each], args.rounds, args.seconds)
+    found = measure(peers, args.rounds, args.seconds)
     for name, values in found["throughput"].items():
         print(f"{name:28} {values['median']:7.0f} texts/s")
     for name, values in found["against"].items():

@@ -50,6 +50,18 @@ def asked(corpus: Corpus, **options: Any) -> tuple[str, Any, str]:
             {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]},
             {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a", "ü"]}]},
         ),
+        (
+            {"protocol": "triton", "model": "m"},
+            "/v2/models/m/infer",
+            {
+                "inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["a"]}],
+                "parameters": {"binary_data_output": True},
+            },
+            {
+                "inputs": [{"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": ["a", "ü"]}],
+                "parameters": {"binary_data_output": True},
+            },
+        ),
     ],
 )
 def test_requests(options: dict[str, Any], path: str, one: Any, two: Any) -> None:

@@ -14,6 +14,7 @@ PROTOCOLS: tuple[str, ...] = (
     "predict",
     "root",
     "tei",
+    "triton",
     "v2",
 )
 
