@@ -204,12 +204,12 @@ def _rates(seconds: float, macs: float, precision: str | None, peak: Json) -> Js
 
 def _describe_ops(ops: Sequence[Json], model: Json, peak: Json, tokens: int) -> list[Json]:
     total = sum(op["seconds"] for op in ops) or 1.0
-    weight_rate = roofline.weight_rate(sum(op["packed_bytes"] for op in ops), peak)
+    weight_rate = roofline.weight_rate(sum(op["read_bytes"] for op in ops), peak)
     described = []
     for op, node in zip(ops, model["nodes"], strict=True):
         kind, precision = _kind(node, model)
         rates = _rates(op["seconds"], op["macs"], precision, peak)
-        keys = ("name", "op", "kernel", "density", "seconds", "macs", "packed_bytes")
+        keys = ("name", "op", "kernel", "density", "seconds", "macs", "packed_bytes", "read_bytes")
         share = op["seconds"] / total
         row = {key: op[key] for key in keys} | {"kind": kind, "precision": precision, "share": share} | rates
         described.append(row | roofline.bound(row, node, model, peak, tokens=tokens, weight_rate=weight_rate))

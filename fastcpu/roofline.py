@@ -51,7 +51,7 @@ def bound(op: Json, node: Json, model: Json, peak: Json, *, tokens: int, weight_
     threads = peak["threads"]
     candidates = {
         "L2": _activation_bytes(node, model, tokens) / (peak["l2_gbps"] * 1e9),
-        "weights": op["packed_bytes"] / weight_rate,
+        "weights": op["read_bytes"] / weight_rate,
     }
     if op["precision"] is not None:
         rate = peak["int8_gops"] if op["precision"] == "int8" else peak["f32_gflops"]
@@ -61,7 +61,7 @@ def bound(op: Json, node: Json, model: Json, peak: Json, *, tokens: int, weight_
     return {"bound_seconds": candidates[by] * threads, "bound_by": by}
 
 
-def weight_rate(packed_bytes: int, peak: Json) -> float:
-    """Bytes per second at which a model's packed weights can be read at best: from memory if no cache holds them."""
-    rate: float = peak["memory_gbps"] if packed_bytes > last_cache_bytes() > 0 else peak["l2_gbps"]
+def weight_rate(read_bytes: int, peak: Json) -> float:
+    """Bytes per second at which so many bytes of weights can be read at best: from memory if no cache holds them."""
+    rate: float = peak["memory_gbps"] if read_bytes > last_cache_bytes() > 0 else peak["l2_gbps"]
     return rate * 1e9

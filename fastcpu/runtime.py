@@ -149,6 +149,7 @@ class Session:
         - ``density``: stored weights / all weights, 1 for dense ones and for ops without weights.
         - ``macs_per_token``: multiply-accumulates with stored weights, per token (per sequence after pooling).
         - ``packed_bytes``: bytes of the weights as packed for this CPU.
+        - ``read_bytes``: of these, what a run over a few tokens reads at least: a kernel may keep weights in two forms.
         - ``seconds``, ``macs``: time, summed over threads, and multiply-accumulates, those of attention included, of
           all runs since the session was opened or ``reset_profile``; 0 without ``profile=True``.
         """

@@ -69,7 +69,7 @@ def test_no_op_has_a_bound_below_what_sets_it(found: doctor.Json) -> None:
     activations = tokens * (16 + 32) / (peak["l2_gbps"] * 1e9)
     over_peak = 4 / 3 if fc1["kernel"].endswith("_avx2") else 1.0
     products = 2 * fc1["macs"] / (peak["int8_gops"] * 1e9 * over_peak)
-    weights = fc1["packed_bytes"] / (peak["l2_gbps"] * 1e9)  # which are in a cache
+    weights = fc1["read_bytes"] / (peak["l2_gbps"] * 1e9)  # which are in a cache
     assert fc1["bound_seconds"] == pytest.approx(max(activations, products, weights))
     assert fc1["bound_by"] in ("L2", "weights", "int8 peak")
     norm = next(op for op in found["ops"] if op["op"] == "layernorm")

@@ -129,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
     peers = [each for each in args.peers.split(",") if each]
     try:
         for each in peers:
-            find_peer(*each.partition(":")[::2])
-    except ValueError as error:
+            _ = find_peer(*each.partition(":")[::2]).python
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     os.sched_setaffinity(0, [CLIENT_CPU])
     found = measure(peers, args.rounds, args.seconds)

@@ -103,7 +103,7 @@ def measure(seconds: float) -> dict[str, Any]:
         "offered": heavy.recorder.sent / heavy.seconds,
         "goodput": heavy.good_per_second,
         "goodput_share": heavy.good_per_second / capacity,
-        "beyond_us": 1e6 * spent / (LOAD * capacity * (WARMUP + seconds)),
+        "beyond_us": 1e6 * spent / heavy.recorder.sent * heavy.seconds / (WARMUP + heavy.seconds),
         "statuses": statuses,
         "unexpected": {key: count for key, count in statuses.items() if key not in _STATUSES},
         "errors": dict(heavy.recorder.errors),

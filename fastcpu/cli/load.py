@@ -33,8 +33,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--protocol", default="openai", choices=PROTOCOLS, help="how the server is asked (default: %(default)s)"
     )
-    parser.add_argument("--model", metavar="NAME", help="name of the model in requests; openai and v2 need it")
-    parser.add_argument("--encoding", metavar="E", help="openai: base64 or float (default: base64)")
+    parser.add_argument("--model", metavar="NAME", help="name of the model in requests; openai, triton and v2 need it")
+    parser.add_argument(
+        "--encoding", metavar="E", help="openai: base64 (default) or float; triton: binary (default) or json"
+    )
     parser.add_argument("--api-key", metavar="K", help=f"sent as a bearer token (default: ${_KEY_VARIABLE}, if set)")
 
     load = parser.add_argument_group("load, of which one of the first two is needed")

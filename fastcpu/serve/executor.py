@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastcpu.errors import InputError
@@ -222,21 +222,18 @@ def _take(parts: Parts) -> bool:
     return True
 
 
-def _rows(parts: Parts) -> Iterator[tuple[Rows, ...]]:
+def _rows(parts: Parts) -> list[tuple[Rows, ...]]:
     """The rows that each job needs, of all sequences, which run together."""
     names = tuple(dict.fromkeys(name for job in parts for name in job.work.outputs))
     sequences = [job.work.sequences[index] for job, indices in parts.items() for index in indices]
     found = dict(zip(names, run_rows(next(iter(parts)).engine, sequences, names), strict=True))
-    return _cut(parts, found)
-
-
-def _cut(parts: Parts, found: dict[str, Rows]) -> Iterator[tuple[Rows, ...]]:
-    """`found` in pieces, one for each job."""
+    cut = []
     start = 0
     for job, indices in parts.items():
         stop = start + len(indices)
-        yield tuple(found[name][start:stop] for name in job.work.outputs)
+        cut.append(tuple(found[name][start:stop] for name in job.work.outputs))
         start = stop
+    return cut
 
 
 def _failure(error: Exception) -> Exception:

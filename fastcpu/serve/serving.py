@@ -34,6 +34,8 @@ from fastcpu.tasks.tokenizer import characters as count_characters
 
 _CHANGEABLE = {"models", "api_keys", "max_body_bytes", "max_buffer_mb", "max_inputs", "max_requests", "drain_seconds"}
 """Settings that `Serving.reconfigure` takes over."""
+_FRESH = 0.005
+"""Seconds from the head of a request for which a lane is taken to have room still; bodies may come later."""
 _IDENTIFIER = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -197,20 +199,27 @@ class Serving:
 
         Nothing if the cache may have the answer.
         """
-        models = [model for model in self.repository.models() if operation.fits(model)]
-        if not models or self.cache:
+        if self.cache:
             return
+        fitting = (model for model in self.repository.models() if operation.fits(model))
         urgency = call.priority()
-        refusals: list[QueueFull | None] = self.executor.locked(
-            lambda scheduler: [_refused(scheduler, model.lane, call.client, urgency) for model in models]
-        )
-        found = [(full, model) for full, model in zip(refusals, models, strict=True) if full is not None]
-        if len(found) == len(models):
-            soonest, model = min(found, key=lambda each: each[0].retry_after)
-            call.model = model.name
-            raise soonest
-        if len(models) == 1:
-            call.admitted = models[0].lane
+
+        def look(scheduler: Scheduler) -> tuple[str, float | None]:
+            """The lane that has room; where there is none, the name of the only model, and when the first has."""
+            name, least = "", None
+            for model in fitting:
+                wait = _wait(scheduler, model.lane, call.client, urgency)
+                if wait is None:
+                    return model.lane, None
+                name, least = ("", min(least, wait)) if least is not None else (model.name, wait)
+            return name, least
+
+        found, wait = self.executor.locked(look)
+        if wait is None:
+            call.admitted = found
+        else:
+            call.model = found
+            raise QueueFull("no model has room", wait)
 
     def leave(self) -> None:
         """A request that was counted is answered."""
@@ -276,9 +285,9 @@ class Serving:
         deadline = min(filter(None, (deadline, call.deadline())), default=None)
         with self.repository.held(model):
             urgency = call.priority() if priority is None else priority
-            if call.admitted != model.lane:
-                self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client, urgency))
             began = time.monotonic()
+            if call.admitted != model.lane or began - call.began > _FRESH:
+                self.executor.locked(lambda scheduler: scheduler.room(model.lane, call.client, urgency))
             work = await self.tokenizing.run(characters, prepare, client=call.client, deadline=deadline, left=call.left)
             call.tokens += sum(len(sequence.ids) for sequence in work.sequences)
             tokenized = time.monotonic()
@@ -347,12 +356,12 @@ class Serving:
         return [known[each] for each in inputs]
 
 
-def _refused(scheduler: Scheduler, lane: str, client: str, priority: int) -> QueueFull | None:
-    """What a client would be told who asked a lane for anything."""
+def _wait(scheduler: Scheduler, lane: str, client: str, priority: int) -> float | None:
+    """Seconds until a lane has room for anything of a client; None if it has."""
     try:
         scheduler.room(lane, client, priority)
     except QueueFull as full:
-        return full
+        return full.retry_after
     return None
 
 

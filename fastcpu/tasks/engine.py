@@ -89,12 +89,14 @@ def as_engine(model: Model, threads: int | None = None) -> Engine:
 def run_rows(engine: Engine, batch: Sequence[Encoded], outputs: Sequence[str]) -> tuple[Rows, ...]:
     """Runs one batch: the rows of each of the named outputs.
 
-    InputError if the model computes values that are not finite.
+    InputError if the model computes values that are not finite, or other rows than were asked for.
     """
     arrays = engine.run(batch, outputs)
     found: list[Rows] = []
     for name in outputs:
         values = arrays[name]
+        if len(values) != len(batch):
+            raise InputError(f"{str(engine.directory)!r} gives {len(values)} rows of {name} for {len(batch)} sequences")
         if not np.isfinite(values).all():
             raise InputError(f"{str(engine.directory)!r} computes values of {name} that are not finite")
         per_token = engine.outputs[name][1:2] == ("sequence",)

@@ -5,8 +5,8 @@
 // are shared by several threads, all tiles may be narrower (Tiling). Tile i covers tokens [t0, t0 + width) and is
 // stored channel-major: element (c, t) lies at
 //     base[t0 * channel_stride(C) + c * width + (t - t0)].
-// channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist and are written
-// by kernels, but carry no meaning. Buffers are 64-byte aligned, hence so is every row
+// channel_stride(C) is C rounded up to a multiple of 4. The lanes past T and the channels past C exist, and kernels may
+// read and write them, but they carry no meaning. Buffers are 64-byte aligned, hence so is every row
 // of a 64-wide tile.
 #pragma once
 #include <cstdint>

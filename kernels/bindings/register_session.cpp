@@ -297,6 +297,7 @@ py::list describe_ops(const Session& session) {
     row["density"] = infos[i].density;
     row["macs_per_token"] = infos[i].macs_per_token;
     row["packed_bytes"] = infos[i].packed_bytes;
+    row["read_bytes"] = infos[i].read_bytes;
     row["seconds"] = profile[i].seconds;
     row["macs"] = profile[i].macs;
     rows.append(row);

@@ -72,9 +72,10 @@ inline void store_slice_f32(const QuantEpilogue& e, int n, int first, int width,
 
 // The conversion turns what is below the s32 range into its smallest value, and the packs saturate that and everything
 // else below 0 to 0; only the upper end has to be clamped before it.
+inline __m256i rounded(__m256 y) { return _mm256_cvtps_epi32(_mm256_min_ps(y, _mm256_set1_ps(255.0F))); }
+
 inline __m256i quantized(__m256i acc, float mul, float add) {
-  const __m256 y = _mm256_add_ps(scaled(acc, mul), _mm256_set1_ps(add));
-  return _mm256_cvtps_epi32(_mm256_min_ps(y, _mm256_set1_ps(255.0F)));
+  return rounded(_mm256_add_ps(scaled(acc, mul), _mm256_set1_ps(add)));
 }
 
 inline __m256i quantized_row(const QuantEpilogue& e, int row, const __m256i (&acc)[2]) {

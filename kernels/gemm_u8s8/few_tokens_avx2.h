@@ -67,8 +67,7 @@ inline void store_few(const QuantEpilogue& e, const ByteTable* table, int n, int
     y[t].v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[t]), mul);
     if (e.token_scale != nullptr) y[t].v = _mm256_mul_ps(y[t].v, _mm256_set1_ps(e.token_scale[first + t]));
     y[t].v = _mm256_add_ps(y[t].v, add);
-    if (e.store != Store::f32)
-      y[t].v = _mm256_castsi256_ps(_mm256_cvtps_epi32(_mm256_min_ps(y[t].v, _mm256_set1_ps(255.0F))));
+    if (e.store != Store::f32) y[t].v = _mm256_castsi256_ps(rounded(y[t].v));
   }
   transpose(y);
   const auto row_at = [&](int r) { return static_cast<int64_t>(n + r) * width + first; };

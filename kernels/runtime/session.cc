@@ -192,12 +192,12 @@ std::vector<OpInfo> Session::op_infos() const {
 // True if the weights take half of the bytes or less that they would take in dense s8: then each thread may read all of
 // them for few tokens of its own. Dense ones it had better share with others, since memory is what takes time.
 bool Session::has_light_weights() const {
-  double packed = 0, dense = 0;
+  double read = 0, dense = 0;
   for (const OpInfo& info : op_infos()) {
-    packed += static_cast<double>(info.packed_bytes);
+    read += static_cast<double>(info.read_bytes);
     dense += static_cast<double>(info.weights);
   }
-  return packed <= dense / 2;
+  return read <= dense / 2;
 }
 
 // What the file says about the shape of each output is what a run will give: the batch, perhaps the sequence, and

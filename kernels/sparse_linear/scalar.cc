@@ -9,6 +9,8 @@ using scalar::F32;
 extern const SparseLinearKernel sparse_linear_scalar = {
     "sparse_linear_scalar",
     Isa::scalar,
+    32,
+    1 << 30,
     scalar::sparse_forward<F32, 2>,
     scalar::sparse_transposed<F32, 2>,
     scalar::sparse_sampled<F32>,

@@ -27,6 +27,9 @@ struct BlockPattern {
 struct SparseLinearKernel {
   const char* name;
   Isa isa;
+  // How forward is best called: for so many rows of out, and for panels of x and out of so many bytes together.
+  int forward_rows;
+  int64_t forward_bytes;
   // Rows of out for the groups [first, last); row 0 of out is row 4 * first of the product. Bias [N].
   void (*forward)(const BlockPattern& pattern, const float* values, const float* bias, Panel x, int width, int first,
                   int last, Panel out);

@@ -12,11 +12,8 @@
 namespace fastcpu {
 namespace {
 
-// Output channels that forward computes before it writes them back as rows. In bf16 their panel stays in L1. In f32
-// they are so many that a strip of x is read again and again while it is in L1, and the panels of both stay in L2.
+// Output channels that forward computes in bf16 before it writes them back as rows: their panel stays in L1.
 constexpr int kOutRowsBf16 = 32;
-constexpr int kOutRowsF32 = 384;
-constexpr int64_t kForwardBytes = 400 << 10;
 constexpr int64_t kMaxWidth = 256;
 // How much of x products with dy read again and again; it stays in L2.
 constexpr int64_t kSampledBytes = 400 << 10;
@@ -220,8 +217,8 @@ void SparseProduct::pack_rows(const float* values, uint32_t* packed, int threads
 
 void SparseProduct::forward(const float* values, const float* bias, Rows x, int64_t tokens, Rows y, int threads) const {
   const bool bf16 = y.bf16 && bf16_ != nullptr;
-  const int out_rows = std::min(bf16 ? kOutRowsBf16 : kOutRowsF32, pattern_.n);
-  const int64_t lanes = kForwardBytes / int64_t{sizeof(float)} / (pattern_.k + out_rows) - 16;
+  const int out_rows = std::min(bf16 ? kOutRowsBf16 : kernel_.forward_rows, pattern_.n);
+  const int64_t lanes = kernel_.forward_bytes / int64_t{sizeof(float)} / (pattern_.k + out_rows) - 16;
   const int64_t most = bf16 ? kMaxWidth : std::clamp<int64_t>(lanes / kLanes * kLanes, kLanes, kMaxWidth);
   const Panels panels(tokens, threads, most);
   const Workspace workspace(threads, pattern_.k, 0, out_rows, panels.width(), 0, 2 * pair_columns_.size());

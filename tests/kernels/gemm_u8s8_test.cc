@@ -25,8 +25,11 @@ constexpr Shape kShapes[] = {
 
 // Of tiles of 16: every number that has code of its own, and those beside them.
 const std::vector<int> kFew = {1, 2, 3, 4, 5, 7, 8, 9, 16};
-// The same of the last 16 of wider tiles.
-std::vector<int> wider(int width) { return {width - 15, width - 14, width - 12, width - 8, width - 7, width}; }
+// The same of the last 16 of wider tiles, and numbers that leave halves of them empty.
+std::vector<int> wider(int width) {
+  const int half = width / 2;
+  return {half - 10, half - 4, half + 4, half + 12, width - 15, width - 14, width - 12, width - 8, width - 7, width};
+}
 
 void check_variant(const GemmU8S8Kernel& kernel, const LinearCase& c, int tokens, Report& report, Digest& digest) {
   PackedWeights packed;

@@ -413,6 +413,19 @@ def test_a_full_queue_refuses_nobody_who_asks_another_model(tiny_models: Path, t
         assert live.post("/embed", {**EMBED, "model": "other"}).status == 200
 
 
+def test_when_all_models_are_full_a_body_is_not_waited_for(tiny_models: Path, tmp_path: Path) -> None:
+    held = {**HELD, "path": str(model_directory(tiny_models, "embed")), "max_queue_tokens": 5}
+    arguments = written(tmp_path, models={"embed": held, "other": held}, drain_seconds=0.1)
+    with LiveServer(arguments) as live, Wire(live) as first, Wire(live) as second, Wire(live) as third:
+        first.send(request("POST", "/embed", EMBED))
+        second.send(request("POST", "/embed", {**EMBED, "model": "other"}))
+        until(lambda: waiting(live) == 2)
+        third.send(head("POST", "/embed", {"content-length": 1000, "priority": "u=0"}))
+        assert third.answer().status == 429
+        # of which model cannot be known
+        assert b'fastcpu_rejected_total{model="",reason="queue"} 1.0' in live.get("/metrics").body
+
+
 def test_the_cache_answers_while_the_queue_is_full(tiny_models: Path, tmp_path: Path) -> None:
     limits = {"max_queue_tokens": 5, "batch_rows": 2}
     with holding(tiny_models, tmp_path, limits, cache_mb=1) as live, Wire(live) as wire:

@@ -85,6 +85,7 @@ class Linear : public Op {
     info.density = density_;
     info.weights = n_ * k_;
     info.packed_bytes = packed_bytes_;
+    info.read_bytes = spmm_ == nullptr && gemm_ != nullptr ? static_cast<size_t>(n_ * k_) : packed_bytes_;
     return info;
   }
 
