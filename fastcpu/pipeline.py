@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,13 @@ from fastcpu.quantize import (
     relative_error,
     stored_bytes,
 )
+from fastcpu.tasks.tokenizer import Text
 
 QUANTIZE = ("none", *SCHEMES)
 OBSERVER = "mse"
 PATTERN = "4x1"
 MAX_LENGTH = 128
-Calibration = Iterable[Mapping[str, NDArray[Any]]] | Sequence[str] | str | os.PathLike[str]
+Calibration = Iterable[Mapping[str, NDArray[Any]]] | Sequence[Text] | str | os.PathLike[str]
 
 CALIBRATION_TEXTS = 512
 """At most so many texts of a file are used, in their order; the statistics of a linear settle long before."""
@@ -103,8 +104,8 @@ def compile(  # noqa: A001  (the public name, as in fastcpu.compile)
         out: the directory to write; a model that is there is replaced when the new one is complete.
         quantize: ``static`` (u8 activations with fixed scales, from calibration), ``dynamic`` (a scale per token), or
             ``none`` (f32, or what an imported int8 file holds).
-        calibration: for ``static``: batches ``{input name: int array [batch, sequence]}``, texts, or a text file with
-            one text per line (texts need the model's tokenizer.json).
+        calibration: for ``static``: batches ``{input name: int array [batch, sequence]}``, texts and pairs of texts,
+            or a text file with one text per line (texts need the model's tokenizer.json).
         observer: for ``static``: how a range is chosen from what was seen: ``minmax``, ``percentile`` or ``mse`` (the
             default).
         smooth: for ``static``: divide what a LayerNorm writes in u8 by a factor per channel, with this alpha from 0 to
@@ -322,7 +323,7 @@ def calibration_batches(
 ) -> Iterable[dict[str, NDArray[Any]]]:
     """Batches for the inputs of a graph, from batches, texts or a text file."""
     if isinstance(calibration, (str, os.PathLike)):
-        texts = _lines(Path(calibration))
+        texts: Sequence[Text] = _lines(Path(calibration))
     else:
         try:
             items = list(calibration)
@@ -334,9 +335,9 @@ def calibration_batches(
             raise InputError("the calibration data is empty")
         if all(isinstance(item, Mapping) for item in items):
             return _given(items, graph)
-        if not all(isinstance(item, str) for item in items):
+        if not all(isinstance(item, (str, tuple)) for item in items):
             raise InputError("calibration data must be all texts, or all dicts of input arrays")
-        texts = [str(item) for item in items]
+        texts = cast("Sequence[Text]", items)
     if source is None:
         raise InputError("calibration texts need the model's tokenizer.json: pass a directory, or batches of inputs")
     return _tokenized(texts, graph, source, max_length)
@@ -382,7 +383,7 @@ def _given_array(array: Any, where: str) -> NDArray[Any]:
 
 
 def _tokenized(
-    texts: Sequence[str], graph: Graph, source: Path, max_length: int
+    texts: Sequence[Text], graph: Graph, source: Path, max_length: int
 ) -> Iterable[dict[str, NDArray[np.int64]]]:
     from fastcpu.tasks.tokenizer import Tokenizer
 

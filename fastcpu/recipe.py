@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular
+
+if TYPE_CHECKING:
+    from fastcpu.tasks.tokenizer import Text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -91,7 +94,7 @@ class Distill:
         readout: number of texts with which a linear map of the embeddings is solved for after training, so that they
             rank as the teacher's do (``fastcpu.distill.readout``). It becomes a Dense module of the sentence encoder.
             0 leaves it out; models that are no sentence encoders have none.
-        max_length: texts are cut to this many tokens.
+        max_length: texts are cut to this many tokens; 0 means 128, and 384 for question answering.
         steps: training steps; 0 means that a budget of minutes decides.
         freeze: globs of parameters that stay as they are.
         budget: minutes of training that become a number of steps once, at the start, where ``steps`` is 0.
@@ -113,7 +116,7 @@ class Distill:
     dropout: float = 0.0
     sampling: Literal["once", "by length"] = "once"
     readout: int = 0
-    max_length: int = 128
+    max_length: int = 0
     freeze: tuple[str, ...] = ()
     steps: int = 0
     budget: float = 60.0
@@ -193,7 +196,7 @@ def parse(content: Mapping[str, Any], name: str, where: str) -> Recipe:
     return recipe
 
 
-def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[str]]) -> dict[str, Any]:
+def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[Text]]) -> dict[str, Any]:
     """The arguments of `fastcpu.compile` for the steps of a recipe that are not part of training.
 
     ``calibration`` is called with the number of texts that a static scheme observes, and returns them.
@@ -315,7 +318,8 @@ def _check(recipe: Recipe, where: str) -> None:
             )
         within("distill: dropout", recipe.distill.dropout, 0, 0.9)
         within("distill: readout", recipe.distill.readout, 0, 1_000_000)
-        within("distill: max_length", recipe.distill.max_length, 3, 1 << 20)
+        if recipe.distill.max_length:
+            within("distill: max_length", recipe.distill.max_length, 3, 1 << 20)
         within("distill: steps", recipe.distill.steps, 0, 1e9)
         within("distill: budget", recipe.distill.budget, 0.01, 1e5)
     if recipe.quantize is not None:

@@ -48,7 +48,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--columns",
         default="",
         metavar="C,...",
-        help="columns of tables and objects that are texts, or, to learn labels as well, sentence1=C,label=C",
+        help="columns of tables and objects that are texts, or what a row is: "
+        "sentence1=C,label=C to learn labels as well, sentence1=C,sentence2=C or question=C,context=C for pairs",
     )
     parser.add_argument(
         "--exclude",

@@ -17,7 +17,7 @@ from fastcpu.distill.losses import teacher_parts
 from fastcpu.errors import InputError
 from fastcpu.export.writer import check_replaceable
 from fastcpu.recipe import Recipe
-from fastcpu.tasks.tokenizer import Tokenizer, read_config
+from fastcpu.tasks.tokenizer import Text, Tokenizer, read_config
 
 _COMPARED_TEXTS = 64
 
@@ -42,7 +42,7 @@ def check_out(out: Path, plan: Plan) -> None:
     check_replaceable(place)
 
 
-def check_tokens(plan: Plan, texts: Sequence[str]) -> None:
+def check_tokens(plan: Plan, texts: Sequence[Text]) -> None:
     """InputError unless teachers give every token the id, and texts the tokens, that the model gives them.
 
     A teacher that runs on every batch reads the token ids of the model.
@@ -95,6 +95,7 @@ def check_training(plan: Plan) -> None:
     """
     import torch
 
+    from fastcpu.distill.corpus import Batch
     from fastcpu.distill.losses import LOSSES, learns_labels
     from fastcpu.distill.losses.hidden import mapped_layers
     from fastcpu.distill.masks import Masks
@@ -122,7 +123,7 @@ def check_training(plan: Plan) -> None:
         Masks(student, recipe.prune, recipe.only, recipe.ignore)
     ids = torch.zeros((1, 2), dtype=torch.int64)
     with torch.no_grad():
-        found = outputs(student, pooling, ids, ids == 0, {LOSSES[name].part for name in config.losses})
+        found = outputs(student, pooling, Batch(ids, ids == 0), {LOSSES[name].part for name in config.losses})
     if found.hidden is not None and config.layer_map:
         if plan.target is not None:
             raise InputError(f"recipe {recipe.name}: distill: layer_map is for one depth, and a search tries several")

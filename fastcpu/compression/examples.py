@@ -1,44 +1,61 @@
-"""Training texts, and the labels that the data has for them."""
+"""Training texts and pairs of texts, and the labels that the data has for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fastcpu.data import read_texts
+from fastcpu.data.contamination import texts_in
 from fastcpu.data.rows import read_rows
 from fastcpu.data.splits import all_files, data_files
 from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses.loss import NO_LABEL
 from fastcpu.errors import InputError
-from fastcpu.eval import classify
+from fastcpu.eval import classify, qa
 from fastcpu.eval.data import Table, check_columns, class_names_of, find_columns, parse_columns
 from fastcpu.eval.labels import LabelMap
 from fastcpu.tasks.labels import label_names, problem_type
-from fastcpu.tasks.tokenizer import read_config
+from fastcpu.tasks.tokenizer import Text, read_config
 
-_SENTENCES = {role: column for role, column in classify.COLUMNS.items() if role != "label"}
+Form = Literal["classify", "qa"]
+"""As which task of `fastcpu eval` tables are read: one or two sentences with a label, or a question and its passage."""
+
+_COLUMNS = {
+    "classify": classify.COLUMNS,
+    "qa": {role: column for role, column in qa.COLUMNS.items() if role != "answers"},
+}
+_TEXTS = {"classify": ("sentence1", "sentence2"), "qa": ("question", "context")}
 _UNKNOWN = (None, "", -1, "-1")
 """Cells of a text without a label; -1 is what `datasets` writes."""
 
 
 class Example(NamedTuple):
-    """A training text; its label by the model's numbers, or ``NO_LABEL``."""
+    """A training text, or a pair of them; its label by the model's numbers, or ``NO_LABEL``."""
 
-    text: str
+    text: Text
     label: int = NO_LABEL
 
+    @property
+    def texts(self) -> Sequence[str]:
+        """The text, or both."""
+        return texts_in(self.text)
 
-def reads_tables(data: Sequence[str], columns: Sequence[str], task: str | None) -> bool:
-    """True if data is read as `fastcpu eval --task classify` reads it, each row a text with a label.
 
-    It is where ``columns`` says which column plays which role (``sentence1=text,label=class``), and where the task is
-    to classify, no columns are named and no file holds plain lines.
+def table_form(data: Sequence[str], columns: Sequence[str], task: str | None) -> Form | None:
+    """As which task tables are read, a row an example; None where each cell is a text of its own.
+
+    They are where ``columns`` says which column plays which role (``sentence1=text,label=class``,
+    ``question=q,context=c``), and where the task is one of these, no columns are named and no file holds plain lines.
     """
     if columns:
-        return any("=" in column for column in columns)
-    return task == "classify" and bool(data) and not any(Path(path).suffix in PLAIN for path in data)
+        if not any("=" in column for column in columns):
+            return None
+        return "qa" if any(column.partition("=")[0] in _COLUMNS["qa"] for column in columns) else "classify"
+    if not data or any(Path(path).suffix in PLAIN for path in data):
+        return None
+    return "classify" if task == "classify" else "qa" if task == "qa" else None
 
 
 def training_files(data: Sequence[str], tables: bool) -> list[Path]:
@@ -60,61 +77,94 @@ def excluded_files(exclude: Sequence[str]) -> list[Path]:
     return [file for files in found.values() for file in files]
 
 
-def read_examples(files: Sequence[Path], columns: Sequence[str], labels: Sequence[str] | None) -> Iterator[Example]:
+def read_examples(
+    files: Sequence[Path],
+    columns: Sequence[str],
+    labels: Sequence[str] | None,
+    form: Form = "classify",
+    pairs: bool = True,
+) -> Iterator[Example]:
     """The rows of tables with their labels, and the lines of ``.txt`` files, which have none.
 
     Args:
         files: what `training_files` has found.
-        columns: ``role=column`` of the roles ``sentence1`` and ``label``, where tables call them something else.
+        columns: ``role=column`` of the roles of ``form``, where tables call them something else.
         labels: names of the model's labels; None if labels are not needed.
+        form: as which task tables are read. Files of SQuAD are read as well where it is ``qa``.
+        pairs: whether the model reads pairs of texts.
 
     Raises:
-        InputError: what `fastcpu.eval.data` finds, a label that the model does not have, or pairs of texts.
+        InputError: what `fastcpu.eval.data` finds, a label that the model does not have, or pairs of texts for a model
+            that reads none.
     """
     given = parse_columns(",".join(columns))
     for file in files:
         if file.suffix in PLAIN:
-            yield from map(Example, read_texts([file]))
-        else:
-            yield from _rows(file, given, labels)
+            yield from (Example(_spaced(text)) for text in read_texts([file]))
+            continue
+        questions = _questions(file, given) if form == "qa" else None
+        yield from _rows(file, given, labels, form, pairs) if questions is None else questions
 
 
-def read_excluded(files: Sequence[Path], columns: Sequence[str]) -> Iterator[str]:
+def _questions(file: Path, columns: dict[str, str]) -> list[Example] | None:
+    """The questions of a file of SQuAD with their passages; None if it is a table."""
+    found = None if columns or file.suffix != ".json" else qa.official(file)
+    return None if found is None else [Example((_spaced(q), _spaced(passage))) for q, passage in found.inputs]
+
+
+def _spaced(text: str) -> str:
+    """A text in one line, without tabs."""
+    return " ".join(text.split())
+
+
+def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | None = None) -> Iterator[str]:
     """The evaluation sentences of files: the lines of ``.txt`` files, and of tables the cells of some columns.
 
     These are the columns that are named and that a table has, be it by a role; or else those that hold texts by their
-    names, as in `fastcpu eval --task classify`.
+    names in the data of this form, by default ``classify``. Files of SQuAD are read as well where it is ``qa``.
 
     Raises:
         InputError: a file that cannot be read, or a table with none of these columns.
     """
     named = {column.rpartition("=")[2] for column in columns if not column.startswith("label=")}
     header = not any(name.isdecimal() for name in named)
+    sentences = {role: _COLUMNS[form or "classify"][role] for role in _TEXTS[form or "classify"]}
     for file in files:
         if file.suffix in PLAIN:
             yield from read_texts([file])
+            continue
+        questions = _questions(file, {}) if form == "qa" else None
+        if questions is not None:
+            yield from (text for question in questions for text in question.texts)
             continue
         found: Sequence[str] | None = None
         for row in read_rows(file, header):
             if found is None:
                 found = [name for name in row.cells if name in named]
-                found = found or list(find_columns(row, _SENTENCES, {}).values())
+                found = found or list(find_columns(row, sentences, {}).values())
             yield from (str(cell) for cell in map(row.cell, found) if cell is not None)
 
 
-def _rows(path: Path, columns: dict[str, str], labels: Sequence[str] | None) -> Iterator[Example]:
-    roles = {role: column for role, column in classify.COLUMNS.items() if role != "label" or labels is not None}
-    header = check_columns(classify.COLUMNS, columns)
+def _rows(
+    path: Path, columns: dict[str, str], labels: Sequence[str] | None, form: Form, pairs: bool
+) -> Iterator[Example]:
+    roles = {role: column for role, column in _COLUMNS[form].items() if role != "label" or labels is not None}
+    header = check_columns(_COLUMNS[form], columns)
     columns = {role: column for role, column in columns.items() if role in roles}
     table: Table | None = None
     for row in read_rows(path, header):
         if table is None:
             found = find_columns(row, roles, columns)
-            if "sentence2" in found:
-                raise InputError(f"{row.place}: pairs of texts ({found['sentence2']!r}) cannot be trained with")
+            texts = [role for role in _TEXTS[form] if role in found]
+            if len(texts) == 2 and not pairs:
+                raise InputError(
+                    f"{row.place}: a sentence encoder reads one text at a time, and no pairs: name columns whose cells "
+                    f"are texts of their own (--columns {','.join(found[role] for role in texts)})"
+                )
             table = Table([], found, class_names_of([path], found))
             numbers = LabelMap(labels or (), table.classes.get("label", ()))
-        text = " ".join(table.text(row, "sentence1").split())
+        cells = tuple(_spaced(table.text(row, role)) for role in texts)
+        text = (cells[0], cells[1]) if len(cells) == 2 else cells[0]
         value: Any = row.cell(found["label"]) if labels is not None else None
         known = (value.strip() if isinstance(value, str) else value) not in _UNKNOWN
         where = f"{row.place}: column {found.get('label')!r}"

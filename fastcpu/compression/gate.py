@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fastcpu.compression.report import add_to_report
+from fastcpu.data.contamination import texts_in
 from fastcpu.errors import AccuracyError, InputError
 from fastcpu.eval.data import parse_columns
 from fastcpu.eval.engine import Evaluation
 from fastcpu.eval.log import EvaluationLog, is_test, log_entry
 from fastcpu.eval.task import find_task, open_model
-from fastcpu.recipe import Distill, Recipe
+from fastcpu.recipe import Recipe
 from fastcpu.tasks.tokenizer import Text
 
 
@@ -96,7 +97,7 @@ class Gate:
 
     def texts(self) -> list[str]:
         """Its texts, which training and calibration must not see."""
-        return [text for each in self.inputs() for text in ((each,) if isinstance(each, str) else each)]
+        return [text for each in self.inputs() for text in texts_in(each)]
 
     # ---- measurement ----
 
@@ -166,6 +167,5 @@ class Gate:
 
 
 def gate_length(recipe: Recipe) -> int | None:
-    """The longest sequence of the gate, if the recipe trains with another than the usual one; None: the task's own."""
-    config = recipe.distill
-    return None if config is None or config.max_length == Distill.max_length else config.max_length
+    """The longest sequence of the gate: that of training; None, where a recipe does not train, for the task's own."""
+    return None if recipe.distill is None else recipe.distill.max_length or None

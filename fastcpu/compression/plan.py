@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastcpu.compression.examples import excluded_files, reads_tables, training_files
+from fastcpu.compression.examples import Form, excluded_files, table_form, training_files
 from fastcpu.compression.gate import Gate
 from fastcpu.compression.target import Target
 from fastcpu.distill.losses import learns_labels
@@ -25,7 +25,7 @@ class Plan:
         model, teacher: directories; the teacher is the model itself unless another one is given.
         assistants: more teachers, with whose logits those of the teacher are averaged.
         data: files and folders with training texts.
-        columns: which columns of tables are texts.
+        columns: which columns of tables are texts, or ``role=column``.
         exclude: files with evaluation sentences, which are kept out of training and calibration.
         recipe: with all overrides in place.
         seed: of the order of the texts, and of the choice among them.
@@ -65,15 +65,15 @@ class Plan:
         return self.recipe.distill is not None and learns_labels(self.recipe.distill.losses)
 
     @property
-    def reads_tables(self) -> bool:
-        """Whether the data are read as `fastcpu eval --task classify` reads them."""
-        return self.learns_labels or reads_tables(
-            self.data, self.columns, None if self.gate is None else self.gate.task
-        )
+    def form(self) -> Form | None:
+        """As which task the data are read; None where each cell is a text of its own."""
+        if self.learns_labels:
+            return "classify"
+        return table_form(self.data, self.columns, None if self.gate is None else self.gate.task)
 
     def training_files(self) -> list[Path]:
         """The files of ``data`` that are trained and calibrated with."""
-        return training_files(self.data, self.reads_tables)
+        return training_files(self.data, self.form is not None)
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored, and compared with the plan of an earlier start."""

@@ -24,15 +24,16 @@ from fastcpu.compression.examples import (
     labels_of,
     read_examples,
     read_excluded,
-    reads_tables,
+    table_form,
     training_files,
 )
 from fastcpu.compression.fallback import by_error, fall_back
 from fastcpu.compression.gate import Gate, gate_length
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.report import Circumstances, thinned, write_report
+from fastcpu.compression.source import kind, longest_text
 from fastcpu.compression.target import Target
-from fastcpu.compression.training import Report, compiled_teacher, distill, prune_alone, taken_texts
+from fastcpu.compression.training import Report, compiled_teacher, distill, line_of, prune_alone, taken_texts
 from fastcpu.compression.work import WorkFolder, work_path
 from fastcpu.data import Contamination, decontaminate, read_texts, sample
 from fastcpu.data.texts import PLAIN
@@ -104,8 +105,8 @@ def make_plan(
         purpose = "train" if chosen.distill is not None else "prune" if chosen.reconstructs else "calibrate"
         raise InputError(f"recipe {chosen.name} needs texts to {purpose} with (--data)")
     texts = [os.fspath(path) for path in data]
-    tables = reads_tables(texts, columns, None if gate is None else gate.task)
-    files = [*training_files(texts, tables), *excluded_files([os.fspath(path) for path in exclude])]
+    form = table_form(texts, columns, None if gate is None else gate.task)
+    files = [*training_files(texts, form is not None), *excluded_files([os.fspath(path) for path in exclude])]
     if columns and data and all(file.suffix in PLAIN for file in files):
         raise InputError(f"columns are named ({', '.join(columns)}), but the data are plain text: each line is a text")
     if teacher is not None and chosen.distill is None:
@@ -122,7 +123,8 @@ def make_plan(
     if target is not None:
         _check_target(target.checked(), chosen, gate)
     if chosen.distill is not None:
-        losses = chosen.distill.losses or _losses(Path(model), tables, chosen.distill.neighbors)
+        labelled = form == "classify" and (kind(Path(model)) != "rerank" or _names_labels(columns))
+        losses = chosen.distill.losses or _losses(Path(model), labelled, chosen.distill.neighbors)
         embeds = teacher_parts(losses) == {"embedding"}
         if chosen.distill.losses and chosen.distill.readout and not embeds:
             raise InputError(
@@ -130,7 +132,9 @@ def make_plan(
                 f"{', '.join(losses)}: set readout = 0"
             )
         readout = chosen.distill.readout if embeds else 0
-        chosen = replace(chosen, distill=replace(chosen.distill, losses=losses, neighbors=0.0, readout=readout))
+        length = chosen.distill.max_length or longest_text(Path(model))
+        resolved = replace(chosen.distill, losses=losses, neighbors=0.0, readout=readout, max_length=length)
+        chosen = replace(chosen, distill=resolved)
         if teachers and not teacher_parts(losses):
             raise InputError(f"recipe {chosen.name} learns the labels of the data alone: it takes no teacher")
         if len(teachers) > 1:
@@ -171,6 +175,10 @@ def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:
         raise InputError(
             f"a search chooses by what it measures: give it other data than {gate.files[0]}, which is test"
         )
+
+
+def _names_labels(columns: Sequence[str]) -> bool:
+    return any(column.startswith("label=") for column in columns)
 
 
 def _losses(model: Path, labelled: bool, neighbors: float) -> dict[str, float]:
@@ -341,7 +349,7 @@ def _say_nothing(stage: str, progress: Progress | None) -> None:
 
 
 def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None:
-    """texts.txt: a sample of the data without evaluation sentences; texts.json: how many were dropped.
+    """texts.txt: a sample of the data without evaluation sentences (`taken_texts`); texts.json: how many were dropped.
 
     Raises:
         InputError: a file is not of its format, or no text is left.
@@ -350,15 +358,15 @@ def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None
         return
     counts = Contamination()
     evaluation = chain(
-        read_excluded(excluded_files(plan.exclude), plan.columns), () if plan.gate is None else plan.gate.texts()
+        read_excluded(excluded_files(plan.exclude), plan.columns, plan.form),
+        () if plan.gate is None else plan.gate.texts(),
     )
-    examples = _examples(plan)
-    clean = decontaminate(examples, evaluation, counts, attrgetter("text"))
-    kept = sample(clean, limit, plan.seed, attrgetter("text"))
+    clean = decontaminate(_examples(plan), evaluation, counts, attrgetter("texts"))
+    kept = sample(clean, limit, plan.seed, attrgetter("texts"))
     if not kept:
         raise InputError(f"{', '.join(plan.data)}: no text is left after {counts.seen} were looked at")
     with work.stage("texts.txt") as path, path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{example.text}\n" for example in kept)
+        file.writelines(line_of(example.text) for example in kept)
     labels = np.array([example.label for example in kept], np.int64)
     if plan.learns_labels:
         with work.stage("labels.npy") as path, path.open("wb") as file:
@@ -367,10 +375,11 @@ def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None
 
 
 def _examples(plan: Plan) -> Iterator[Example]:
-    """The training texts of a plan, one per line, with labels if they are learned."""
-    if plan.reads_tables:
+    """The training texts of a plan, each in one line, with labels if they are learned."""
+    if plan.form is not None:
         labels = labels_of(Path(plan.model)) if plan.learns_labels else None
-        return read_examples(plan.training_files(), plan.columns, labels)
+        pairs = kind(Path(plan.model)) != "embed"
+        return read_examples(plan.training_files(), plan.columns, labels, plan.form, pairs)
     return (Example(" ".join(text.split())) for text in read_texts(plan.training_files(), plan.columns))
 
 

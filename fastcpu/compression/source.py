@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from fastcpu.eval import classify, qa
 from fastcpu.frontend.families import split
 from fastcpu.frontend.sentence_transformers import MODULES_FILE
 
@@ -66,3 +67,8 @@ def kind(directory: Path) -> str | None:
     if found is None:
         return None
     return "rerank" if found[1] == "ForSequenceClassification" and labels == 1 else KINDS[found[1]]
+
+
+def longest_text(directory: Path) -> int:
+    """How many tokens of a text, or of a question and its passage, are trained with where a recipe does not say."""
+    return qa.MAX_LENGTH if kind(directory) == "qa" else classify.MAX_LENGTH

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastcpu.compression.checks import check_tokens
 from fastcpu.compression.plan import Plan
+from fastcpu.compression.source import longest_text
 from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.errors import InputError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastcpu.distill.corpus import Corpus
     from fastcpu.distill.trainer import Progress, Teacher, Trainer
     from fastcpu.frontend.sentence_transformers import Pooling
+    from fastcpu.tasks.tokenizer import Text
 
 Report = Callable[[str, "Progress | None"], None]
 """Called with the stage, and while training with its progress."""
@@ -33,6 +35,7 @@ Report = Callable[[str, "Progress | None"], None]
 TIMED_STEPS = 8
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".pt", ".ot")
 _EMBED_ROWS = 512
+_TAB = "\t"
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def prune_alone(plan: Plan, work: WorkFolder, tell: Report) -> Path:
         torch.set_num_threads(plan.threads)
         tell("pruning", None)
         student = make_student(open_directory(Path(plan.model))[0], None)
-        _prune(plan, student, _corpus(plan, work, Distill.max_length), work.path)
+        _prune(plan, student, _corpus(plan, work, longest_text(Path(plan.model))), work.path)
         with work.stage("student") as folder:
             save_student(Path(plan.model), student, folder)
     return work.path / "student"
@@ -222,14 +225,24 @@ def write_student(plan: Plan, work: WorkFolder, student: torch.nn.Module, folder
     with tempfile.TemporaryDirectory(dir=work.path, prefix="readout.") as scratch:
         compiled = compile(folder, Path(scratch) / "model", threads=plan.threads, **options).directory
         lengths = _corpus(plan, work, distillation(plan).max_length).lengths[rows]
-        vectors = _embedded(compiled, plan, [texts[row] for row in rows], lengths)
+        vectors = _embedded(compiled, plan, _single([texts[row] for row in rows]), lengths)
     add_dense(folder, readout.solve(vectors, targets[rows]))
 
 
-def taken_texts(work: WorkFolder) -> list[str]:
-    """What a compression trains and calibrates with, one per line of texts.txt."""
+def line_of(text: Text) -> str:
+    """The line of texts.txt for a text, or for a pair of them with a tab between; neither has tabs of its own."""
+    return f"{text if isinstance(text, str) else _TAB.join(text)}\n"
+
+
+def taken_texts(work: WorkFolder) -> list[Text]:
+    """What a compression trains and calibrates with: the lines of texts.txt."""
+
+    def text(line: str) -> Text:
+        first, tab, second = line.rstrip("\n").partition(_TAB)
+        return (first, second) if tab else first
+
     with (work.path / "texts.txt").open(encoding="utf-8") as file:
-        return [line.rstrip("\n") for line in file]
+        return [text(line) for line in file]
 
 
 def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> Teacher:
@@ -253,7 +266,12 @@ def _teacher(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> T
 def _embeddings(plan: Plan, work: WorkFolder, config: Distill, corpus: Corpus) -> NDArray[np.float32]:
     """The teacher's embedding of every text, f32 [N, D], computed by the runtime."""
     teacher = compiled_teacher(plan, work) if config.teacher == "f32" else _int8_teacher(plan, work)
-    return _embedded(teacher, plan, taken_texts(work), corpus.lengths)
+    return _embedded(teacher, plan, _single(taken_texts(work)), corpus.lengths)
+
+
+def _single(texts: Sequence[Text]) -> list[str]:
+    """Texts none of which is a pair, as those of sentence encoders are."""
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _embedded(model: Path, plan: Plan, texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.float32]:

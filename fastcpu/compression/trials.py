@@ -34,6 +34,7 @@ from fastcpu.recipe import Recipe, compile_options
 
 if TYPE_CHECKING:
     from fastcpu.distill.trainer import Trainer
+    from fastcpu.tasks.tokenizer import Text
 
 RESULT = "search.json"
 """The file of a finished search."""
@@ -150,7 +151,7 @@ class Trials:
         options = compile_options(_without_quality(recipe), lambda _: self._texts(_TIMED_TEXTS))
         return compile(folder / "student", folder / "model", threads=self._plan.threads, **options).directory
 
-    def _texts(self, count: int) -> list[str]:
+    def _texts(self, count: int) -> list[Text]:
         return sample(taken_texts(self._work), count, self._plan.seed)
 
     # ---- accuracy ----

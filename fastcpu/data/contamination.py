@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -83,30 +83,31 @@ def _least_shared(size: int) -> int:
     return max(1, -int(-JACCARD * size // 1))
 
 
-def itself(text: Any) -> str:
-    """The text of an item that is one."""
-    return str(text)
+def texts_in(item: Any) -> Sequence[str]:
+    """The texts of an item that is one, or a pair of them."""
+    return (item,) if isinstance(item, str) else item
 
 
 def decontaminate(
     texts: Iterable[Item],
     evaluation: Iterable[str],
     counts: Contamination | None = None,
-    text_of: Callable[[Item], str] = itself,
+    texts_of: Callable[[Item], Sequence[str]] = texts_in,
 ) -> Iterator[Item]:
     """The texts that are neither equal nor similar to an evaluation sentence.
 
     Equal: the lower-cased alphanumeric forms are. Similar: the Jaccard index of the sets of words is at least 0.8.
-    ``counts`` is brought up to date while texts are taken. ``text_of`` gives the text of an item that is none itself.
+    ``counts`` is brought up to date while texts are taken. ``texts_of`` gives the texts of an item that is neither a
+    text nor a pair of them; an item is dropped for any of its texts.
     """
     index = _Index(evaluation)
     counts = Contamination() if counts is None else counts
     for item in texts:
         counts.seen += 1
-        split = words(text_of(item))
-        if "".join(split) in index.forms:
+        split = [words(text) for text in texts_of(item)]
+        if any("".join(each) in index.forms for each in split):
             counts.equal += 1
-        elif index.similar(frozenset(split)):
+        elif any(index.similar(frozenset(each)) for each in split):
             counts.similar += 1
         else:
             yield item

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastcpu.data import splits
-from fastcpu.data.contamination import Item, itself
+from fastcpu.data.contamination import Item, texts_in
 from fastcpu.data.rows import Row, lines, opened, read_rows
 from fastcpu.errors import InputError
 from fastcpu.files import check_regular
@@ -85,13 +85,19 @@ def _cell(row: Row, column: str) -> str:
     return cell
 
 
-def sample(texts: Iterable[Item], count: int, seed: int, text_of: Callable[[Item], str] = itself) -> list[Item]:
+def sample(
+    texts: Iterable[Item], count: int, seed: int, texts_of: Callable[[Item], Sequence[str]] = texts_in
+) -> list[Item]:
     """At most ``count`` of the texts, each with the same chance, in their order.
 
     Reservoir sampling (Vitter, 1985, algorithm R). Memory is bounded by ``count`` and `SAMPLED_CHARACTERS`: what would
-    be more leaves the sample again at random, and the sample stays as small as it is then. ``text_of`` gives the text
-    of an item that is none itself.
+    be more leaves the sample again at random, and the sample stays as small as it is then. ``texts_of`` gives the texts
+    of an item that is neither a text nor a pair of them.
     """
+
+    def size(item: Item) -> int:
+        return sum(map(len, texts_of(item)))
+
     random = np.random.default_rng((seed, count))
     kept: list[tuple[int, Item]] = []
     characters = 0
@@ -102,13 +108,13 @@ def sample(texts: Iterable[Item], count: int, seed: int, text_of: Callable[[Item
             place = int(random.integers(index + 1))
             if place >= count:
                 continue
-            characters -= len(text_of(kept[place][1]))
+            characters -= size(kept[place][1])
             kept[place] = (index, text)
-        characters += len(text_of(text))
+        characters += size(text)
         while characters > SAMPLED_CHARACTERS:
             place = int(random.integers(len(kept)))
             kept[place], kept[-1] = kept[-1], kept[place]
-            characters -= len(text_of(kept.pop()[1]))
+            characters -= size(kept.pop()[1])
             count = len(kept)
     kept.sort(key=itemgetter(0))
     return [text for _, text in kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,37 @@ from fastcpu.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from fastcpu.tasks.tokenizer import Tokenizer
+    from fastcpu.tasks.tokenizer import Text, Tokenizer
 
 _BUCKET_BATCHES = 64
 """Texts of so many batches are sorted by length together: little padding, and still a random order."""
 _CHUNK = 4096
 _LABELS = "labels.npy"
+_TYPES = "types.npy"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sequences, padded to S tokens.
+
+    Attributes:
+        ids: int64 [B, S], 0 where padded.
+        mask: bool [B, S], True for real tokens.
+        types: int64 [B, S], the segment of each token, 0 or 1; None where all are 0.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    types: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(self.ids.to(device), self.mask.to(device), None if self.types is None else self.types.to(device))
+
+    def twice(self) -> Batch:
+        """All sequences, and all once more behind them."""
+        types = None if self.types is None else self.types.repeat(2, 1)
+        return Batch(self.ids.repeat(2, 1), self.mask.repeat(2, 1), types)
 
 
 class Corpus:
@@ -29,14 +55,16 @@ class Corpus:
     Attributes:
         ids: int32 [total tokens].
         offsets: int64 [N + 1]; sequence i is ``ids[offsets[i]:offsets[i + 1]]``.
+        types: int8 [total tokens], the segment of each token; None where all are 0.
         labels: int64 [N], ``NO_LABEL`` for a sequence that has none; None where the data is not labelled.
     """
 
     def __init__(self, folder: Path) -> None:
         self.ids: NDArray[np.int32] = np.load(folder / "ids.npy", mmap_mode="r")
         self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
-        path = folder / _LABELS
-        self.labels: NDArray[np.int64] | None = np.load(path) if path.is_file() else None
+        types, labels = folder / _TYPES, folder / _LABELS
+        self.types: NDArray[np.int8] | None = np.load(types, mmap_mode="r") if types.is_file() else None
+        self.labels: NDArray[np.int64] | None = np.load(labels) if labels.is_file() else None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,38 +74,43 @@ class Corpus:
         """Tokens of each sequence."""
         return np.diff(self.offsets)
 
-    def rows(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Token ids of some sequences."""
-        return [self.ids[self.offsets[i] : self.offsets[i + 1]].astype(np.int64) for i in indices]
-
-    def batch(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids int64 [B, S], padded with 0, and the mask bool [B, S] of real tokens."""
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Some sequences, padded to the longest of them."""
         import torch
 
-        rows = self.rows(indices)
-        ids = np.zeros((len(rows), max(len(row) for row in rows)), np.int64)
+        ids = np.zeros((len(indices), self.lengths[indices].max()), np.int64)
         mask = np.zeros(ids.shape, np.bool_)
-        for b, row in enumerate(rows):
-            ids[b, : len(row)] = row
-            mask[b, : len(row)] = True
-        return torch.from_numpy(ids), torch.from_numpy(mask)
+        types = np.zeros_like(ids)
+        for b, i in enumerate(indices):
+            tokens = slice(self.offsets[i], self.offsets[i + 1])
+            length = self.offsets[i + 1] - self.offsets[i]
+            ids[b, :length] = self.ids[tokens]
+            mask[b, :length] = True
+            if self.types is not None:
+                types[b, :length] = self.types[tokens]
+        segments = None if self.types is None else torch.from_numpy(types)
+        return Batch(torch.from_numpy(ids), torch.from_numpy(mask), segments)
 
 
 def write_corpus(
-    texts: Sequence[str], tokenizer: Tokenizer, folder: Path, labels: NDArray[np.int64] | None = None
+    texts: Sequence[Text], tokenizer: Tokenizer, folder: Path, labels: NDArray[np.int64] | None = None
 ) -> None:
-    """Tokenizes texts, which may have labels [N], into a folder that `Corpus` reads."""
+    """Tokenizes texts and pairs of texts, which may have labels [N], into a folder that `Corpus` reads."""
     parts: list[NDArray[np.int32]] = []
+    types: list[NDArray[np.int8]] = []
     lengths: list[int] = []
     for start in range(0, len(texts), _CHUNK):
         for encoded in tokenizer.encode(texts[start : start + _CHUNK]):
             parts.append(encoded.ids.astype(np.int32))
+            types.append(encoded.types.astype(np.int8))
             lengths.append(len(encoded.ids))
     if not parts:
         raise InputError("no training texts are left")
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "ids.npy", np.concatenate(parts))
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    if any(each.any() for each in types):
+        np.save(folder / _TYPES, np.concatenate(types))
     if labels is not None:
         np.save(folder / _LABELS, labels)
 

@@ -15,21 +15,19 @@ from fastcpu.recipe import Student
 if TYPE_CHECKING:
     import torch
 
+    from fastcpu.distill.corpus import Batch
     from fastcpu.frontend.sentence_transformers import Pooling
 
 _LOGITS = ("logits", "start_logits", "end_logits")
 
 
-def outputs(
-    module: torch.nn.Module, pooling: Pooling | None, ids: torch.Tensor, mask: torch.Tensor, parts: AbstractSet[Part]
-) -> Outputs:
-    """Runs a module of transformers on ids int64 [B, S] with mask bool [B, S]."""
+def outputs(module: torch.nn.Module, pooling: Pooling | None, batch: Batch, parts: AbstractSet[Part]) -> Outputs:
+    """Runs a module of transformers on a batch."""
     from fastcpu.distill.projections import last_projections
 
+    mask = batch.mask
     with last_projections(module) if "projections" in parts else nullcontext() as projected:
-        result: Any = module(
-            input_ids=ids, attention_mask=mask.long(), output_hidden_states="hidden" in parts, return_dict=True
-        )
+        result: Any = module(**arguments(module, batch), output_hidden_states="hidden" in parts, return_dict=True)
     embedding = None
     if "embedding" in parts:
         if pooling is None:
@@ -42,6 +40,16 @@ def outputs(
             raise InputError(f"a loss on logits needs a model with a head: {type(module).__name__} has none")
     hidden = tuple(state.float() for state in result.hidden_states) if "hidden" in parts else None
     return Outputs(mask, embedding, logits, hidden, projected() if projected else None)
+
+
+def arguments(module: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
+    """What a module of transformers is called with for a batch: segments, too, where its family reads them."""
+    from fastcpu.frontend.torch_export import class_of
+
+    named = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
+    if batch.types is not None and "token_type_ids" in class_of(module)[0].inputs(module.config):
+        named["token_type_ids"] = batch.types
+    return named
 
 
 def _pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

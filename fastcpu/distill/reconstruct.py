@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.distill.masks import encoder_linears
+from fastcpu.distill.model import arguments
 from fastcpu.errors import InputError
 from fastcpu.prune import PATTERNS
 from fastcpu.prune.least_squares import Normal, prune_and_solve
@@ -121,8 +122,9 @@ def _calls(
     try:
         ordered = rows[np.argsort(corpus.lengths[rows], kind="stable")]
         for start in range(0, len(ordered), _BATCH):
-            ids, mask = corpus.batch(ordered[start : start + _BATCH])
-            student(input_ids=ids, attention_mask=mask.long())
+            batch = corpus.batch(ordered[start : start + _BATCH])
+            mask = batch.mask
+            student(**arguments(student, batch))
     finally:
         for handle in handles:
             handle.remove()

@@ -16,8 +16,7 @@ from fastcpu.distill.model import choose_attention, open_directory, outputs
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
+    from fastcpu.distill.corpus import Batch
 
 _OTHERS = 32768
 
@@ -25,10 +24,10 @@ _OTHERS = 32768
 class NoTeacher:
     """For losses whose targets are in the data."""
 
-    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+    def __call__(self, indices: NDArray[np.int64], batch: Batch) -> Outputs:
         """Nothing but the mask."""
-        del indices, ids
-        return Outputs(mask)
+        del indices
+        return Outputs(batch.mask)
 
 
 class CachedEmbeddings:
@@ -48,15 +47,14 @@ class CachedEmbeddings:
         self._places[chosen] = np.arange(len(chosen))
         self.others = torch.from_numpy(np.array(self._vectors[chosen])).to(device)
 
-    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+    def __call__(self, indices: NDArray[np.int64], batch: Batch) -> Outputs:
         """The embeddings of some texts, and which of `others` they are."""
         import torch
 
-        del ids
         vectors, places = (
-            torch.from_numpy(np.array(each[indices])).to(mask.device) for each in (self._vectors, self._places)
+            torch.from_numpy(np.array(each[indices])).to(batch.mask.device) for each in (self._vectors, self._places)
         )
-        return Outputs(mask, vectors, others=self.others, places=places)
+        return Outputs(batch.mask, vectors, others=self.others, places=places)
 
 
 class LiveTeacher:
@@ -68,14 +66,14 @@ class LiveTeacher:
         choose_attention(self._module, device)
         self._parts = parts
 
-    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+    def __call__(self, indices: NDArray[np.int64], batch: Batch) -> Outputs:
         """What the teacher makes of a batch."""
         import torch
 
         del indices
-        device = ids.device.type
+        device = batch.ids.device.type
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=has_bf16(device)):
-            return outputs(self._module, self._pooling, ids, mask, self._parts)
+            return outputs(self._module, self._pooling, batch, self._parts)
 
 
 class MeanTeacher:
@@ -84,12 +82,14 @@ class MeanTeacher:
     def __init__(self, teachers: Sequence[LiveTeacher]) -> None:
         self._teachers = teachers
 
-    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+    def __call__(self, indices: NDArray[np.int64], batch: Batch) -> Outputs:
         """The mean of their logits, by name."""
         import torch
 
-        found = [each(indices, ids, mask).logits or {} for each in self._teachers]
+        found = [each(indices, batch).logits or {} for each in self._teachers]
         for other in found[1:]:
             if {name: each.shape for name, each in other.items()} != {n: each.shape for n, each in found[0].items()}:
                 raise InputError("the teachers' logits differ in shape: they cannot be averaged")
-        return Outputs(mask, logits={name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]})
+        return Outputs(
+            batch.mask, logits={name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]}
+        )

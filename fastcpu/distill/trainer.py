@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcpu.distill import checkpoint, schedule
-from fastcpu.distill.corpus import Corpus, Order
+from fastcpu.distill.corpus import Batch, Corpus, Order
 from fastcpu.distill.hardware import has_bf16
 from fastcpu.distill.losses import LOSSES, Loss, runs_twice
 from fastcpu.distill.losses.loss import Outputs, Part
@@ -43,7 +43,7 @@ _COUNTED = 1000
 class Teacher(Protocol):
     """Where targets come from."""
 
-    def __call__(self, indices: NDArray[np.int64], ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
+    def __call__(self, indices: NDArray[np.int64], batch: Batch) -> Outputs:
         """The teacher's outputs for sequences of the corpus, whose padded batch is given too."""
         ...
 
@@ -139,17 +139,15 @@ class Trainer:
         """The losses, by name and unweighted, on some sequences of the corpus."""
         import torch
 
-        ids, mask = (each.to(self.device) for each in self.corpus.batch(indices))
-        target = self.teacher(indices, ids, mask)
+        batch = self.corpus.batch(indices).to(self.device)
+        target = self.teacher(indices, batch)
         target = replace(target, temperature=self.config.temperature, layer_map=self.config.layer_map)
         if self.corpus.labels is not None:
             labels = torch.from_numpy(self.corpus.labels[indices]).to(self.device)
             target = replace(target, labels=labels)
         twice = runs_twice(self.config.losses) and self.student.training
-        if twice:
-            ids, mask = ids.repeat(2, 1), mask.repeat(2, 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            mine = outputs(self.student, self.pooling, ids, mask, self.parts)
+            mine = outputs(self.student, self.pooling, batch.twice() if twice else batch, self.parts)
         count = len(indices)
         runs = [mine.part_of(0, count), mine.part_of(count, 2 * count)] if twice else [mine, mine]
         return {name: self._value(LOSSES[name], runs, target) for name in self.config.losses}

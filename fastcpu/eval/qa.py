@@ -72,9 +72,9 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
     The answers of a row are a text, a list of texts, or an object with a list "text" as `datasets` has it.
     """
     found = files(path, split)
-    official = _official(found[0]) if len(found) == 1 and found[0].suffix == ".json" and not columns else None
-    if official is not None:
-        return official
+    squad = official(found[0]) if len(found) == 1 and found[0].suffix == ".json" and not columns else None
+    if squad is not None:
+        return squad
     table = read_table(found, COLUMNS, columns or {})
     inputs = [(table.text(row, "question"), table.text(row, "context")) for row in table.rows]
     return QaData(inputs, [_answers(table, row) for row in table.rows], [row.place for row in table.rows])
@@ -90,8 +90,12 @@ def _answers(table: Table, row: Any) -> tuple[str, ...]:
     raise table.error(row, "answers", f"is {shown(given)}: neither a text, nor a list of texts, nor an object with one")
 
 
-def _official(path: Path) -> QaData | None:
-    """The contents of a file of SQuAD; None if it is a list, which `read_table` reads."""
+def official(path: Path) -> QaData | None:
+    """The contents of a file of SQuAD; None if it is a list, which `read_table` reads.
+
+    Raises:
+        InputError: the file cannot be read, or is neither.
+    """
     check_regular(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

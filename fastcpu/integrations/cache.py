@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from fastcpu.export.reader import GRAPH_FILE
 from fastcpu.files import sha256
 from fastcpu.integrations.source import locate
 from fastcpu.recipe import Recipe, compile_options, load
+from fastcpu.tasks.tokenizer import Text
 
 _READ = (".json", ".txt", ".model", ".safetensors", ".bin")
 """Endings of what decides on a compiled model: configuration, tokenizer and weights."""
@@ -27,7 +28,7 @@ _KEY_DIGITS = 16
 
 Prepare = Callable[[Path], AbstractContextManager[Path]]
 """Makes a directory that ``fastcpu.compile`` takes of a model's directory, for as long as it is needed."""
-Calibration = Sequence[str] | str | os.PathLike[str]
+Calibration = Sequence[Text] | str | os.PathLike[str]
 
 
 def cache_folder() -> Path:
@@ -53,7 +54,7 @@ def compiled(
         prepare: makes the source for ``fastcpu.compile``.
         purpose: names what ``prepare`` does.
         recipe: a post-training recipe.
-        calibration: texts, or a text file, for a recipe that needs some.
+        calibration: texts or pairs of texts, or a text file, for a recipe that needs some.
         revision: of a hub id.
         cache_dir: instead of `cache_folder`.
         threads: for calibration.
@@ -104,12 +105,14 @@ def _options(recipe: Recipe, calibration: Calibration | None) -> dict[str, Any]:
     """What `fastcpu.compile` is told; InputError if calibration texts are missing or have no use."""
     used = False
 
-    def texts(count: int) -> list[str]:
+    def texts(count: int) -> list[Text]:
         nonlocal used
         used = True
         if calibration is None:
             raise InputError(f"recipe {recipe.name} needs texts to calibrate with (calibration=)")
-        given = read_texts([Path(calibration)]) if isinstance(calibration, (str, os.PathLike)) else calibration
+        given: Iterable[Text] = (
+            read_texts([Path(calibration)]) if isinstance(calibration, (str, os.PathLike)) else calibration
+        )
         return sample(given, count, 0)
 
     options = compile_options(recipe, texts)

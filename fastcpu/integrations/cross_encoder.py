@@ -53,7 +53,7 @@ class CrossEncoder(TextModel):
         max_length: longest pair in tokens; by default what the model was made for.
         activation_fn: what turns logits [pairs, labels] into scores; by default what the model says, or the sigmoid of
             a single label and nothing for several. It gets a tensor where torch has been imported, else an array.
-        calibration: texts, or a text file, for a recipe that needs some.
+        calibration: pairs of texts, or texts, or a text file, for a recipe that needs some.
         device: ``cpu``.
         revision: of a model on the hub.
         cache_dir: where compiled models are kept, by default ``~/.cache/fastcpu/compiled``.

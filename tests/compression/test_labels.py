@@ -251,7 +251,7 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
         ("text\tlabel\na\tbad\n", ("text",), r"columns are given as role=column"),
         ("text\tlabel\na\tbad\n", ("score=label",), r"no column 'score' is read by this task"),
         ("text\tlabel\n", (), r"train.tsv: holds no rows"),
-        ("sentence1\tsentence2\tlabel\na\tb\tbad\n", (), r"train.tsv:2: pairs of texts \('sentence2'\) cannot be"),
+        ("sentence1\tsentence2\tlabel\na\t\tbad\n", (), r"train.tsv:2: column 'sentence2' is '' and not a text"),
         ("text\tlabel\na\n", (), r"train.tsv:2: 1 columns, but the header has 2"),
     ],
 )

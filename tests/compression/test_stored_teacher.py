@@ -14,6 +14,7 @@ from fastcpu.compression.run import make_plan
 torch = pytest.importorskip("torch")
 
 from fastcpu.distill import teacher  # noqa: E402  (needs torch)
+from fastcpu.distill.corpus import Batch  # noqa: E402
 from fastcpu.distill.teacher import CachedEmbeddings  # noqa: E402
 from tests.tasks import models  # noqa: E402
 
@@ -69,7 +70,7 @@ def test_others_are_spread_over_the_texts(
     np.save(tmp_path / "vectors.npy", vectors)
     stored = CachedEmbeddings(tmp_path / "vectors.npy")
     ids = torch.zeros((3, 2), dtype=torch.int64)
-    target = stored(np.array([0, 1, 94]), ids, ids == 0)
+    target = stored(np.array([0, 1, 94]), Batch(ids, ids == 0))
     assert target.others is not None
     assert target.places is not None
     np.testing.assert_array_equal(target.embedding, vectors[[0, 1, 94]])

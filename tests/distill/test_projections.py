@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fastcpu.distill.losses.divergence import attention_divergence  # noqa: E402  (needs torch)
+from fastcpu.distill.corpus import Batch  # noqa: E402  (needs torch)
+from fastcpu.distill.losses.divergence import attention_divergence  # noqa: E402
 from fastcpu.distill.model import outputs  # noqa: E402
 from fastcpu.frontend.families import FAMILIES, Family  # noqa: E402
 from tests.frontend import tiny  # noqa: E402
@@ -20,7 +21,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)
 def test_they_give_the_attention_of_the_last_layer(family: Family, ending: str) -> None:
     model = tiny.model(family.name + ending)
     with torch.no_grad():
-        caught = outputs(model, None, IDS, MASK, {"projections"}).projections
+        caught = outputs(model, None, Batch(IDS, MASK), {"projections"}).projections
         assert caught is not None
         model.set_attn_implementation("eager")
         expected = model(input_ids=IDS, attention_mask=MASK.long(), output_attentions=True).attentions[-1]
@@ -44,16 +45,16 @@ def test_they_give_the_attention_of_the_last_layer(family: Family, ending: str) 
 def test_nothing_is_left_in_the_model(family: Family) -> None:
     model = tiny.model(f"{family.name}Model")
     with torch.no_grad():
-        outputs(model, None, IDS, MASK, {"projections"})
+        outputs(model, None, Batch(IDS, MASK), {"projections"})
     assert not any(part._forward_hooks for part in model.modules() if isinstance(part, torch.nn.Linear))
     with pytest.raises(IndexError):
-        outputs(model, None, torch.full_like(IDS, tiny.VOCABULARY), MASK, {"projections"})
+        outputs(model, None, Batch(torch.full_like(IDS, tiny.VOCABULARY), MASK), {"projections"})
     assert not any(part._forward_hooks for part in model.modules() if isinstance(part, torch.nn.Linear))
 
 
 def test_they_carry_gradients_to_the_student() -> None:
     student, teacher = (tiny.model("BertModel", seed) for seed in (0, 1))
-    mine, theirs = (outputs(each, None, IDS, MASK, {"projections"}).projections for each in (student, teacher))
+    mine, theirs = (outputs(each, None, Batch(IDS, MASK), {"projections"}).projections for each in (student, teacher))
     assert mine is not None
     assert theirs is not None
     attention_divergence((mine.query, mine.key), (theirs.query, theirs.key), MASK, 2).backward()

@@ -9,6 +9,7 @@ from fastcpu import InputError
 
 torch = pytest.importorskip("torch")
 
+from fastcpu.distill.corpus import Batch  # noqa: E402
 from fastcpu.distill.losses.loss import Outputs  # noqa: E402  (needs torch)
 from fastcpu.distill.teacher import MeanTeacher  # noqa: E402
 
@@ -19,12 +20,12 @@ class Constant:
     def __init__(self, **logits: torch.Tensor) -> None:
         self._logits = logits
 
-    def __call__(self, indices: np.ndarray, ids: torch.Tensor, mask: torch.Tensor) -> Outputs:
-        del indices, ids
-        return Outputs(mask, logits=self._logits)
+    def __call__(self, indices: np.ndarray, batch: Batch) -> Outputs:
+        del indices
+        return Outputs(batch.mask, logits=self._logits)
 
 
-BATCH = np.arange(2), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool)
+BATCH = np.arange(2), Batch(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool))
 
 
 def test_logits_are_averaged_by_name() -> None:
@@ -33,7 +34,7 @@ def test_logits_are_averaged_by_name() -> None:
     assert found.logits is not None
     assert list(found.logits) == ["logits"]
     torch.testing.assert_close(found.logits["logits"], torch.full((2, 2), 2.5))
-    assert found.mask is BATCH[2]
+    assert found.mask is BATCH[1].mask
 
 
 @pytest.mark.parametrize("other", [{"logits": torch.zeros(2, 3)}, {"start_logits": torch.zeros(2, 2)}, {}])

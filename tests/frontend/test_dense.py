@@ -23,6 +23,7 @@ from tokenizers.models import WordLevel  # noqa: E402
 from tokenizers.pre_tokenizers import Whitespace  # noqa: E402
 
 from fastcpu.compression.training import save_student  # noqa: E402
+from fastcpu.distill.corpus import Batch  # noqa: E402
 from fastcpu.distill.losses import LOSSES, Outputs  # noqa: E402
 from fastcpu.distill.model import open_directory, outputs  # noqa: E402
 from fastcpu.eval import torch_engine  # noqa: E402
@@ -141,9 +142,9 @@ def test_students_learn_behind_it_in_f32(tmp_path: Path, name: str) -> None:
     module, pooling = open_directory(encoder(tmp_path))
     ids = torch.arange(5, 25).reshape(4, 5)
     mask = torch.ones_like(ids, dtype=torch.bool)
-    want = outputs(module, pooling, ids, mask, {"embedding"}).embedding
+    want = outputs(module, pooling, Batch(ids, mask), {"embedding"}).embedding
     with torch.autocast("cpu", torch.bfloat16):
-        found = outputs(module, pooling, ids, mask, {"embedding"})
+        found = outputs(module, pooling, Batch(ids, mask), {"embedding"})
     assert found.embedding is not None
     assert found.embedding.dtype == torch.float32
     torch.testing.assert_close(found.embedding, want, atol=0.05, rtol=0)

@@ -18,7 +18,8 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
     temperature T of the target.
 
     Logits [B, S] are one distribution over the tokens of each sequence (start and end of an answer); logits [B, S, C]
-    are one distribution per real token.
+    are one distribution per real token. A single logit, [B, 1], is a score and no distribution: of these the mean
+    squared difference.
     """
     import torch
 
@@ -34,6 +35,9 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
             mine, theirs = mine[student.mask], theirs[student.mask]
         elif name in _SPANS:
             mine, theirs = (each.masked_fill(~student.mask, CLOSED) for each in (mine, theirs))
+        elif mine.shape[1] == 1:
+            total = total + torch.nn.functional.mse_loss(mine, theirs)
+            continue
         log_p = torch.log_softmax(mine / teacher.temperature, dim=-1)
         log_q = torch.log_softmax(theirs / teacher.temperature, dim=-1)
         divergence = (log_q.exp() * (log_q - log_p)).sum(dim=-1).mean()
