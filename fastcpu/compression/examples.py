@@ -11,7 +11,7 @@ from fastcpu.data.contamination import texts_in
 from fastcpu.data.rows import read_rows
 from fastcpu.data.splits import all_files, data_files
 from fastcpu.data.texts import PLAIN, text_files
-from fastcpu.distill.losses.loss import NO_LABEL
+from fastcpu.distill.losses.loss import NO_ANSWER, NO_LABEL
 from fastcpu.errors import InputError
 from fastcpu.eval import classify, qa
 from fastcpu.eval.data import Table, check_columns, class_names_of, find_columns, parse_columns
@@ -22,20 +22,25 @@ from fastcpu.tasks.tokenizer import Text, read_config
 Form = Literal["classify", "qa"]
 """As which task of `fastcpu eval` tables are read: one or two sentences with a label, or a question and its passage."""
 
-_COLUMNS = {
-    "classify": classify.COLUMNS,
-    "qa": {role: column for role, column in qa.COLUMNS.items() if role != "answers"},
-}
+_COLUMNS = {"classify": classify.COLUMNS, "qa": qa.COLUMNS}
 _TEXTS = {"classify": ("sentence1", "sentence2"), "qa": ("question", "context")}
+_LABELS = {"classify": "label", "qa": "answers"}
 _UNKNOWN = (None, "", -1, "-1")
 """Cells of a text without a label; -1 is what `datasets` writes."""
+_NONE = (NO_LABEL, NO_LABEL)
 
 
 class Example(NamedTuple):
-    """A training text, or a pair of them; its label by the model's numbers, or ``NO_LABEL``."""
+    """A training text, or a pair of them, and what the data says of it.
+
+    Attributes:
+        text: one or two.
+        label: a class by the model's numbers, or ``NO_LABEL``; or the characters [begin, end) of the answer in the
+            second text, ``NO_LABEL`` or ``NO_ANSWER`` twice.
+    """
 
     text: Text
-    label: int = NO_LABEL
+    label: int | tuple[int, int] = NO_LABEL
 
     @property
     def texts(self) -> Sequence[str]:
@@ -89,7 +94,7 @@ def read_examples(
     Args:
         files: what `training_files` has found.
         columns: ``role=column`` of the roles of ``form``, where tables call them something else.
-        labels: names of the model's labels; None if labels are not needed.
+        labels: names of the model's labels, none for answers; None if labels are not needed.
         form: as which task tables are read. Files of SQuAD are read as well where it is ``qa``.
         pairs: whether the model reads pairs of texts.
 
@@ -100,16 +105,40 @@ def read_examples(
     given = parse_columns(",".join(columns))
     for file in files:
         if file.suffix in PLAIN:
-            yield from (Example(_spaced(text)) for text in read_texts([file]))
+            yield from (Example(_spaced(text), _NONE if form == "qa" else NO_LABEL) for text in read_texts([file]))
             continue
-        questions = _questions(file, given) if form == "qa" else None
+        questions = _questions(file, given, labels is not None) if form == "qa" else None
         yield from _rows(file, given, labels, form, pairs) if questions is None else questions
 
 
-def _questions(file: Path, columns: dict[str, str]) -> list[Example] | None:
-    """The questions of a file of SQuAD with their passages; None if it is a table."""
+def _questions(file: Path, columns: dict[str, str], answered: bool) -> list[Example] | None:
+    """The questions of a file of SQuAD with their passages, and answers if asked; None if it is a table."""
     found = None if columns or file.suffix != ".json" else qa.official(file)
-    return None if found is None else [Example((_spaced(q), _spaced(passage))) for q, passage in found.inputs]
+    if found is None:
+        return None
+    examples = []
+    for (question, passage), answers, starts, key in zip(
+        found.inputs, found.answers, found.starts, found.keys, strict=True
+    ):
+        span = _span(passage, answers, starts, f"{file}: question {key}") if answered else NO_LABEL
+        examples.append(Example((_spaced(question), _spaced(passage)), span))
+    return examples
+
+
+def _span(passage: str, answers: Sequence[str], starts: Sequence[int] | None, where: str) -> tuple[int, int]:
+    """The characters of the first answer in a passage whose spaces are `_spaced`.
+
+    Raises:
+        InputError: the passage does not have the answer, or has it elsewhere.
+    """
+    if not answers:
+        return NO_ANSWER, NO_ANSWER
+    begin = passage.find(answers[0]) if starts is None else starts[0]
+    if not answers[0].strip() or begin < 0 or not passage.startswith(answers[0], begin):
+        raise InputError(f"{where}: the passage does not have the answer {answers[0]!r:.60} at character {begin}")
+    answer = _spaced(answers[0])
+    first = len(_spaced(f"{passage[:begin]}{answer[0]}")) - 1
+    return first, first + len(answer)
 
 
 def _spaced(text: str) -> str:
@@ -133,7 +162,7 @@ def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | No
         if file.suffix in PLAIN:
             yield from read_texts([file])
             continue
-        questions = _questions(file, {}) if form == "qa" else None
+        questions = _questions(file, {}, answered=False) if form == "qa" else None
         if questions is not None:
             yield from (text for question in questions for text in question.texts)
             continue
@@ -148,7 +177,8 @@ def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | No
 def _rows(
     path: Path, columns: dict[str, str], labels: Sequence[str] | None, form: Form, pairs: bool
 ) -> Iterator[Example]:
-    roles = {role: column for role, column in _COLUMNS[form].items() if role != "label" or labels is not None}
+    learned = _LABELS[form]
+    roles = {role: column for role, column in _COLUMNS[form].items() if role != learned or labels is not None}
     header = check_columns(_COLUMNS[form], columns)
     columns = {role: column for role, column in columns.items() if role in roles}
     table: Table | None = None
@@ -165,26 +195,36 @@ def _rows(
             numbers = LabelMap(labels or (), table.classes.get("label", ()))
         cells = tuple(_spaced(table.text(row, role)) for role in texts)
         text = (cells[0], cells[1]) if len(cells) == 2 else cells[0]
-        value: Any = row.cell(found["label"]) if labels is not None else None
-        known = (value.strip() if isinstance(value, str) else value) not in _UNKNOWN
-        where = f"{row.place}: column {found.get('label')!r}"
-        yield Example(text, numbers.number(value, where) if known else NO_LABEL)
+        if labels is None:
+            yield Example(text)
+            continue
+        value: Any = row.cell(found[learned])
+        where = f"{row.place}: column {found[learned]!r}"
+        if form == "qa":
+            passage = str(row.cell(found["context"]))
+            yield Example(text, _NONE if value is None else _span(passage, *qa.answers_of(table, row), where))
+        else:
+            known = (value.strip() if isinstance(value, str) else value) not in _UNKNOWN
+            yield Example(text, numbers.number(value, where) if known else NO_LABEL)
     if table is None:
         raise InputError(f"{path}: holds no rows")
 
 
 def labels_of(model: Path) -> tuple[str, ...]:
-    """The names of a classifier's labels, by number.
+    """The names of a classifier's labels, by number; none of question answering, whose labels are answers.
 
     Raises:
-        InputError: the model has no head for sequence classification, or its labels do not exclude each other.
+        InputError: the model has no head that learns labels, or its labels do not exclude each other.
     """
     config = read_config(model / "config.json")
-    named = (config.get("architectures") or [""])[0]
-    if (model / "modules.json").is_file() or not str(named).endswith("ForSequenceClassification"):
+    named = str((config.get("architectures") or [""])[0])
+    encodes = (model / "modules.json").is_file()
+    if named.endswith("ForQuestionAnswering") and not encodes:
+        return ()
+    if encodes or not named.endswith("ForSequenceClassification"):
         raise InputError(
-            f"{str(model)!r}: labels are learned by models with a head for sequence classification, and config.json "
-            f"names the architecture {named or 'none'!r}"
+            f"{str(model)!r}: labels are learned by models with a head for sequence classification or question "
+            f"answering, and config.json names the architecture {named or 'none'!r}"
         )
     listed = config.get("id2label")
     channels = len(listed) if isinstance(listed, dict) else 2  # what transformers leaves out is its default

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastcpu.compression.examples import Form, excluded_files, table_form, training_files
 from fastcpu.compression.gate import Gate
+from fastcpu.compression.source import kind
 from fastcpu.compression.target import Target
 from fastcpu.distill.losses import learns_labels
 from fastcpu.errors import InputError
@@ -68,7 +69,7 @@ class Plan:
     def form(self) -> Form | None:
         """As which task the data are read; None where each cell is a text of its own."""
         if self.learns_labels:
-            return "classify"
+            return "qa" if kind(Path(self.model)) == "qa" else "classify"
         return table_form(self.data, self.columns, None if self.gate is None else self.gate.task)
 
     def training_files(self) -> list[Path]:

@@ -123,7 +123,7 @@ def make_plan(
     if target is not None:
         _check_target(target.checked(), chosen, gate)
     if chosen.distill is not None:
-        labelled = form == "classify" and (kind(Path(model)) != "rerank" or _names_labels(columns))
+        labelled = _names_labels(columns) or (form == "classify" and kind(Path(model)) != "rerank")
         losses = chosen.distill.losses or _losses(Path(model), labelled, chosen.distill.neighbors)
         embeds = teacher_parts(losses) == {"embedding"}
         if chosen.distill.losses and chosen.distill.readout and not embeds:
@@ -178,7 +178,7 @@ def _check_target(target: Target, recipe: Recipe, gate: Gate | None) -> None:
 
 
 def _names_labels(columns: Sequence[str]) -> bool:
-    return any(column.startswith("label=") for column in columns)
+    return any(column.startswith(("label=", "answers=")) for column in columns)
 
 
 def _losses(model: Path, labelled: bool, neighbors: float) -> dict[str, float]:
@@ -371,7 +371,8 @@ def take_texts(plan: Plan, work: WorkFolder, limit: int = SAMPLED_TEXTS) -> None
     if plan.learns_labels:
         with work.stage("labels.npy") as path, path.open("wb") as file:
             np.save(file, labels)
-    work.write("texts.json", counts.to_json() | {"taken": len(kept), "labelled": int((labels != NO_LABEL).sum())})
+    labelled = int((labels.reshape(len(kept), -1)[:, 0] != NO_LABEL).sum())
+    work.write("texts.json", counts.to_json() | {"taken": len(kept), "labelled": labelled})
 
 
 def _examples(plan: Plan) -> Iterator[Example]:

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastcpu.distill.losses.loss import NO_ANSWER, NO_LABEL
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-    from fastcpu.tasks.tokenizer import Text, Tokenizer
+    from fastcpu.tasks.tokenizer import Located, Text, Tokenizer
 
 _BUCKET_BATCHES = 64
 """Texts of so many batches are sorted by length together: little padding, and still a random order."""
@@ -56,7 +57,8 @@ class Corpus:
         ids: int32 [total tokens].
         offsets: int64 [N + 1]; sequence i is ``ids[offsets[i]:offsets[i + 1]]``.
         types: int8 [total tokens], the segment of each token; None where all are 0.
-        labels: int64 [N], ``NO_LABEL`` for a sequence that has none; None where the data is not labelled.
+        labels: int64 [N], a class, or [N, 2], the first and the last token of an answer; ``NO_LABEL`` for a sequence
+            that has none. None where the data is not labelled.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,15 +97,23 @@ class Corpus:
 def write_corpus(
     texts: Sequence[Text], tokenizer: Tokenizer, folder: Path, labels: NDArray[np.int64] | None = None
 ) -> None:
-    """Tokenizes texts and pairs of texts, which may have labels [N], into a folder that `Corpus` reads."""
+    """Tokenizes texts and pairs of texts, which may have labels, into a folder that `Corpus` reads.
+
+    Labels are classes [N]; or answers [N, 2] in the second of two texts, its first character and the one after its
+    last: ``NO_ANSWER`` twice where there is none, which the first token of the sequence stands for.
+    """
     parts: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
     lengths: list[int] = []
+    spans = None if labels is None or labels.ndim == 1 else np.empty_like(labels)
     for start in range(0, len(texts), _CHUNK):
-        for encoded in tokenizer.encode(texts[start : start + _CHUNK]):
+        chunk = texts[start : start + _CHUNK]
+        for i, encoded in enumerate(tokenizer.encode(chunk) if spans is None else tokenizer.locate(chunk), start):
             parts.append(encoded.ids.astype(np.int32))
             types.append(encoded.types.astype(np.int8))
             lengths.append(len(encoded.ids))
+            if spans is not None and labels is not None:
+                spans[i] = _tokens_of(cast("Located", encoded), *labels[i])
     if not parts:
         raise InputError("no training texts are left")
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +122,19 @@ def write_corpus(
     if any(each.any() for each in types):
         np.save(folder / _TYPES, np.concatenate(types))
     if labels is not None:
-        np.save(folder / _LABELS, labels)
+        np.save(folder / _LABELS, labels if spans is None else spans)
+
+
+def _tokens_of(sequence: Located, begin: int, end: int) -> tuple[int, int]:
+    """The first and the last token of the characters [begin, end) of the second text; ``NO_LABEL`` if it was cut."""
+    if begin == NO_ANSWER:
+        return 0, 0
+    second = sequence.parts == 1
+    first, after = sequence.offsets.T
+    found = np.flatnonzero(second & (first < end) & (after > begin))
+    if begin == NO_LABEL or not len(found) or after[second].max() < end:
+        return NO_LABEL, NO_LABEL
+    return int(found[0]), int(found[-1])
 
 
 class Order:

@@ -7,7 +7,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,11 +45,13 @@ class QaData:
         inputs: (question, passage).
         answers: per question, the texts that count as right; none if the passage has no answer.
         keys: an id per question, where the data set has them.
+        starts: per question, where in its passage each answer begins, in characters; None where the data does not say.
     """
 
     inputs: list[tuple[str, str]]
     answers: list[tuple[str, ...]]
     keys: list[str]
+    starts: list[tuple[int, ...] | None] = field(default_factory=list)
 
 
 class QaModel(Protocol):
@@ -77,17 +79,26 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
         return squad
     table = read_table(found, COLUMNS, columns or {})
     inputs = [(table.text(row, "question"), table.text(row, "context")) for row in table.rows]
-    return QaData(inputs, [_answers(table, row) for row in table.rows], [row.place for row in table.rows])
+    given = [answers_of(table, row) for row in table.rows]
+    return QaData(inputs, [texts for texts, _ in given], [row.place for row in table.rows], [each for _, each in given])
 
 
-def _answers(table: Table, row: Any) -> tuple[str, ...]:
+def answers_of(table: Table, row: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """The answers of a row, and where they begin if it says so; InputError if the cell holds no answers."""
     given = table.cell(row, "answers")
-    answers = given.get("text") if isinstance(given, dict) else given
+    answers, starts = (given.get("text"), given.get("answer_start")) if isinstance(given, dict) else (given, None)
     if isinstance(answers, str):
         answers = [answers]
     if isinstance(answers, list) and all(isinstance(answer, str) for answer in answers):
-        return tuple(answers)
+        return tuple(answers), _starts(starts, len(answers))
     raise table.error(row, "answers", f"is {shown(given)}: neither a text, nor a list of texts, nor an object with one")
+
+
+def _starts(given: Any, count: int) -> tuple[int, ...] | None:
+    """A list of as many numbers of characters; None for anything else."""
+    if isinstance(given, list) and len(given) == count and all(type(start) is int and start >= 0 for start in given):
+        return tuple(given)
+    return None
 
 
 def official(path: Path) -> QaData | None:
@@ -109,21 +120,23 @@ def official(path: Path) -> QaData | None:
         rows = list(_questions(content))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not as SQuAD is written: {type(error).__name__}: {error}") from error
-    for key, question, context, answers in rows:
+    for key, question, context, answers, _ in rows:
         if not all(isinstance(text, str) for text in (question, context, *answers)):
             raise InputError(f"{path}: question {key}: the question, the context and the answers must be texts")
     if not rows:
         raise InputError(f"{path}: holds no questions")
-    inputs = [(question, context) for _, question, context, _ in rows]
-    return QaData(inputs, [answers for *_, answers in rows], [key for key, *_ in rows])
+    inputs = [(question, context) for _, question, context, *_ in rows]
+    return QaData(inputs, [row[3] for row in rows], [row[0] for row in rows], [row[4] for row in rows])
 
 
-def _questions(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+def _questions(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, tuple[str, ...], tuple[int, ...] | None]]:
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
-                answers = () if entry.get("is_impossible") else tuple(each["text"] for each in entry["answers"])
-                yield str(entry["id"]), entry["question"], paragraph["context"], answers
+                given = [] if entry.get("is_impossible") else entry["answers"]
+                answers = tuple(each["text"] for each in given)
+                starts = _starts([each.get("answer_start") for each in given], len(given))
+                yield str(entry["id"]), entry["question"], paragraph["context"], answers, starts
 
 
 def inputs(data: QaData) -> list[Text]:

@@ -15,6 +15,7 @@ from fastcpu.compression.gate import Gate
 from fastcpu.compression.run import make_plan
 from fastcpu.data import decontaminate, sample
 from fastcpu.errors import InputError
+from fastcpu.eval import qa
 from fastcpu.tasks.tokenizer import Tokenizer
 from tests.compression.test_labels import LABELS, RECIPE, table
 from tests.tasks import models
@@ -23,6 +24,7 @@ torch = pytest.importorskip("torch")
 
 from fastcpu.distill.corpus import Batch, Corpus, write_corpus  # noqa: E402  (needs torch)
 from fastcpu.distill.losses import LOSSES, Outputs  # noqa: E402
+from fastcpu.distill.losses.loss import NO_ANSWER, NO_LABEL  # noqa: E402
 from fastcpu.distill.model import arguments, open_directory, outputs  # noqa: E402
 from fastcpu.distill.teacher import LiveTeacher  # noqa: E402
 
@@ -100,6 +102,42 @@ def test_a_question_answerer_is_distilled_on_questions_with_passages(qa_dir: Pat
     assert answers[0].text == answers[1].text
 
 
+def colours(seed: int, count: int) -> list[dict[str, object]]:
+    """Passages with a colour each, and the question which one."""
+    random = np.random.default_rng(seed)
+    words = ["the", "a", "house", "car", "dog", "cat", "small", "large"]
+    made: list[dict[str, object]] = []
+    for _ in range(count):
+        before, after = (" ".join(random.choice(words, random.integers(1, 5))) for _ in range(2))
+        answer = str(random.choice(TELLING))
+        answers = {"text": [answer], "answer_start": [len(before) + 1]}
+        made.append({"question": "where is Anna ?", "context": f"{before} {answer} {after}", "answers": answers})
+    return made
+
+
+def test_a_question_answerer_learns_answers(qa_dir: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("train", "dev")):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, colours(seed, 300 - 200 * seed))))
+    data, recipe = tmp_path / "train.jsonl", tmp_path / "recipe.toml"
+    recipe.write_text(
+        RECIPE.format(steps=100) + "dropout = 0.05\n[distill.losses]\nlabels = 1\nconsistency = 1\n[quantize]\n"
+    )
+    tuned = compress(qa_dir, tmp_path / "out", recipe=recipe, data=[data], threads=1, timing=False)
+    assert tuned.report["compression"]["texts"] == {
+        "seen": 300,
+        "equal": 0,
+        "similar": 0,
+        "taken": 300,
+        "labelled": 300,
+    }
+    engine = fastcpu.tasks.QuestionAnswerer(tuned.directory)
+    assert qa.evaluate(engine, qa.load(tmp_path / "dev.jsonl", "dev")).values["exact_match"].value > 0.9
+    columns = ["answers=answers"]
+    chosen = make_plan(qa_dir, recipe="sparse80-int8", data=[data], columns=columns, steps=1).recipe.distill
+    assert chosen is not None
+    assert set(chosen.losses) == {"logits", "hidden", "labels"}
+
+
 def test_a_score_is_learned_as_a_number(tmp_path: Path) -> None:
     model = models.huggingface("rerank", "ForSequenceClassification", "Bert", tmp_path / "model")
     train = table(tmp_path / "train.tsv", [pair for pair in PAIRS for _ in range(8)], "query\tpassage")
@@ -116,6 +154,20 @@ def test_a_single_logit_is_a_mean_squared_difference() -> None:
     mask = torch.ones((3, 2), dtype=torch.bool)
     mine, theirs = (Outputs(mask, logits={"logits": torch.tensor(x)[:, None]}) for x in ([1.0, 2.0, 4.0], [0.0] * 3))
     assert LOSSES["logits"].value(mine, theirs).item() == pytest.approx(7.0)
+
+
+def test_answers_are_a_cross_entropy_over_real_tokens(rng: np.random.Generator) -> None:
+    mask = torch.arange(6) < torch.tensor([[6], [4], [5]])
+    first, last = (torch.from_numpy(rng.standard_normal((3, 6))).float() for _ in range(2))
+    labels = torch.tensor([[1, 5], [2, 3], [NO_LABEL, NO_LABEL]])
+    student = Outputs(mask, logits={"start_logits": first, "end_logits": last})
+    expected = 0.0
+    for b, length in ((0, 6), (1, 4)):
+        for logits, token in zip((first, last), labels[b], strict=True):
+            expected -= float(torch.log_softmax(logits[b, :length].double(), 0)[token]) / 4
+    assert LOSSES["labels"].value(student, Outputs(mask, labels=labels)).item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(InputError, match=r"loss labels: \[3\] labels are no first and last tokens"):
+        LOSSES["labels"].value(student, Outputs(mask, labels=labels[:, 0]))
 
 
 # ---- segments ----
@@ -155,6 +207,18 @@ def test_models_are_given_segments_where_they_read_them(family: str, tmp_path: P
     torch.testing.assert_close(taught["start_logits"], found["start_logits"], atol=0.05, rtol=0)
 
 
+def test_where_answers_are_in_the_tokens(qa_dir: Path, tmp_path: Path) -> None:
+    passage = "the car . Scotland is red"  # [CLS] where ? [SEP] the car . Scot ##land is red [SEP]
+    answers = [(10, 18), (10, 21), (22, 25), (NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL)]
+    texts = [("where ?", passage)] * len(answers)
+    for length, found in ((24, [7, 8, 7, 9, 10, 10]), (11, [7, 8, 7, 9, NO_LABEL, NO_LABEL])):
+        folder = tmp_path / str(length)
+        write_corpus(texts, Tokenizer(qa_dir, length), folder, np.array(answers))
+        labels = Corpus(folder).labels
+        assert labels is not None
+        assert labels.ravel().tolist() == [*found, 0, 0, NO_LABEL, NO_LABEL]
+
+
 # ---- data ----
 
 
@@ -185,6 +249,36 @@ def test_questions_come_from_squad_and_from_tables(tmp_path: Path) -> None:
     listed.write_text(json.dumps([{"question": q, "context": c, "answers": None} for q, c in PAIRS]))
     assert [each.text for each in read_examples([listed], (), None, "qa")] == PAIRS
     assert list(read_excluded([*files, listed], (), "qa")) == [text for pair in PAIRS * 2 for text in pair]
+
+
+def test_answers_of_squad_and_of_tables(tmp_path: Path) -> None:
+    passage, spaced = "\n Paul\t\tworks in  Paris , and Paul lives .", "Paul works in Paris , and Paul lives ."
+    entries = [
+        {"id": "0", "question": "who ?", "answers": [{"text": "Paul", "answer_start": 30}]},
+        {"id": "1", "question": "where ?", "answers": [{"text": "in  Paris", "answer_start": 14}]},
+        {"id": "2", "question": "where ?", "answers": [], "is_impossible": True},
+    ]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": passage, "qas": entries}]}]}))
+    found = list(read_examples([path], (), (), "qa"))
+    assert [each.text[1] for each in found] == [spaced] * 3
+    assert [each.label for each in found] == [(26, 30), (11, 19), (NO_ANSWER, NO_ANSWER)]
+    listed = tmp_path / "train.jsonl"
+    rows = [{"text": ["Paul"]}, {"text": ["Paul"], "answer_start": [30]}, "in  Paris", [], None]
+    listed.write_text(
+        "\n".join(json.dumps({"question": "who ?", "context": passage, "answers": each}) for each in rows)
+    )
+    spans = [(0, 4), (26, 30), (11, 19), (NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL)]
+    assert [each.label for each in read_examples([listed], (), (), "qa")] == spans
+    plain = tmp_path / "more.txt"
+    plain.write_text("a red house\n")
+    assert [each.label for each in read_examples([plain], (), (), "qa")] == [(NO_LABEL, NO_LABEL)]
+    entries[0]["answers"] = [{"text": "Paul", "answer_start": 29}]
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": passage, "qas": entries}]}]}))
+    with pytest.raises(
+        InputError, match=r"train.json: question 0: the passage does not have the answer 'Paul' at .* 29"
+    ):
+        list(read_examples([path], (), (), "qa"))
 
 
 def test_a_pair_is_dropped_for_either_text() -> None:
@@ -221,7 +315,11 @@ def test_pairs_calibrate(qa_dir: Path, tmp_path: Path) -> None:
     [
         (("question=q",), r"train.jsonl:1: no column 'q' for question; there are question, context"),
         (("question=question", "context=context", "label=x"), r"no column 'label' is read by this task"),
-        (("question=context", "answers=a"), r"no column 'answers' is read by this task; it reads question"),
+        (
+            ("question=context", "score=a"),
+            r"no column 'score' is read by this task; it reads question, context, answers",
+        ),
+        (("context=context", "answers=a"), r"train.jsonl:1: no column 'a' for answers"),
     ],
 )
 def test_columns_that_do_not_fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import Loss, Outputs, check_same
+from fastcpu.distill.losses.loss import CLOSED, SPANS, Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 def value(first: Outputs, second: Outputs) -> torch.Tensor:
     """(KL(first, second) + KL(second, first)) / 2 of class probabilities, a mean over sequences or real tokens.
 
-    Equation 2 there, of the logits [B, C] of sequences or [B, S, C] of tokens.
+    Equation 2 there, of the logits [B, C] of sequences, [B, S, C] of tokens, or [B, S] of the first and of the last
+    token of an answer, which add up.
     """
     import torch
 
-    if not first.logits or not second.logits or "logits" not in first.logits:
-        raise InputError("loss consistency: it needs a model with a head for sequence or token classification")
-    a, b = first.logits["logits"], second.logits["logits"]
-    check_same("consistency", a, b)
-    if a.dim() == 3:
-        a, b = a[first.mask], b[first.mask]
-    log_p, log_q = torch.log_softmax(a, dim=-1), torch.log_softmax(b, dim=-1)
-    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1).mean() / 2
+    if not first.logits or not second.logits:
+        raise InputError("loss consistency: it needs a model with a head for classification or question answering")
+    total = torch.zeros(())
+    for name, a in first.logits.items():
+        b = second.logits[name]
+        check_same("consistency", a, b)
+        if a.dim() == 3:
+            a, b = a[first.mask], b[first.mask]
+        elif name in SPANS:
+            a, b = (each.masked_fill(~first.mask, CLOSED) for each in (a, b))
+        log_p, log_q = torch.log_softmax(a, dim=-1), torch.log_softmax(b, dim=-1)
+        total = total + ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1).mean() / 2
+    return total
 
 
 LOSS = Loss("consistency", "logits", value, target="itself")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastcpu.distill.losses.loss import CLOSED, Loss, Outputs, check_same
+from fastcpu.distill.losses.loss import CLOSED, SPANS, Loss, Outputs, check_same
 from fastcpu.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-
-_SPANS = ("start_logits", "end_logits")
 
 
 def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
@@ -33,7 +31,7 @@ def value(student: Outputs, teacher: Outputs) -> torch.Tensor:
         check_same("logits", mine, theirs)
         if mine.dim() == 3:
             mine, theirs = mine[student.mask], theirs[student.mask]
-        elif name in _SPANS:
+        elif name in SPANS:
             mine, theirs = (each.masked_fill(~student.mask, CLOSED) for each in (mine, theirs))
         elif mine.shape[1] == 1:
             total = total + torch.nn.functional.mse_loss(mine, theirs)

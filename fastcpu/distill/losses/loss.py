@@ -15,8 +15,12 @@ Part = Literal["embedding", "logits", "hidden", "projections"]
 
 CLOSED = -1e4
 """The logit of what must not be chosen: its probability is exactly zero, and differences of logarithms stay finite."""
+SPANS = ("start_logits", "end_logits")
+"""The logits [B, S] of question answering: where in its sequence an answer begins, and where it ends."""
 NO_LABEL = -100
 """The label of a text that has none; what torch leaves out of a cross entropy by default."""
+NO_ANSWER = -1
+"""Where an answer begins and ends that the passage does not hold."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Outputs:
         logits: by name: [B, classes] of a sequence, [B, S] or [B, S, classes] of tokens.
         hidden: [B, S, D] behind the embeddings and behind each layer.
         projections: of the last layer's attention.
-        labels: int64 [B], what the data itself says of each text; ``NO_LABEL`` where it says nothing. Targets only.
+        labels: what the data itself says of each text, ``NO_LABEL`` where it says nothing: int64 [B], its class, or
+            [B, 2], the first and the last token of the answer. Targets only.
         others: [M, D], the teacher's embeddings of texts of the data. Targets only.
         places: int64 [B], where each sequence itself is among ``others``; -1 where it is not. Targets only.
         temperature: by which logits are softened. Targets only.
