@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "base/tile.h"
 #include "pointwise/pointwise.h"
 
 namespace fastcpu {
@@ -24,6 +25,7 @@ struct GemmF32Args {
 struct GemmF32Kernel {
   const char* name;
   Isa isa;
+  TileCosts costs;
   size_t (*packed_bytes)(int n, int k);
   void (*pack)(int n, int k, const float* w, void* packed);  // w: row-major [N, K]; packed: 64-byte aligned
   void (*run)(const GemmF32Args& args);

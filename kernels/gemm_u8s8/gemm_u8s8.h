@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "base/tile.h"
 
 namespace fastcpu {
 
@@ -55,6 +56,7 @@ using TakeMemory = std::function<void*(size_t bytes)>;
 struct GemmU8S8Kernel {
   const char* name;
   Isa isa;
+  TileCosts costs;
   // Writes packed weights, self-contained (w is not needed afterwards). w: row-major [N, K], values -127..127.
   void (*pack)(int n, int k, const int8_t* w, const TakeMemory& take);
   size_t (*scratch_bytes)(int k);

@@ -103,6 +103,7 @@ struct OpInfo {
   int64_t weights = 0;        // elements of the weight, zeros included
   size_t packed_bytes = 0;
   size_t read_bytes = 0;  // of these, at least, by a pass over the weights: a kernel may keep them in two forms
+  TileCosts costs = {};   // of the kernel
 };
 
 class Op {

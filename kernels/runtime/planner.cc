@@ -8,10 +8,8 @@
 namespace fastcpu {
 namespace {
 
-// Relative cost of a tile by width, measured on an 80 % sparse 768x768 linear; and the cost of the barriers when a
-// 64-wide tile is split, as a share of its work.
-double tile_cost(int width) { return width == 64 ? 1.0 : width == 32 ? 0.55 : 0.37; }
-constexpr double kSplitOverhead = 0.10;
+// What narrower tiles must save where every thread has a wide one, since a tile costs more than its products.
+constexpr double kLeastGain = 0.04;
 
 struct Lifetime {
   int defined = -1, last = -1;        // segment
@@ -172,15 +170,18 @@ Plan make_plan(const ModelFile& model, const std::map<int, std::vector<int32_t> 
   return plan;
 }
 
-Sharing share_tiles(Tiling tiling, int threads) {
+Sharing share_tiles(Tiling tiling, int threads, const TileCosts& costs) {
   const int64_t tiles = tile_count(tiling);
-  const auto cost_of = [&](int64_t tile) { return tile_cost(tile_at(tiling, tile).width); };
+  const auto cost_of = [&](int64_t index) {
+    const Tile tile = tile_at(tiling, index);
+    return costs.of(tile.width, std::min<int64_t>(tile.width, tiling.tokens - tile.begin));
+  };
   // Tiles come in falling widths; try to keep the last few for splitting. No more than one per thread: the tiles that
   // are split use the local buffers of the threads.
   Sharing best = {tiles, -1};
   double rest = 0;  // the time of the tiles that are split
   for (int64_t split = 0; split <= (threads == 1 ? 0 : std::min<int64_t>(tiles, threads)); ++split) {
-    if (split > 0) rest += cost_of(tiles - split) / threads + kSplitOverhead;
+    if (split > 0) rest += cost_of(tiles - split) / threads + costs.split;
     const int64_t whole = tiles - split, wide = std::min(whole, tiling.full());
     // The wide tiles go round; the one or two narrow tiles behind them go to the threads with the least work.
     const double each = wide > 0 ? cost_of(0) : 0, rounds = static_cast<double>(wide / threads) * each;
@@ -196,13 +197,14 @@ Sharing share_tiles(Tiling tiling, int threads) {
   return best;
 }
 
-int best_tile_width(int64_t tokens, int threads) {
+int best_tile_width(int64_t tokens, int threads, const TileCosts& costs) {
   int best = kTileWidth;
-  if (threads == 1 || tokens > int64_t{kTileWidth} * threads) return best;  // every thread has a wide tile
-  double least = share_tiles({tokens, best}, threads).cost;
+  const bool few = tokens <= int64_t{kTileWidth} * threads;
+  if (threads == 1 || (!few && !costs.narrow)) return best;
+  double least = share_tiles({tokens, best}, threads, costs).cost;
   for (int width = kTileWidth / 2; width >= kMinTileWidth; width /= 2) {
-    const double cost = share_tiles({tokens, width}, threads).cost;
-    if (cost < least) {
+    const double cost = share_tiles({tokens, width}, threads, costs).cost;
+    if (cost < (few ? 1 : 1 - kLeastGain) * least) {
       least = cost;
       best = width;
     }

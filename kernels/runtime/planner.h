@@ -53,10 +53,10 @@ struct Sharing {
   int64_t whole;
   double cost;  // the time that it takes, with that of a 64-wide tile on one thread as 1
 };
-Sharing share_tiles(Tiling tiling, int threads);
+Sharing share_tiles(Tiling tiling, int threads, const TileCosts& costs);
 
 // The width of tiles with which `threads` threads are done with `tokens` tokens first, if every thread can read all
-// weights at little cost: 64 unless there are few tokens.
-int best_tile_width(int64_t tokens, int threads);
+// weights at little cost: 64 unless narrower ones are shared more evenly.
+int best_tile_width(int64_t tokens, int threads, const TileCosts& costs);
 
 }  // namespace fastcpu

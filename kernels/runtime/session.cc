@@ -177,7 +177,8 @@ Session::Session(const std::string& directory, const SessionOptions& options)
   const OpContext op_context = {model_->values(), isa_, options.execution, token_arrays, weights_};
   for (const NodeInfo& node : model_->nodes()) ops_.push_back(node.traits->make(node, op_context));
   plan_ = make_plan(*model_, token_arrays, keep_);
-  light_ = has_light_weights();
+  costs_ = tile_costs();
+  narrows_ = costs_.narrow || has_light_weights();
   set_output_sizes();
   profile_data_.resize(ops_.size());
   model_->drop_pages();  // what is packed is not needed any more
@@ -198,6 +199,22 @@ bool Session::has_light_weights() const {
     dense += static_cast<double>(info.weights);
   }
   return read <= dense / 2;
+}
+
+// Those of the kernels of the linears, by their multiply-accumulates.
+TileCosts Session::tile_costs() const {
+  TileCosts mean = {0, 0, 0, 0, true};
+  double total = 0;
+  for (const OpInfo& info : op_infos()) {
+    if (info.kernel.empty() || info.macs_per_token <= 0) continue;
+    total += info.macs_per_token;
+    for (const auto cost : {&TileCosts::w32, &TileCosts::w16, &TileCosts::token, &TileCosts::split})
+      mean.*cost += info.costs.*cost * info.macs_per_token;
+    mean.narrow = mean.narrow && info.costs.narrow;
+  }
+  if (total <= 0) return {0.5, 0.25, 0, 0, true};
+  for (const auto cost : {&TileCosts::w32, &TileCosts::w16, &TileCosts::token, &TileCosts::split}) mean.*cost /= total;
+  return mean;
 }
 
 // What the file says about the shape of each output is what a run will give: the batch, perhaps the sequence, and
@@ -394,8 +411,8 @@ void Session::prepare(Context& context, const Batch& batch, float* const* output
   context.wanted = 0;
   for (size_t o = 0; o < model_->outputs().size(); ++o)
     if (outputs[o] != nullptr) context.wanted |= output_bit(o);
-  context.whole[0] = share_tiles(batch.tiling(Space::tokens), threads_).whole;
-  context.whole[1] = share_tiles(batch.tiling(Space::sequences), threads_).whole;
+  context.whole[0] = share_tiles(batch.tiling(Space::tokens), threads_, costs_).whole;
+  context.whole[1] = share_tiles(batch.tiling(Space::sequences), threads_, costs_).whole;
   for (Context::Counter& counter : context.counters) counter.next.store(0, std::memory_order_relaxed);
 }
 
@@ -495,7 +512,7 @@ void Session::run(Context& context, float* const* outputs) {
 }
 
 void Session::run_batch(Context& context, Batch& batch, float* const* outputs) {
-  batch.tile_width = light_ ? best_tile_width(batch.tokens, threads_) : kTileWidth;
+  batch.tile_width = narrows_ ? best_tile_width(batch.tokens, threads_, costs_) : kTileWidth;
   prepare(context, batch, outputs);
   ThreadPool::process().run(threads_, [&](int thread) { run_thread(context, thread, threads_); });
   if (profile_) add_profile(context);

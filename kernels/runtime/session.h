@@ -119,6 +119,7 @@ class Session {
   };
 
   bool has_light_weights() const;
+  TileCosts tile_costs() const;
   void set_output_sizes();
   std::unique_ptr<Context> take();
   void give(std::unique_ptr<Context> context);
@@ -134,7 +135,8 @@ class Session {
   int threads_;
   Isa isa_;
   bool profile_;
-  bool light_ = false;       // has_light_weights()
+  TileCosts costs_ = {};
+  bool narrows_ = false;     // whether tiles may be narrower than they need be
   int64_t padding_id_ = -1;  // of unpad, or -1
   Arena weights_;            // as the ops have packed them
   std::vector<std::unique_ptr<Op>> ops_;

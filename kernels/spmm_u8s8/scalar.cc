@@ -27,6 +27,7 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const SpmmU8S8Kernel spmm_u8s8_scalar = {"spmm_u8s8_scalar", Isa::scalar, scalar::pack_blocks<Block>, run};
+extern const SpmmU8S8Kernel spmm_u8s8_scalar = {
+    "spmm_u8s8_scalar", Isa::scalar, {0.5, 0.25, 0, 0.01, true}, scalar::pack_blocks<Block>, run};
 
 }  // namespace fastcpu

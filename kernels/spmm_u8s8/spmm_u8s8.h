@@ -19,6 +19,7 @@ struct Blocks4x1 {
 struct SpmmU8S8Kernel {
   const char* name;
   Isa isa;
+  TileCosts costs;
   // As GemmU8S8Kernel::pack.
   void (*pack)(const Blocks4x1& w, const TakeMemory& take);
   // args.weights = packed; args.scratch and args.tokens are not used: all lanes are computed.

@@ -11,7 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include "gemm_f32/gemm_f32.h"
+#include "gemm_u8s8/gemm_u8s8.h"
 #include "runtime/planner.h"
+#include "spmm_u8s8/spmm_u8s8.h"
 #include "tiny_model.h"
 
 // The child of a fork uses threads on purpose.
@@ -88,10 +91,25 @@ void check_fork(Report& report) {
   report.check(run_once(3), "the parent after forking");
 }
 
+constexpr TileCosts kSplitting = {0.55, 0.37, 0, 0.1, false}, kNarrow = {0.5, 0.26, 0, 0.1, true};
+
+template <class Kernel>
+void check_costs(Report& report, const std::vector<const Kernel*>& manifest) {
+  for (const Kernel* kernel : manifest) {
+    const TileCosts& costs = kernel->costs;
+    const bool ordered = 0 < costs.w16 && costs.w16 <= costs.w32 && costs.w32 <= 1 && costs.split >= 0;
+    report.check(ordered && 8 * costs.token <= costs.w16, "costs of %s", kernel->name);
+    for (const int width : {16, 32, 64})
+      for (int tokens = width - 14; tokens <= width; ++tokens)  // a tile has no more than 15 lanes to spare
+        report.check(costs.of(width, tokens - 1) <= costs.of(width, tokens), "%s: %d tokens in a tile of %d cost less",
+                     kernel->name, tokens, width);
+  }
+}
+
 void check_whole_tiles(Report& report) {
   for (const int threads : {1, 2, 3, 4, 8, 64, 1024})
     for (int64_t columns = 0; columns <= 64 * 40; columns += 16) {
-      const int64_t tiles = tile_count(columns), whole = share_tiles(columns, threads).whole;
+      const int64_t tiles = tile_count(columns), whole = share_tiles(columns, threads, kSplitting).whole;
       report.check(whole >= 0 && whole <= tiles && tiles - whole <= threads, "%d threads, %ld columns: %ld of %ld",
                    threads, static_cast<long>(columns), static_cast<long>(whole), static_cast<long>(tiles));
     }
@@ -116,17 +134,24 @@ void check_tilings(Report& report) {
       report.check(wrong == 0 && begin == padded_tokens(tokens), "%d wrong tiles of %ld tokens by %d", wrong,
                    static_cast<long>(tokens), width);
     }
-  for (const int threads : {1, 2, 3, 4, 8})
-    for (int64_t tokens = 1; tokens <= 600; ++tokens) {
-      const int width = best_tile_width(tokens, threads);
-      const bool wide = threads == 1 || tokens > int64_t{64} * threads;
-      report.check(width == 64 || (!wide && (width == 32 || width == 16)), "%d threads, %ld tokens: tiles of %d",
-                   threads, static_cast<long>(tokens), width);
-      report.check(share_tiles({tokens, width}, threads).cost <= share_tiles(tokens, threads).cost,
-                   "%d threads, %ld tokens: tiles of %d take longer", threads, static_cast<long>(tokens), width);
-    }
-  report.check(best_tile_width(25, 2) == 16 && best_tile_width(60, 2) == 32 && best_tile_width(128, 2) == 64,
-               "widths for two threads");
+  for (const TileCosts& costs : {kSplitting, kNarrow})
+    for (const int threads : {1, 2, 3, 4, 8})
+      for (int64_t tokens = 1; tokens <= 600; ++tokens) {
+        const int width = best_tile_width(tokens, threads, costs);
+        const bool wide = threads == 1 || (tokens > int64_t{64} * threads && !costs.narrow);
+        report.check(width == 64 || (!wide && (width == 32 || width == 16)), "%d threads, %ld tokens: tiles of %d",
+                     threads, static_cast<long>(tokens), width);
+        report.check(share_tiles({tokens, width}, threads, costs).cost <= share_tiles(tokens, threads, costs).cost,
+                     "%d threads, %ld tokens: tiles of %d take longer", threads, static_cast<long>(tokens), width);
+      }
+  const auto widths = [](const TileCosts& costs, std::vector<int64_t> tokens) {
+    std::vector<int> found;
+    for (const int64_t count : tokens) found.push_back(best_tile_width(count, 2, costs));
+    return found;
+  };
+  report.check(widths(kSplitting, {25, 60, 128, 200}) == std::vector<int>{16, 32, 64, 64}, "widths for two threads");
+  report.check(widths(kNarrow, {25, 60, 96, 128, 200, 1024}) == std::vector<int>{16, 32, 16, 64, 32, 64},
+               "widths for two threads where narrow tiles cost nothing");
 }
 
 using Files = std::vector<std::pair<std::string, std::string>>;
@@ -184,6 +209,9 @@ int run_test(uint64_t seed) {
   Report report(seed);
   report.check(available_cpus() >= 1, "no CPU is available");
   check_quotas(report);
+  check_costs(report, spmm_u8s8_manifest());
+  check_costs(report, gemm_u8s8_manifest());
+  check_costs(report, gemm_f32_manifest());
   check_whole_tiles(report);
   check_tilings(report);
   check_sizes(report);

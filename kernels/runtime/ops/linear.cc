@@ -81,6 +81,7 @@ class Linear : public Op {
   OpInfo info() const override {
     OpInfo info;
     info.kernel = gemm_ != nullptr ? gemm_->name : spmm_ != nullptr ? spmm_->name : f32_->name;
+    info.costs = gemm_ != nullptr ? gemm_->costs : spmm_ != nullptr ? spmm_->costs : f32_->costs;
     info.macs_per_token = macs_;
     info.density = density_;
     info.weights = n_ * k_;
