@@ -197,11 +197,13 @@ class Serving:
     def admit(self, call: Call, operation: Operation) -> None:
         """QueueFull if no model that the operation could use has room for the caller: before the body is read.
 
-        Nothing if the cache may have the answer.
+        Nothing if the cache may have the answer. Problem if the path names a model that does not answer.
         """
         if self.cache:
             return
-        fitting = (model for model in self.repository.models() if operation.fits(model))
+        named = call.parameters.get("model")
+        models = self.repository.models() if named is None else [self.repository.find(named)]
+        fitting = (model for model in models if operation.fits(model))
         urgency = call.priority()
 
         def look(scheduler: Scheduler) -> tuple[str, float | None]:

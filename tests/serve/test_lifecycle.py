@@ -426,6 +426,35 @@ def test_when_all_models_are_full_a_body_is_not_waited_for(tiny_models: Path, tm
         assert b'fastcpu_rejected_total{model="",reason="queue"} 1.0' in live.get("/metrics").body
 
 
+def test_a_full_queue_of_the_model_in_the_path_is_enough(tiny_models: Path, tmp_path: Path) -> None:
+    path = str(model_directory(tiny_models, "embed"))
+    models = {"embed": {**HELD, "path": path, "max_queue_tokens": 5}, "other": {"path": path}}
+    arguments = written(tmp_path, models=models, drain_seconds=0.1)
+    with LiveServer(arguments) as live, Wire(live) as first, Wire(live) as second:
+        first.send(request("POST", "/embed", EMBED))
+        until(lambda: waiting(live) == 1)
+        second.send(head("POST", "/models/embed", {"content-length": 1000}))
+        assert second.answer().status == 429
+        assert live.get("/metrics").body.count(b'fastcpu_rejected_total{model="embed",reason="queue"} 1.0') == 1
+        assert live.post("/models/other", {"inputs": "a red house"}).status == 200
+        assert live.post("/models/absent", {"inputs": "a red house"}).status == 404
+
+
+def test_the_queue_may_be_full_for_one_client_alone(tiny_models: Path, tmp_path: Path) -> None:
+    keys = {"ann": {"authorization": "Bearer key-of-ann-1"}, "bob": {"authorization": "Bearer key-of-bob-1"}}
+    settings = {"client_share": 0.25, "api_keys": {"ann": "key-of-ann-1", "bob": "key-of-bob-1"}}
+    body = json.dumps(EMBED).encode()
+    with holding(tiny_models, tmp_path, {"max_queue_tokens": 20}, **settings) as live, Wire(live) as ann:
+        ann.send(request("POST", "/embed", EMBED, keys["ann"]))
+        until(lambda: live.get("/status", keys["ann"]).json["models"][0]["waiting"]["requests"] == 1)
+        with Wire(live) as again, Wire(live) as bob:
+            for wire, client in ((bob, "bob"), (again, "ann")):
+                wire.send(head("POST", "/embed", {"content-length": len(body), **keys[client]}))
+            assert again.answer().status == 429
+            bob.send(body)
+            until(lambda: live.get("/status", keys["ann"]).json["models"][0]["waiting"]["requests"] == 2)
+
+
 def test_the_cache_answers_while_the_queue_is_full(tiny_models: Path, tmp_path: Path) -> None:
     limits = {"max_queue_tokens": 5, "batch_rows": 2}
     with holding(tiny_models, tmp_path, limits, cache_mb=1) as live, Wire(live) as wire:
