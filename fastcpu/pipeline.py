@@ -336,7 +336,9 @@ def calibration_batches(
         if all(isinstance(item, Mapping) for item in items):
             return _given(items, graph)
         if not all(isinstance(item, (str, tuple)) for item in items):
-            raise InputError("calibration data must be all texts, or all dicts of input arrays")
+            raise InputError(
+                "calibration data must be all texts and pairs (tuples) of texts, or all dicts of input arrays"
+            )
         texts = cast("Sequence[Text]", items)
     if source is None:
         raise InputError("calibration texts need the model's tokenizer.json: pass a directory, or batches of inputs")

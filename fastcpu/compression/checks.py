@@ -16,6 +16,7 @@ from fastcpu.compression.plan import Plan
 from fastcpu.distill.losses import teacher_parts
 from fastcpu.errors import InputError
 from fastcpu.export.writer import check_replaceable
+from fastcpu.frontend import families
 from fastcpu.recipe import Recipe
 from fastcpu.tasks.tokenizer import Text, Tokenizer, read_config
 
@@ -58,12 +59,14 @@ def check_tokens(plan: Plan, texts: Sequence[Text]) -> None:
                 f"teacher {teacher}: takes {theirs.max_length} tokens, but training has up to {mine.max_length} "
                 "(distill: max_length)"
             )
-        if mine.vocabulary != theirs.vocabulary or not all(
-            np.array_equal(a.ids, b.ids) for a, b in zip(mine.encode(sample), theirs.encode(sample), strict=True)
-        ):
+        tokens = list(zip(mine.encode(sample), theirs.encode(sample), strict=True))
+        if mine.vocabulary != theirs.vocabulary or not all(np.array_equal(a.ids, b.ids) for a, b in tokens):
             raise InputError(
                 f"teacher {teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
             )
+        family = families.of_type(str(read_config(Path(teacher) / "config.json").get("model_type", "")))
+        if (family is None or family.types != "never") and not all(np.array_equal(a.types, b.types) for a, b in tokens):
+            raise InputError(f"teacher {teacher}: its tokenizer gives pairs other segments than that of {plan.model}")
 
 
 def check_assistants(teachers: Sequence[Path], recipe: Recipe) -> None:

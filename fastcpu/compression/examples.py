@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fastcpu.compression.source import kind
 from fastcpu.data import read_texts
 from fastcpu.data.contamination import texts_in
 from fastcpu.data.rows import read_rows
@@ -14,10 +15,10 @@ from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses.loss import NO_ANSWER, NO_LABEL
 from fastcpu.errors import InputError
 from fastcpu.eval import classify, qa
-from fastcpu.eval.data import Table, check_columns, class_names_of, find_columns, parse_columns
+from fastcpu.eval.data import Table, check_columns, class_names_of, find_columns, parse_columns, shown
 from fastcpu.eval.labels import LabelMap
 from fastcpu.tasks.labels import label_names, problem_type
-from fastcpu.tasks.tokenizer import Text, read_config
+from fastcpu.tasks.tokenizer import Text, check_encodable, read_config
 
 Form = Literal["classify", "qa"]
 """As which task of `fastcpu eval` tables are read: one or two sentences with a label, or a question and its passage."""
@@ -105,44 +106,57 @@ def read_examples(
     given = parse_columns(",".join(columns))
     for file in files:
         if file.suffix in PLAIN:
-            yield from (Example(_spaced(text), _NONE if form == "qa" else NO_LABEL) for text in read_texts([file]))
+            label = _NONE if form == "qa" and labels is not None else NO_LABEL
+            yield from (Example(_spaced(text, str(file)), label) for text in read_texts([file]))
             continue
-        questions = _questions(file, given, labels is not None) if form == "qa" else None
+        questions = _questions(file, labels is not None) if form == "qa" else None
         yield from _rows(file, given, labels, form, pairs) if questions is None else questions
 
 
-def _questions(file: Path, columns: dict[str, str], answered: bool) -> list[Example] | None:
+def _questions(file: Path, answered: bool) -> list[Example] | None:
     """The questions of a file of SQuAD with their passages, and answers if asked; None if it is a table."""
-    found = None if columns or file.suffix != ".json" else qa.official(file)
+    found = qa.official(file) if file.suffix == ".json" else None
     if found is None:
         return None
     examples = []
     for (question, passage), answers, starts, key in zip(
         found.inputs, found.answers, found.starts, found.keys, strict=True
     ):
-        span = _span(passage, answers, starts, f"{file}: question {key}") if answered else NO_LABEL
-        examples.append(Example((_spaced(question), _spaced(passage)), span))
+        where = f"{file}: question {key}"
+        span = _span(passage, answers, starts, where) if answered else NO_LABEL
+        examples.append(Example((_spaced(question, where), _spaced(passage, where)), span))
     return examples
 
 
-def _span(passage: str, answers: Sequence[str], starts: Sequence[int] | None, where: str) -> tuple[int, int]:
-    """The characters of the first answer in a passage whose spaces are `_spaced`.
+def _span(passage: str, answers: Sequence[str], starts: Any, where: str) -> tuple[int, int]:
+    """The characters of the first answer that is not empty, in a passage whose spaces are `_spaced`.
+
+    Args:
+        starts: where each answer begins; the first place that has it, if there are none or only nulls.
 
     Raises:
-        InputError: the passage does not have the answer, or has it elsewhere.
+        InputError: the passage does not have the answer, or has it elsewhere, or ``starts`` are no numbers.
     """
-    if not answers:
+    place = next((place for place, text in enumerate(answers) if text.strip()), None)
+    if place is None:
         return NO_ANSWER, NO_ANSWER
-    begin = passage.find(answers[0]) if starts is None else starts[0]
-    if not answers[0].strip() or begin < 0 or not passage.startswith(answers[0], begin):
-        raise InputError(f"{where}: the passage does not have the answer {answers[0]!r:.60} at character {begin}")
-    answer = _spaced(answers[0])
-    first = len(_spaced(f"{passage[:begin]}{answer[0]}")) - 1
+    given, listed = answers[place], starts if isinstance(starts, list) else [starts]
+    known = any(start is not None for start in listed)
+    if known and (len(listed) != len(answers) or not all(type(start) is int and start >= 0 for start in listed)):
+        raise InputError(f"{where}: answer_start is {shown(starts)}, not {len(answers)} numbers of characters")
+    begin = listed[place] if known else passage.find(given)
+    if begin < 0 or not passage.startswith(given, begin):
+        there = f" at character {begin}" if known else ""
+        raise InputError(f"{where}: the passage does not have the answer {given!r:.60}{there}")
+    begin += len(given) - len(given.lstrip())
+    answer = _spaced(given, where)
+    first = len(_spaced(f"{passage[:begin]}{answer[0]}", where)) - 1
     return first, first + len(answer)
 
 
-def _spaced(text: str) -> str:
-    """A text in one line, without tabs."""
+def _spaced(text: str, where: str) -> str:
+    """A text in one line, without tabs; InputError for half of a character."""
+    check_encodable(text, where)
     return " ".join(text.split())
 
 
@@ -155,14 +169,15 @@ def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | No
     Raises:
         InputError: a file that cannot be read, or a table with none of these columns.
     """
-    named = {column.rpartition("=")[2] for column in columns if not column.startswith("label=")}
-    header = not any(name.isdecimal() for name in named)
+    named = {column for column in columns if "=" not in column}
     sentences = {role: _COLUMNS[form or "classify"][role] for role in _TEXTS[form or "classify"]}
+    roles = parse_columns(",".join(column for column in columns if column.partition("=")[0] in sentences))
+    header = not any(name.isdecimal() for name in (*named, *roles.values()))
     for file in files:
         if file.suffix in PLAIN:
             yield from read_texts([file])
             continue
-        questions = _questions(file, {}, answered=False) if form == "qa" else None
+        questions = _questions(file, answered=False) if form == "qa" else None
         if questions is not None:
             yield from (text for question in questions for text in question.texts)
             continue
@@ -170,7 +185,8 @@ def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | No
         for row in read_rows(file, header):
             if found is None:
                 found = [name for name in row.cells if name in named]
-                found = found or list(find_columns(row, sentences, {}).values())
+                there = {role: column for role, column in roles.items() if column in row.cells}
+                found = found or list(find_columns(row, sentences, there).values())
             yield from (str(cell) for cell in map(row.cell, found) if cell is not None)
 
 
@@ -193,7 +209,7 @@ def _rows(
                 )
             table = Table([], found, class_names_of([path], found))
             numbers = LabelMap(labels or (), table.classes.get("label", ()))
-        cells = tuple(_spaced(table.text(row, role)) for role in texts)
+        cells = tuple(_spaced(table.text(row, role), f"{row.place}: column {found[role]!r}") for role in texts)
         text = (cells[0], cells[1]) if len(cells) == 2 else cells[0]
         if labels is None:
             yield Example(text)
@@ -218,10 +234,10 @@ def labels_of(model: Path) -> tuple[str, ...]:
     """
     config = read_config(model / "config.json")
     named = str((config.get("architectures") or [""])[0])
-    encodes = (model / "modules.json").is_file()
-    if named.endswith("ForQuestionAnswering") and not encodes:
+    task = kind(model)
+    if task == "qa":
         return ()
-    if encodes or not named.endswith("ForSequenceClassification"):
+    if task == "embed" or not named.endswith("ForSequenceClassification"):
         raise InputError(
             f"{str(model)!r}: labels are learned by models with a head for sequence classification or question "
             f"answering, and config.json names the architecture {named or 'none'!r}"

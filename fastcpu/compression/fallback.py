@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastcpu.errors import AccuracyError
-from fastcpu.pipeline import MAX_LENGTH, Compiled, compile  # noqa: A004  (the public name)
+from fastcpu.pipeline import Compiled, compile  # noqa: A004  (the public name)
 from fastcpu.tasks.engine import FloatArray, as_engine, batches
 from fastcpu.tasks.tokenizer import Text, Tokenizer
 
@@ -52,12 +52,12 @@ def fall_back(
 
 
 def by_error(
-    source: Path, inputs: Sequence[Text], options: Mapping[str, Any], threads: int, folder: Path
+    source: Path, inputs: Sequence[Text], options: Mapping[str, Any], threads: int, folder: Path, max_length: int
 ) -> list[list[str]]:
     """The layers that options of `fastcpu.compile` compress, as names of their linears, costly ones first.
 
     The cost of a layer is the squared error of the model's outputs where this layer alone is compressed, for some of
-    the inputs, evenly spread.
+    the inputs, evenly spread and cut to ``max_length`` tokens.
     Linears outside numbered layers are one layer together, unless there is pruning. ``folder`` is where models are made
     that are deleted again.
     """
@@ -69,7 +69,7 @@ def by_error(
             return compile(source, Path(scratch) / name, threads=threads, **chosen)
 
         def outputs(name: str, **chosen: Any) -> list[Mapping[str, FloatArray]]:
-            return _outputs(made(name, **chosen).directory, taken, threads)
+            return _outputs(made(name, **chosen).directory, taken, threads, max_length)
 
         report = made("whole", **options).report
         layers: dict[str, list[str]] = {}
@@ -88,9 +88,9 @@ def by_error(
     return [layers[layer] for layer in sorted(layers, key=lambda layer: -costs[layer])]
 
 
-def _outputs(directory: Path, inputs: Sequence[Text], threads: int) -> list[Mapping[str, FloatArray]]:
+def _outputs(directory: Path, inputs: Sequence[Text], threads: int, max_length: int) -> list[Mapping[str, FloatArray]]:
     engine = as_engine(directory, threads)
-    encoded = Tokenizer(directory, MAX_LENGTH).encode(inputs)
+    encoded = Tokenizer(directory, max_length).encode(inputs)
     return [engine.run([encoded[row] for row in rows]) for rows in batches([len(each.ids) for each in encoded], None)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastcpu.compression.examples import Form, excluded_files, table_form, training_files
 from fastcpu.compression.gate import Gate
-from fastcpu.compression.source import kind
+from fastcpu.compression.source import kind, longest_text
 from fastcpu.compression.target import Target
 from fastcpu.distill.losses import learns_labels
 from fastcpu.errors import InputError
@@ -71,6 +71,12 @@ class Plan:
         if self.learns_labels:
             return "qa" if kind(Path(self.model)) == "qa" else "classify"
         return table_form(self.data, self.columns, None if self.gate is None else self.gate.task)
+
+    @property
+    def max_length(self) -> int:
+        """How many tokens of a text are trained and calibrated with."""
+        distill = self.recipe.distill
+        return (0 if distill is None else distill.max_length) or longest_text(Path(self.model))
 
     def training_files(self) -> list[Path]:
         """The files of ``data`` that are trained and calibrated with."""

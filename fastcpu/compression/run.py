@@ -413,7 +413,7 @@ def _export(
     from fastcpu.pipeline import compile  # noqa: A004  (the public name)
 
     recipe = plan.recipe
-    options = compile_options(recipe, lambda count: sample(taken_texts(work), count, plan.seed))
+    options = compile_options(recipe, lambda count: sample(taken_texts(work), count, plan.seed), plan.max_length)
     notes = {
         "compression": {
             "plan": plan.to_json(),
@@ -450,7 +450,7 @@ def _export(
             assert teacher is not None
             _check_student(gate, plan, source, teacher, work.path, error)
         tell("cost of each layer", None)
-        layers = by_error(source, gate.inputs(), options, plan.threads, work.path)
+        layers = by_error(source, gate.inputs(), options, plan.threads, work.path, plan.max_length)
         return fall_back(error, build, layers, lambda text: tell(text, None))
 
 

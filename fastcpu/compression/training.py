@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fastcpu.compression.checks import check_tokens
 from fastcpu.compression.plan import Plan
-from fastcpu.compression.source import longest_text
 from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.losses import learns_labels, teacher_parts
 from fastcpu.errors import InputError
@@ -142,7 +141,7 @@ def prune_alone(plan: Plan, work: WorkFolder, tell: Report) -> Path:
         torch.set_num_threads(plan.threads)
         tell("pruning", None)
         student = make_student(open_directory(Path(plan.model))[0], None)
-        _prune(plan, student, _corpus(plan, work, longest_text(Path(plan.model))), work.path)
+        _prune(plan, student, _corpus(plan, work, plan.max_length), work.path)
         with work.stage("student") as folder:
             save_student(Path(plan.model), student, folder)
     return work.path / "student"
@@ -221,7 +220,7 @@ def write_student(plan: Plan, work: WorkFolder, student: torch.nn.Module, folder
     if not enough:
         return
     texts = taken_texts(work)
-    options = compile_options(plan.recipe, lambda count: sample(texts, count, plan.seed))
+    options = compile_options(plan.recipe, lambda count: sample(texts, count, plan.seed), plan.max_length)
     with tempfile.TemporaryDirectory(dir=work.path, prefix="readout.") as scratch:
         compiled = compile(folder, Path(scratch) / "model", threads=plan.threads, **options).directory
         lengths = _corpus(plan, work, distillation(plan).max_length).lengths[rows]

@@ -148,7 +148,7 @@ class Trials:
 
         recipe = self.recipe(candidate)
         save_student(Path(self._plan.model), make_student(self._module, recipe.student), folder / "student")
-        options = compile_options(_without_quality(recipe), lambda _: self._texts(_TIMED_TEXTS))
+        options = compile_options(_without_quality(recipe), lambda _: self._texts(_TIMED_TEXTS), self._plan.max_length)
         return compile(folder / "student", folder / "model", threads=self._plan.threads, **options).directory
 
     def _texts(self, count: int) -> list[Text]:
@@ -191,7 +191,10 @@ class Trials:
             shutil.rmtree(student)
         write_student(plan, self._work, training.student, student)
         model = compile(
-            student, folder / "model", threads=plan.threads, **compile_options(plan.recipe, self._texts)
+            student,
+            folder / "model",
+            threads=plan.threads,
+            **compile_options(plan.recipe, self._texts, plan.max_length),
         ).directory
         return plan.gate.score(model, plan.threads, gate_length(plan.recipe))
 

@@ -111,10 +111,10 @@ def _calls(
     mask: torch.Tensor
 
     def hook(number: int) -> Callable[..., None]:
-        def keep(_: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        def keep(_: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             if number == 0:
-                first.append(arguments[0])
-            calls[number].append(_Call(arguments[1:], named, mask))
+                first.append(given[0])
+            calls[number].append(_Call(given[1:], named, mask))
 
         return keep
 

@@ -45,13 +45,14 @@ class QaData:
         inputs: (question, passage).
         answers: per question, the texts that count as right; none if the passage has no answer.
         keys: an id per question, where the data set has them.
-        starts: per question, where in its passage each answer begins, in characters; None where the data does not say.
+        starts: per question, what the data says of where in its passage each answer begins: unchecked, since only
+            training reads it. Empty where nobody does.
     """
 
     inputs: list[tuple[str, str]]
     answers: list[tuple[str, ...]]
     keys: list[str]
-    starts: list[tuple[int, ...] | None] = field(default_factory=list)
+    starts: list[Any] = field(default_factory=list)
 
 
 class QaModel(Protocol):
@@ -83,22 +84,15 @@ def load(path: Path | None, split: str, columns: Mapping[str, str] | None = None
     return QaData(inputs, [texts for texts, _ in given], [row.place for row in table.rows], [each for _, each in given])
 
 
-def answers_of(table: Table, row: Any) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
-    """The answers of a row, and where they begin if it says so; InputError if the cell holds no answers."""
+def answers_of(table: Table, row: Any) -> tuple[tuple[str, ...], Any]:
+    """The answers of a row, and what it says of where they begin; InputError if the cell holds no answers."""
     given = table.cell(row, "answers")
     answers, starts = (given.get("text"), given.get("answer_start")) if isinstance(given, dict) else (given, None)
     if isinstance(answers, str):
-        answers = [answers]
+        answers, starts = [answers], starts if starts is None else [starts]
     if isinstance(answers, list) and all(isinstance(answer, str) for answer in answers):
-        return tuple(answers), _starts(starts, len(answers))
+        return tuple(answers), starts
     raise table.error(row, "answers", f"is {shown(given)}: neither a text, nor a list of texts, nor an object with one")
-
-
-def _starts(given: Any, count: int) -> tuple[int, ...] | None:
-    """A list of as many numbers of characters; None for anything else."""
-    if isinstance(given, list) and len(given) == count and all(type(start) is int and start >= 0 for start in given):
-        return tuple(given)
-    return None
 
 
 def official(path: Path) -> QaData | None:
@@ -129,13 +123,17 @@ def official(path: Path) -> QaData | None:
     return QaData(inputs, [row[3] for row in rows], [row[0] for row in rows], [row[4] for row in rows])
 
 
-def _questions(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, tuple[str, ...], tuple[int, ...] | None]]:
+_Question = tuple[str, str, str, tuple[str, ...], Any]
+"""Key, question, passage, answers, and where they begin."""
+
+
+def _questions(content: Mapping[str, Any]) -> Iterator[_Question]:
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for entry in paragraph["qas"]:
                 given = [] if entry.get("is_impossible") else entry["answers"]
                 answers = tuple(each["text"] for each in given)
-                starts = _starts([each.get("answer_start") for each in given], len(given))
+                starts = [each.get("answer_start") for each in given]
                 yield str(entry["id"]), entry["question"], paragraph["context"], answers, starts
 
 

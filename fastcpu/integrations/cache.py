@@ -14,6 +14,7 @@ from typing import Any
 
 import fastcpu
 from fastcpu import _core
+from fastcpu.compression.source import longest_text
 from fastcpu.data import read_texts, sample
 from fastcpu.errors import FastcpuError, InputError, OutputError
 from fastcpu.export.reader import GRAPH_FILE
@@ -67,7 +68,7 @@ def compiled(
     source = locate(model, revision)
     if (source / GRAPH_FILE).is_file():
         return source
-    options = _options(_post_training(recipe, source), calibration)
+    options = _options(_post_training(recipe, source), calibration, source)
     folder = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
     entry = folder / f"{Path(model).resolve().name}-{_key(source, purpose, options)}"
     with _locked(entry):
@@ -101,7 +102,20 @@ def _post_training(recipe: str | os.PathLike[str] | Recipe, source: Path) -> Rec
     return chosen
 
 
-def _options(recipe: Recipe, calibration: Calibration | None) -> dict[str, Any]:
+def _texts(calibration: Calibration) -> Iterable[Text]:
+    """The texts of a file, or those that are given, two in a list as a pair; InputError for what is neither."""
+    if isinstance(calibration, (str, os.PathLike)):
+        return read_texts([Path(calibration)])
+    given: Iterable[Any] = calibration
+    found = [tuple(each) if isinstance(each, list) else each for each in given]
+    for each in found:
+        texts = each if isinstance(each, tuple) and len(each) == 2 else (each,)
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"calibration={each!r:.60}: a text or a pair of texts is needed")
+    return found
+
+
+def _options(recipe: Recipe, calibration: Calibration | None, source: Path) -> dict[str, Any]:
     """What `fastcpu.compile` is told; InputError if calibration texts are missing or have no use."""
     used = False
 
@@ -110,12 +124,9 @@ def _options(recipe: Recipe, calibration: Calibration | None) -> dict[str, Any]:
         used = True
         if calibration is None:
             raise InputError(f"recipe {recipe.name} needs texts to calibrate with (calibration=)")
-        given: Iterable[Text] = (
-            read_texts([Path(calibration)]) if isinstance(calibration, (str, os.PathLike)) else calibration
-        )
-        return sample(given, count, 0)
+        return sample(_texts(calibration), count, 0)
 
-    options = compile_options(recipe, texts)
+    options = compile_options(recipe, texts, longest_text(source))
     if calibration is not None and not used:
         raise InputError(f"recipe {recipe.name} has no use for calibration texts")
     return options

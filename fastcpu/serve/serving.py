@@ -202,7 +202,7 @@ class Serving:
         if self.cache:
             return
         named = call.parameters.get("model")
-        models = self.repository.models() if named is None else [self.repository.find(named)]
+        models = [self.repository.find(named)] if named else self.repository.models()
         fitting = (model for model in models if operation.fits(model))
         urgency = call.priority()
 

@@ -151,12 +151,16 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[Text], first: int = 0) -> list[Encoded]:
         """Tokens of each text or pair of texts; errors count them from `first`."""
+        encodings = self._tokenizer.encode_batch_fast([self._cased(text) for text in self._fitting(texts, first)])
+        return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
+
+    def _fitting(self, texts: Sequence[Text], first: int) -> list[Text]:
+        """`texts` as a list; InputError where there is no room for any text of a pair."""
         batch = _checked(texts, first)
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
-        encodings = self._tokenizer.encode_batch_fast([self._cased(text) for text in batch])
-        return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
+        return batch
 
     def cut_off(self, texts: Sequence[Text]) -> list[IntArray]:
         """The ids of the tokens that `encode` cuts off from each text, among them special tokens; of valid texts."""
@@ -165,7 +169,7 @@ class Tokenizer:
 
     def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:
         """As `encode`, with the origin of every token."""
-        return [_located(each) for each in self._tokenizer.encode_batch(_checked(texts, first))]
+        return [_located(each) for each in self._tokenizer.encode_batch(self._fitting(texts, first))]
 
     def locate_whole(self, texts: Sequence[str]) -> list[Located]:
         """As `locate`, of texts that are never cut."""
@@ -181,7 +185,7 @@ class Tokenizer:
     def locate_words(self, words: Sequence[str]) -> Located:
         """As `locate`, of one text that is a list of words already."""
         for index, word in enumerate(words):
-            _check_encodable(word, f"word {index}")
+            check_encodable(word, f"word {index}")
         return _located(self._tokenizer.encode(list(words), is_pretokenized=True))
 
 
@@ -194,11 +198,11 @@ def _checked(texts: Sequence[Any], first: int) -> list[Text]:
         if not isinstance(text, str) and not pair:
             raise InputError(f"text {index} is of type {type(text).__name__} and not a string or a pair of strings")
         for side in text if isinstance(text, tuple) else (text,):
-            _check_encodable(side, f"text {index}")
+            check_encodable(side, f"text {index}")
     return list(texts)
 
 
-def _check_encodable(text: str, where: str) -> None:
+def check_encodable(text: str, where: str) -> None:
     """InputError for half a surrogate pair, as JSON can escape one: it is no character, and UTF-8 has none."""
     if text.isascii():
         return

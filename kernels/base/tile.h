@@ -24,18 +24,17 @@ struct Tile {
 constexpr int64_t padded_tokens(int64_t tokens) { return (tokens + 15) / 16 * 16; }
 constexpr int64_t channel_stride(int64_t channels) { return (channels + 3) / 4 * 4; }
 
-// What tiles cost a kernel, with a 64-wide one as 1, as measured (docs/decisions/0014).
+// What tiles cost a kernel, with a 64-wide one as 1 (docs/decisions/0014). All but `narrow` may be averaged.
 struct TileCosts {
-  double w32, w16;  // all lanes of a narrower tile
-  double token;     // one of the last 1 to 8 tokens behind a multiple of 16, or 0 if these cost as much as 16
-  double split;     // what several threads lose that share the channels of a tile, waiting for each other
-  bool narrow;      // each of them may as well read all weights for narrow tiles of its own
-  // Of a tile with so many tokens.
+  double w32, w16;   // narrower ones
+  double few, each;  // what is saved where the last 16 lanes have 1 to 8 tokens, and what each of these costs then
+  double split;      // what several threads lose that share the channels of a tile, waiting for each other
+  bool narrow;       // each of them may as well read all weights for narrow tiles of its own
+  // Of a tile with so many tokens and up to 15 lanes to spare.
   constexpr double of(int width, int64_t tokens) const {
-    const int64_t full = (tokens + 15) / 16 * 16, few = tokens % 16;
-    if (token > 0 && few > 0 && few <= 8)
-      return (full > 32 ? w32 + (full - 48) / 16 * w16 : full > 16 ? w16 : 0) + static_cast<double>(few) * token;
-    return width == kTileWidth ? 1.0 : width == 32 ? w32 : w16;
+    const double all = width == kTileWidth ? 1 : width == 32 ? w32 : w16;
+    const int64_t rest = tokens % 16;
+    return rest == 0 || rest > 8 ? all : all - few + static_cast<double>(rest) * each;
   }
 };
 

@@ -15,8 +15,8 @@ void run(const GemmF32Args& args) {
 
 }  // namespace
 
-extern const GemmF32Kernel gemm_f32_avx512vnni = {"gemm_f32_avx512vnni",       Isa::avx512vnni,
-                                                  {0.55, 0.37, 0, 0.1, false}, avx512vnni::gemm_f32_packed_bytes,
-                                                  avx512vnni::gemm_f32_pack,   run};
+extern const GemmF32Kernel gemm_f32_avx512vnni = {"gemm_f32_avx512vnni",          Isa::avx512vnni,
+                                                  {0.55, 0.37, 0, 0, 0.1, false}, avx512vnni::gemm_f32_packed_bytes,
+                                                  avx512vnni::gemm_f32_pack,      run};
 
 }  // namespace fastcpu

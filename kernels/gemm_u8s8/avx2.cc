@@ -150,6 +150,6 @@ void run(const GemmU8S8Args& args) {
 }  // namespace
 
 extern const GemmU8S8Kernel gemm_u8s8_avx2 = {
-    "gemm_u8s8_avx2", Isa::avx2, {0.5, 0.26, 0.022, 0.03, true}, pack, scratch_bytes, prepare, run};
+    "gemm_u8s8_avx2", Isa::avx2, {0.5, 0.26, 0.26, 0.022, 0.03, true}, pack, scratch_bytes, prepare, run};
 
 }  // namespace fastcpu

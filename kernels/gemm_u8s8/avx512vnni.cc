@@ -172,6 +172,6 @@ void run(const GemmU8S8Args& args) {
 }  // namespace
 
 extern const GemmU8S8Kernel gemm_u8s8_avx512vnni = {
-    "gemm_u8s8_avx512vnni", Isa::avx512vnni, {0.55, 0.37, 0, 0.1, false}, pack, scratch_bytes, prepare, run};
+    "gemm_u8s8_avx512vnni", Isa::avx512vnni, {0.55, 0.37, 0, 0, 0.1, false}, pack, scratch_bytes, prepare, run};
 
 }  // namespace fastcpu

@@ -34,6 +34,6 @@ void run(const GemmU8S8Args& args) {
 }  // namespace
 
 extern const GemmU8S8Kernel gemm_u8s8_scalar = {
-    "gemm_u8s8_scalar", Isa::scalar, {0.5, 0.25, 0, 0.01, true}, pack, scratch_bytes, nullptr, run};
+    "gemm_u8s8_scalar", Isa::scalar, {0.5, 0.25, 0, 0, 0.01, true}, pack, scratch_bytes, nullptr, run};
 
 }  // namespace fastcpu

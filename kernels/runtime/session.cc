@@ -201,20 +201,23 @@ bool Session::has_light_weights() const {
   return read <= dense / 2;
 }
 
-// Those of the kernels of the linears, by their multiply-accumulates.
+// What tiles of tokens cost: the mean over their linears, by multiply-accumulates.
 TileCosts Session::tile_costs() const {
-  TileCosts mean = {0, 0, 0, 0, true};
-  double total = 0;
-  for (const OpInfo& info : op_infos()) {
-    if (info.kernel.empty() || info.macs_per_token <= 0) continue;
-    total += info.macs_per_token;
-    for (const auto cost : {&TileCosts::w32, &TileCosts::w16, &TileCosts::token, &TileCosts::split})
-      mean.*cost += info.costs.*cost * info.macs_per_token;
-    mean.narrow = mean.narrow && info.costs.narrow;
+  TileCosts total = {0, 0, 0, 0, 0, true};
+  constexpr double TileCosts::* kParts[] = {&TileCosts::w32, &TileCosts::w16, &TileCosts::few, &TileCosts::each,
+                                            &TileCosts::split};
+  double macs = 0;
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    const OpInfo info = ops_[op]->info();
+    const bool of_tokens = model_->values()[static_cast<size_t>(model_->nodes()[op].outputs[0])].space == Space::tokens;
+    if (info.macs_per_token <= 0 || !of_tokens) continue;
+    macs += info.macs_per_token;
+    for (const auto part : kParts) total.*part += info.costs.*part * info.macs_per_token;
+    total.narrow = total.narrow && info.costs.narrow;
   }
-  if (total <= 0) return {0.5, 0.25, 0, 0, true};
-  for (const auto cost : {&TileCosts::w32, &TileCosts::w16, &TileCosts::token, &TileCosts::split}) mean.*cost /= total;
-  return mean;
+  if (macs <= 0) return {0.5, 0.25, 0, 0, 0, true};
+  for (const auto part : kParts) total.*part /= macs;
+  return total;
 }
 
 // What the file says about the shape of each output is what a run will give: the batch, perhaps the sequence, and

@@ -9,10 +9,10 @@ using avx2::F32;
 extern const SparseLinearKernel sparse_linear_avx2 = {
     "sparse_linear_avx2",
     Isa::avx2,
-    // A strip of x is read again and again while it is in L1, or the panels of both while they are in L2 (Zen 3).
+    // The panels of x and out are read again and again while they are in L2 (Zen 3).
     384,
     400 << 10,
-    avx2::sparse_forward<F32, 2>,
+    avx2::sparse_forward<F32, 3>,
     avx2::sparse_transposed<F32, 3>,
     avx2::sparse_sampled<F32>,
     avx2::panel_load<F32, avx2::AsF32<F32>>,

@@ -66,6 +66,6 @@ void run(const GemmU8S8Args& args) {
 
 }  // namespace
 
-extern const SpmmU8S8Kernel spmm_u8s8_avx2 = {"spmm_u8s8_avx2", Isa::avx2, {0.5, 0.27, 0, 0.1, true}, pack, run};
+extern const SpmmU8S8Kernel spmm_u8s8_avx2 = {"spmm_u8s8_avx2", Isa::avx2, {0.5, 0.27, 0, 0, 0.1, true}, pack, run};
 
 }  // namespace fastcpu

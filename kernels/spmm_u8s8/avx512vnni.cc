@@ -480,6 +480,6 @@ void run(const GemmU8S8Args& args) {
 }  // namespace
 
 extern const SpmmU8S8Kernel spmm_u8s8_avx512vnni = {
-    "spmm_u8s8_avx512vnni", Isa::avx512vnni, {0.55, 0.37, 0, 0.1, false}, avx512vnni::pack_blocks<Quad>, run};
+    "spmm_u8s8_avx512vnni", Isa::avx512vnni, {0.55, 0.37, 0, 0, 0.1, false}, avx512vnni::pack_blocks<Quad>, run};
 
 }  // namespace fastcpu

@@ -28,6 +28,6 @@ void run(const GemmU8S8Args& args) {
 }  // namespace
 
 extern const SpmmU8S8Kernel spmm_u8s8_scalar = {
-    "spmm_u8s8_scalar", Isa::scalar, {0.5, 0.25, 0, 0.01, true}, scalar::pack_blocks<Block>, run};
+    "spmm_u8s8_scalar", Isa::scalar, {0.5, 0.25, 0, 0, 0.01, true}, scalar::pack_blocks<Block>, run};
 
 }  // namespace fastcpu

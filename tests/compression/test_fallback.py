@@ -69,7 +69,9 @@ def spoilt(source: Path, folder: Path, layer: int) -> Path:
 
 def test_the_layer_that_costs_most_comes_first(encoder_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     texts = texts_file.read_text().splitlines()
-    layers = fallback.by_error(spoilt(encoder_dir, tmp_path / "spoilt", 1), texts, {"quantize": "dynamic"}, 1, tmp_path)
+    layers = fallback.by_error(
+        spoilt(encoder_dir, tmp_path / "spoilt", 1), texts, {"quantize": "dynamic"}, 1, tmp_path, 128
+    )
     assert all("layer.1." in name for name in layers[0])
     assert len(layers) > 1
     assert len({name for names in layers for name in names}) == sum(map(len, layers))
@@ -132,7 +134,7 @@ def test_what_has_no_layers_to_give_back_is_refused(
 def test_linears_that_cannot_be_pruned_are_no_layer_of_a_pruned_model(tmp_path: Path, options: dict[str, Any]) -> None:
     source = models.huggingface("classify", "ForSequenceClassification", "Bert", tmp_path / "model")
     layers = fallback.by_error(
-        source, ["the red house", "Anna lives in London"], options | {"sparsity": 0.5}, 1, tmp_path
+        source, ["the red house", "Anna lives in London"], options | {"sparsity": 0.5}, 1, tmp_path, 128
     )
     assert layers
     assert all("layer." in name for names in layers for name in names)

@@ -264,21 +264,85 @@ def test_answers_of_squad_and_of_tables(tmp_path: Path) -> None:
     assert [each.text[1] for each in found] == [spaced] * 3
     assert [each.label for each in found] == [(26, 30), (11, 19), (NO_ANSWER, NO_ANSWER)]
     listed = tmp_path / "train.jsonl"
-    rows = [{"text": ["Paul"]}, {"text": ["Paul"], "answer_start": [30]}, "in  Paris", [], None]
+    rows = [{"text": ["Paul"]}, {"text": ["Paul"], "answer_start": [30]}, "in  Paris", "\tworks ", [], None]
     listed.write_text(
         "\n".join(json.dumps({"question": "who ?", "context": passage, "answers": each}) for each in rows)
     )
-    spans = [(0, 4), (26, 30), (11, 19), (NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL)]
+    spans = [(0, 4), (26, 30), (11, 19), (5, 10), (NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL)]
     assert [each.label for each in read_examples([listed], (), (), "qa")] == spans
     plain = tmp_path / "more.txt"
     plain.write_text("a red house\n")
     assert [each.label for each in read_examples([plain], (), (), "qa")] == [(NO_LABEL, NO_LABEL)]
+    assert [each.label for each in read_examples([plain], (), None, "qa")] == [NO_LABEL]
+    blank = tmp_path / "blank.csv"
+    blank.write_text("question,context,answers\nwho ?,Paul works,\nwho ?,Paul works, \nwho ?,Paul works,Paul\n")
+    labels = [each.label for each in read_examples([blank], (), (), "qa")]
+    assert labels[1:] == [(NO_ANSWER, NO_ANSWER), (0, 4)]
+    assert labels[0] in ((NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL))
     entries[0]["answers"] = [{"text": "Paul", "answer_start": 29}]
     path.write_text(json.dumps({"data": [{"paragraphs": [{"context": passage, "qas": entries}]}]}))
     with pytest.raises(
         InputError, match=r"train.json: question 0: the passage does not have the answer 'Paul' at .* 29"
     ):
         list(read_examples([path], (), (), "qa"))
+
+
+def test_half_a_character_is_told_with_its_place(tmp_path: Path) -> None:
+    table_file = tmp_path / "train.jsonl"
+    table_file.write_text('{"question": "who ?", "context": "Paul \\ud800 ."}\n')
+    with pytest.raises(InputError, match=r"train.jsonl:1: column 'context': .* is half a character"):
+        list(read_examples([table_file], (), None, "qa"))
+    with pytest.raises(InputError, match=r"train.json: question 0: .* is half a character"):
+        list(read_examples([squad(tmp_path / "train.json", [("who ?", "Paul \ud800 .")])], (), None, "qa"))
+
+
+def test_squad_is_read_whatever_columns_are_named(tmp_path: Path) -> None:
+    files = [squad(tmp_path / "train.json", PAIRS)]
+    assert [each.text for each in read_examples(files, ("answers=answers",), None, "qa")] == PAIRS
+
+
+@pytest.mark.parametrize("starts", [[0.0], ["0"], [0, 1], [-1], "0", {}])
+def test_where_an_answer_begins_must_be_a_number_of_a_character(starts: object, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    answers = {"text": ["Paul"], "answer_start": starts}
+    path.write_text(json.dumps({"question": "who ?", "context": "Paul works", "answers": answers}) + "\n")
+    with pytest.raises(InputError, match=r"train.jsonl:1: column 'answers': answer_start is .*, not 1 numbers"):
+        list(read_examples([path], (), (), "qa"))
+
+
+def test_plain_lines_beside_questions(qa_dir: Path, recipe: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "more.txt"
+    plain.write_text("a red house\n")
+    data = [squad(tmp_path / "train.json", PAIRS), plain]
+    columns = ["question=question", "context=context"]
+    made = compress(qa_dir, tmp_path / "out", recipe=recipe, data=data, columns=columns, threads=1, timing=False)
+    assert made.report["compression"]["texts"]["taken"] == 3
+
+
+def test_both_texts_of_evaluation_data_are_kept_out_whichever_column_is_named(tmp_path: Path) -> None:
+    dev = table(tmp_path / "dev.tsv", PAIRS, "question\tcontext")
+    texts = [text for pair in PAIRS for text in pair]
+    for columns in ((), ("question=question",), ("answers=answers",), ("question=q",)):
+        assert list(read_excluded([dev], columns, "qa")) == texts
+    other = table(tmp_path / "other.tsv", PAIRS, "q\tcontext")
+    assert list(read_excluded([other], ("question=q",), "qa")) == texts
+
+
+def test_a_teacher_with_other_segments_is_refused(tmp_path: Path) -> None:
+    student, teacher = (
+        models.huggingface("qa", "ForQuestionAnswering", family, tmp_path / family) for family in ("DistilBert", "Bert")
+    )
+    tokenizer = json.loads((student / "tokenizer.json").read_text())
+    for part in tokenizer["post_processor"]["pair"]:
+        next(iter(part.values()))["type_id"] = 0
+    (student / "tokenizer.json").write_text(json.dumps(tokenizer))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=1) + "[distill.losses]\nlogits = 1\n")
+    data, columns = [squad(tmp_path / "train.json", PAIRS)], ["question=question"]
+    options = {"recipe": recipe, "data": data, "columns": columns, "threads": 1, "timing": False}
+    with pytest.raises(InputError, match="its tokenizer gives pairs other segments than that of"):
+        compress(student, tmp_path / "out", teacher=teacher, **options)
+    compress(teacher, tmp_path / "out", teacher=student, **options)
 
 
 def test_a_pair_is_dropped_for_either_text() -> None:

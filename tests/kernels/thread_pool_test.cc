@@ -91,14 +91,14 @@ void check_fork(Report& report) {
   report.check(run_once(3), "the parent after forking");
 }
 
-constexpr TileCosts kSplitting = {0.55, 0.37, 0, 0.1, false}, kNarrow = {0.5, 0.26, 0, 0.1, true};
+constexpr TileCosts kSplitting = {0.55, 0.37, 0, 0, 0.1, false}, kNarrow = {0.5, 0.26, 0, 0, 0.1, true};
 
 template <class Kernel>
 void check_costs(Report& report, const std::vector<const Kernel*>& manifest) {
   for (const Kernel* kernel : manifest) {
     const TileCosts& costs = kernel->costs;
     const bool ordered = 0 < costs.w16 && costs.w16 <= costs.w32 && costs.w32 <= 1 && costs.split >= 0;
-    report.check(ordered && 8 * costs.token <= costs.w16, "costs of %s", kernel->name);
+    report.check(ordered && costs.few <= costs.w16 && 8 * costs.each <= costs.few, "costs of %s", kernel->name);
     for (const int width : {16, 32, 64})
       for (int tokens = width - 14; tokens <= width; ++tokens)  // a tile has no more than 15 lanes to spare
         report.check(costs.of(width, tokens - 1) <= costs.of(width, tokens), "%s: %d tokens in a tile of %d cost less",
@@ -152,6 +152,15 @@ void check_tilings(Report& report) {
   report.check(widths(kSplitting, {25, 60, 128, 200}) == std::vector<int>{16, 32, 64, 64}, "widths for two threads");
   report.check(widths(kNarrow, {25, 60, 96, 128, 200, 1024}) == std::vector<int>{16, 32, 16, 64, 32, 64},
                "widths for two threads where narrow tiles cost nothing");
+  // A little of another kernel changes nothing; where few tokens cost what they are, the tile with them goes along.
+  const TileCosts mixed = {0.5, 0.26, 0.26 / 5000, 0.022 / 5000, 0.1, true}, few = {0.5, 0.26, 0.26, 0.022, 0.1, true};
+  for (const int threads : {2, 4})
+    for (const int64_t tokens : {8, 20, 136})
+      report.check(best_tile_width(tokens, threads, mixed) == best_tile_width(tokens, threads, kNarrow) &&
+                       share_tiles(tokens, threads, mixed).whole == share_tiles(tokens, threads, kNarrow).whole,
+                   "%ld tokens of a mixture on %d threads", static_cast<long>(tokens), threads);
+  report.check(share_tiles({66, 32}, 2, few).whole == 3 && share_tiles({66, 32}, 2, kNarrow).whole < 3,
+               "the tile with two tokens is not split");
 }
 
 using Files = std::vector<std::pair<std::string, std::string>>;

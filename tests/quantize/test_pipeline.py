@@ -138,7 +138,7 @@ def test_a_recipe_smooths(texts: list[str]) -> None:
     made = []
     for smooth in ({}, {"smooth": 1}, {"smooth": "auto"}):
         content = {"description": "", "quantize": {"calibration": 9, **smooth}}
-        options = recipe.compile_options(recipe.parse(content, "mine", "mine.toml"), lambda count: texts[:count])
+        options = recipe.compile_options(recipe.parse(content, "mine", "mine.toml"), lambda count: texts[:count], 128)
         made.append(options.get("smooth", "off"))
     assert made == ["off", 1.0, "auto"]
 
@@ -155,7 +155,7 @@ def test_q_k_and_v_are_one_linear(source: Path, texts: list[str], tmp_path: Path
         ({"quantize": "int4"}, InputError, "none, dynamic, static"),
         ({"quantize": "static"}, QuantizationError, "texts, a text file or batches of inputs"),
         ({"quantize": "static", "calibration": []}, InputError, "empty"),
-        ({"quantize": "static", "calibration": [1]}, InputError, "all texts, or all dicts"),
+        ({"quantize": "static", "calibration": [1]}, InputError, "all texts and pairs .tuples. of texts, or all dicts"),
         ({"quantize": "static", "calibration": [{"ids": [[1]]}]}, InputError, "no input is named 'ids'"),
         ({"quantize": "static", "calibration": "/nowhere.txt"}, InputError, "/nowhere.txt"),
         ({"quantize": "static", "calibration": ["w1"], "observer": "best"}, QuantizationError, "no observer 'best'"),

@@ -15,7 +15,7 @@ def value(first: Outputs, second: Outputs) -> torch.Tensor:
     """(KL(first, second) + KL(second, first)) / 2 of class probabilities, a mean over sequences or real tokens.
 
     Equation 2 there, of the logits [B, C] of sequences, [B, S, C] of tokens, or [B, S] of the first and of the last
-    token of an answer, which add up.
+    token of an answer, which add up. Of single logits [B, 1], which are scores, the mean squared difference.
     """
     import torch
 
@@ -29,6 +29,9 @@ def value(first: Outputs, second: Outputs) -> torch.Tensor:
             a, b = a[first.mask], b[first.mask]
         elif name in SPANS:
             a, b = (each.masked_fill(~first.mask, CLOSED) for each in (a, b))
+        elif a.shape[1] == 1:
+            total = total + torch.nn.functional.mse_loss(a, b)
+            continue
         log_p, log_q = torch.log_softmax(a, dim=-1), torch.log_softmax(b, dim=-1)
         total = total + ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1).mean() / 2
     return total
