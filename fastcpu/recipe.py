@@ -200,7 +200,7 @@ def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[Text]]
     """The arguments of `fastcpu.compile` for the steps of a recipe that are not part of training.
 
     ``calibration`` is called with the number of texts that a static scheme observes, and returns them; they are cut to
-    ``max_length`` tokens, unless the recipe trains with another length.
+    ``max_length`` tokens.
     """
     options: dict[str, Any] = {}
     if recipe.quantize is not None:
@@ -208,7 +208,7 @@ def compile_options(recipe: Recipe, calibration: Callable[[int], Sequence[Text]]
         if recipe.quantize.scheme == "static":
             options["calibration"] = calibration(recipe.quantize.calibration)
             options["observer"] = recipe.quantize.observer
-            options["max_length"] = (recipe.distill.max_length if recipe.distill is not None else 0) or max_length
+            options["max_length"] = max_length
             if recipe.quantize.smooth is not None:
                 options["smooth"] = recipe.quantize.smooth
     if recipe.prune is not None and recipe.distill is None and not recipe.reconstructs:

@@ -64,9 +64,22 @@ def check_tokens(plan: Plan, texts: Sequence[Text]) -> None:
             raise InputError(
                 f"teacher {teacher}: has another vocabulary than {plan.model}; only losses on embeddings allow that"
             )
-        family = families.of_type(str(read_config(Path(teacher) / "config.json").get("model_type", "")))
-        if (family is None or family.types != "never") and not all(np.array_equal(a.types, b.types) for a, b in tokens):
+        if _reads_segments(Path(teacher)) and not all(np.array_equal(a.types, b.types) for a, b in tokens):
             raise InputError(f"teacher {teacher}: its tokenizer gives pairs other segments than that of {plan.model}")
+
+
+def _reads_segments(model: Path) -> bool:
+    config = read_config(model / "config.json")
+    family = families.of_type(str(config.get("model_type", "")))
+    several = int(config.get("type_vocab_size", 2)) > 1  # the default of those that write none
+    return family is None or family.types == "always" or (family.types == "several" and several)
+
+
+def takes_segments(model: Path) -> bool:
+    """Whether tokens of a second segment are nothing that a model cannot embed: it has several, or reads none."""
+    config = read_config(model / "config.json")
+    family = families.of_type(str(config.get("model_type", "")))
+    return family is None or family.types != "always" or int(config.get("type_vocab_size", 2)) > 1
 
 
 def check_assistants(teachers: Sequence[Path], recipe: Recipe) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fastcpu.compression.source import kind
 from fastcpu.data import read_texts
 from fastcpu.data.contamination import texts_in
-from fastcpu.data.rows import read_rows
+from fastcpu.data.rows import Row, opened, read_rows
 from fastcpu.data.splits import all_files, data_files
 from fastcpu.data.texts import PLAIN, text_files
 from fastcpu.distill.losses.loss import NO_ANSWER, NO_LABEL
 from fastcpu.errors import InputError
 from fastcpu.eval import classify, qa
-from fastcpu.eval.data import Table, check_columns, class_names_of, find_columns, parse_columns, shown
+from fastcpu.eval.data import Column, Table, check_columns, class_names_of, find_columns, parse_columns, shown
 from fastcpu.eval.labels import LabelMap
 from fastcpu.tasks.labels import label_names, problem_type
 from fastcpu.tasks.tokenizer import Text, check_encodable, read_config
@@ -115,7 +115,7 @@ def read_examples(
 
 def _questions(file: Path, answered: bool) -> list[Example] | None:
     """The questions of a file of SQuAD with their passages, and answers if asked; None if it is a table."""
-    found = qa.official(file) if file.suffix == ".json" else None
+    found = qa.official(file) if file.suffix == ".json" and _is_object(file) else None
     if found is None:
         return None
     examples = []
@@ -128,27 +128,37 @@ def _questions(file: Path, answered: bool) -> list[Example] | None:
     return examples
 
 
+def _is_object(file: Path) -> bool:
+    """Whether a JSON file holds an object, by its first character."""
+    with opened(file) as text:
+        while (start := text.read(1)).isspace():
+            pass
+    return start == "{"
+
+
 def _span(passage: str, answers: Sequence[str], starts: Any, where: str) -> tuple[int, int]:
     """The characters of the first answer that is not empty, in a passage whose spaces are `_spaced`.
 
     Args:
-        starts: where each answer begins; the first place that has it, if there are none or only nulls.
+        starts: where each answer begins; null, or a list of nulls: at the first place that has it.
 
     Raises:
-        InputError: the passage does not have the answer, or has it elsewhere, or ``starts`` are no numbers.
+        InputError: the passage does not have the answer, or has it elsewhere, or ``starts`` does not say where.
     """
     place = next((place for place, text in enumerate(answers) if text.strip()), None)
     if place is None:
         return NO_ANSWER, NO_ANSWER
     given, listed = answers[place], starts if isinstance(starts, list) else [starts]
-    known = any(start is not None for start in listed)
-    if known and (len(listed) != len(answers) or not all(type(start) is int and start >= 0 for start in listed)):
-        raise InputError(f"{where}: answer_start is {shown(starts)}, not {len(answers)} numbers of characters")
-    begin = listed[place] if known else passage.find(given)
-    if begin < 0 or not passage.startswith(given, begin):
-        there = f" at character {begin}" if known else ""
-        raise InputError(f"{where}: the passage does not have the answer {given!r:.60}{there}")
-    begin += len(given) - len(given.lstrip())
+    fits, known = len(listed) == len(answers), any(each is not None for each in listed)
+    start = listed[place] if fits else None
+    if start is None and (fits or not known):
+        given = given.strip()
+        start = passage.find(given)
+    elif type(start) is not int:
+        raise InputError(f"{where}: answer_start is {shown(starts)}, not a number of a character for each answer")
+    if start < 0 or not passage.startswith(given, start):
+        raise InputError(f"{where}: the passage does not have the answer {given!r:.60}, or not where answer_start says")
+    begin = start + len(given) - len(given.lstrip())
     answer = _spaced(given, where)
     first = len(_spaced(f"{passage[:begin]}{answer[0]}", where)) - 1
     return first, first + len(answer)
@@ -163,15 +173,17 @@ def _spaced(text: str, where: str) -> str:
 def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | None = None) -> Iterator[str]:
     """The evaluation sentences of files: the lines of ``.txt`` files, and of tables the cells of some columns.
 
-    These are the columns that are named and that a table has, be it by a role; or else those that hold texts by their
-    names in the data of this form, by default ``classify``. Files of SQuAD are read as well where it is ``qa``.
+    These are the columns that are named and that a table has, be it by the role of a text; and, unless columns are
+    named without roles, those of the other roles by their usual names in the data of this form, by default
+    ``classify``. Files of SQuAD are read as well where it is ``qa``.
 
     Raises:
         InputError: a file that cannot be read, or a table with none of these columns.
     """
     named = {column for column in columns if "=" not in column}
     sentences = {role: _COLUMNS[form or "classify"][role] for role in _TEXTS[form or "classify"]}
-    roles = parse_columns(",".join(column for column in columns if column.partition("=")[0] in sentences))
+    given = (column.partition("=") for column in columns if "=" in column)
+    roles = {role: column for role, _, column in given if role in sentences}
     header = not any(name.isdecimal() for name in (*named, *roles.values()))
     for file in files:
         if file.suffix in PLAIN:
@@ -184,10 +196,17 @@ def read_excluded(files: Sequence[Path], columns: Sequence[str], form: Form | No
         found: Sequence[str] | None = None
         for row in read_rows(file, header):
             if found is None:
-                found = [name for name in row.cells if name in named]
-                there = {role: column for role, column in roles.items() if column in row.cells}
-                found = found or list(find_columns(row, sentences, there).values())
+                found = [name for name in row.cells if name in named] or _text_columns(row, sentences, roles)
             yield from (str(cell) for cell in map(row.cell, found) if cell is not None)
+
+
+def _text_columns(row: Row, sentences: Mapping[str, Column], roles: Mapping[str, str]) -> list[str]:
+    """The columns with texts, by the names that are given for roles and by usual ones; InputError if there are none."""
+    found: list[str] = []
+    for role, column in sentences.items():
+        names = (*([roles[role]] if role in roles else ()), *column.names)
+        found += [name for name in names if name in row.cells][:1]
+    return found or list(find_columns(row, sentences, {}).values())
 
 
 def _rows(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcpu.compression.checks import check_tokens
+from fastcpu.compression.checks import check_tokens, takes_segments
 from fastcpu.compression.plan import Plan
 from fastcpu.compression.work import WorkFolder
 from fastcpu.distill.losses import learns_labels, teacher_parts
@@ -98,7 +98,10 @@ def _corpus(plan: Plan, work: WorkFolder, max_length: int, labels: NDArray[np.in
     if not work.done("corpus"):
         with work.stage("corpus") as folder:
             write_corpus(taken_texts(work), Tokenizer(plan.model, max_length), folder, labels)
-    return Corpus(work.path / "corpus")
+    corpus = Corpus(work.path / "corpus")
+    if corpus.types is not None and not takes_segments(Path(plan.model)):
+        raise InputError(f"{plan.model!r}: its tokenizer gives pairs a second segment, which the model does not have")
+    return corpus
 
 
 def distillation(plan: Plan) -> Distill:
@@ -295,7 +298,14 @@ def _int8_teacher(plan: Plan, work: WorkFolder) -> Path:
     if directory.is_dir():
         return directory
     texts = sample(taken_texts(work), Quantize.calibration, plan.seed)
-    return compile(plan.teacher, directory, quantize="static", calibration=texts, threads=plan.threads).directory
+    return compile(
+        plan.teacher,
+        directory,
+        quantize="static",
+        calibration=texts,
+        max_length=plan.max_length,
+        threads=plan.threads,
+    ).directory
 
 
 def compiled_teacher(plan: Plan, work: WorkFolder) -> Path:

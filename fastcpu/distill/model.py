@@ -43,12 +43,11 @@ def outputs(module: torch.nn.Module, pooling: Pooling | None, batch: Batch, part
 
 
 def arguments(module: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
-    """What a module of transformers is called with for a batch: segments, too, where it has several."""
+    """What a module of transformers is called with for a batch: segments, too, where its family reads them."""
     from fastcpu.frontend.torch_export import class_of
 
     named = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
-    several = getattr(module.config, "type_vocab_size", 1) > 1
-    if batch.types is not None and several and "token_type_ids" in class_of(module)[0].inputs(module.config):
+    if batch.types is not None and "token_type_ids" in class_of(module)[0].inputs(module.config):
         named["token_type_ids"] = batch.types
     return named
 

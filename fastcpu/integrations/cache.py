@@ -14,7 +14,6 @@ from typing import Any
 
 import fastcpu
 from fastcpu import _core
-from fastcpu.compression.source import longest_text
 from fastcpu.data import read_texts, sample
 from fastcpu.errors import FastcpuError, InputError, OutputError
 from fastcpu.export.reader import GRAPH_FILE
@@ -106,7 +105,9 @@ def _texts(calibration: Calibration) -> Iterable[Text]:
     """The texts of a file, or those that are given, two in a list as a pair; InputError for what is neither."""
     if isinstance(calibration, (str, os.PathLike)):
         return read_texts([Path(calibration)])
-    given: Iterable[Any] = calibration
+    given: Any = calibration
+    if not isinstance(given, Iterable):
+        raise InputError(f"calibration={given!r:.60}: texts, pairs of texts or a text file are needed")
     found = [tuple(each) if isinstance(each, list) else each for each in given]
     for each in found:
         texts = each if isinstance(each, tuple) and len(each) == 2 else (each,)
@@ -117,6 +118,8 @@ def _texts(calibration: Calibration) -> Iterable[Text]:
 
 def _options(recipe: Recipe, calibration: Calibration | None, source: Path) -> dict[str, Any]:
     """What `fastcpu.compile` is told; InputError if calibration texts are missing or have no use."""
+    from fastcpu.compression.source import longest_text
+
     used = False
 
     def texts(count: int) -> list[Text]:

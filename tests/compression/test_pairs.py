@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import fastcpu
 from fastcpu.compression import compress
@@ -277,12 +279,17 @@ def test_answers_of_squad_and_of_tables(tmp_path: Path) -> None:
     blank = tmp_path / "blank.csv"
     blank.write_text("question,context,answers\nwho ?,Paul works,\nwho ?,Paul works, \nwho ?,Paul works,Paul\n")
     labels = [each.label for each in read_examples([blank], (), (), "qa")]
-    assert labels[1:] == [(NO_ANSWER, NO_ANSWER), (0, 4)]
-    assert labels[0] in ((NO_ANSWER, NO_ANSWER), (NO_LABEL, NO_LABEL))
+    assert labels == [(NO_ANSWER, NO_ANSWER), (NO_ANSWER, NO_ANSWER), (0, 4)]
+    unused = tmp_path / "unused.jsonl"
+    rows = [{"text": ["Paul", ""], "answer_start": [0, -1]}, {"text": ["", "Paul"], "answer_start": [None, 0]}, " Paul"]
+    unused.write_text(
+        "\n".join(json.dumps({"question": "who ?", "context": "Paul works", "answers": each}) for each in rows)
+    )
+    assert [each.label for each in read_examples([unused], (), (), "qa")] == [(0, 4)] * 3
     entries[0]["answers"] = [{"text": "Paul", "answer_start": 29}]
     path.write_text(json.dumps({"data": [{"paragraphs": [{"context": passage, "qas": entries}]}]}))
     with pytest.raises(
-        InputError, match=r"train.json: question 0: the passage does not have the answer 'Paul' at .* 29"
+        InputError, match=r"train.json: question 0: the passage does not have the answer 'Paul', or not where"
     ):
         list(read_examples([path], (), (), "qa"))
 
@@ -306,7 +313,9 @@ def test_where_an_answer_begins_must_be_a_number_of_a_character(starts: object, 
     path = tmp_path / "train.jsonl"
     answers = {"text": ["Paul"], "answer_start": starts}
     path.write_text(json.dumps({"question": "who ?", "context": "Paul works", "answers": answers}) + "\n")
-    with pytest.raises(InputError, match=r"train.jsonl:1: column 'answers': answer_start is .*, not 1 numbers"):
+    with pytest.raises(
+        InputError, match=r"train.jsonl:1: column 'answers': (answer_start is .*, not a number|the passage does not)"
+    ):
         list(read_examples([path], (), (), "qa"))
 
 
@@ -320,12 +329,33 @@ def test_plain_lines_beside_questions(qa_dir: Path, recipe: Path, tmp_path: Path
 
 
 def test_both_texts_of_evaluation_data_are_kept_out_whichever_column_is_named(tmp_path: Path) -> None:
-    dev = table(tmp_path / "dev.tsv", PAIRS, "question\tcontext")
+    content = [(question, passage, "an answer") for question, passage in PAIRS]
+    dev = table(tmp_path / "dev.tsv", content, "question\tcontext\tanswers")
     texts = [text for pair in PAIRS for text in pair]
     for columns in ((), ("question=question",), ("answers=answers",), ("question=q",)):
         assert list(read_excluded([dev], columns, "qa")) == texts
     other = table(tmp_path / "other.tsv", PAIRS, "q\tcontext")
     assert list(read_excluded([other], ("question=q",), "qa")) == texts
+    passages = table(tmp_path / "passages.tsv", [(passage,) for _, passage in PAIRS], "passage")
+    columns = ("sentence1=query", "sentence2=passage")
+    assert list(read_excluded([passages], columns, "classify")) == [passage for _, passage in PAIRS]
+    sentences = table(tmp_path / "sentences.tsv", PAIRS, "sentence1\tsentence2")
+    assert list(read_excluded([sentences], ("sentence1", "sentence2"))) == texts
+    assert list(read_excluded([sentences], ("sentence1",))) == [question for question, _ in PAIRS]
+    with pytest.raises(InputError, match="no column 'sentence1' or 'sentence' or 'text' for sentence1"):
+        list(read_excluded([passages], ("label=x",), "classify"))
+
+
+def test_a_model_without_a_second_segment_learns_no_pairs(qa_dir: Path, recipe: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(qa_dir, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text()) | {"type_vocab_size": 1}
+    (model / "config.json").write_text(json.dumps(config))
+    weights = load_file(model / "model.safetensors")
+    name = "bert.embeddings.token_type_embeddings.weight"
+    save_file(weights | {name: weights[name][:1].copy()}, model / "model.safetensors", {"format": "pt"})
+    data = [squad(tmp_path / "train.json", PAIRS)]
+    with pytest.raises(InputError, match="its tokenizer gives pairs a second segment, which the model does not have"):
+        compress(model, tmp_path / "out", recipe=recipe, data=data, columns=["answers=answers"], timing=False)
 
 
 def test_a_teacher_with_other_segments_is_refused(tmp_path: Path) -> None:
