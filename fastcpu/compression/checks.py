@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,17 +70,15 @@ def check_tokens(plan: Plan, texts: Sequence[Text]) -> None:
 
 
 def _reads_segments(model: Path) -> bool:
-    config = read_config(model / "config.json")
+    """Whether a model is given the segments of tokens."""
+    config = {"type_vocab_size": 2} | read_config(model / "config.json")
     family = families.of_type(str(config.get("model_type", "")))
-    several = int(config.get("type_vocab_size", 2)) > 1  # the default of those that write none
-    return family is None or family.types == "always" or (family.types == "several" and several)
+    return family is None or "token_type_ids" in family.inputs(SimpleNamespace(**config))
 
 
 def takes_segments(model: Path) -> bool:
-    """Whether tokens of a second segment are nothing that a model cannot embed: it has several, or reads none."""
-    config = read_config(model / "config.json")
-    family = families.of_type(str(config.get("model_type", "")))
-    return family is None or family.types != "always" or int(config.get("type_vocab_size", 2)) > 1
+    """Whether a model can be given tokens of a second segment: it has one, or reads none."""
+    return not _reads_segments(model) or read_config(model / "config.json").get("type_vocab_size") != 1
 
 
 def check_assistants(teachers: Sequence[Path], recipe: Recipe) -> None:

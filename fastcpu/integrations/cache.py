@@ -20,7 +20,7 @@ from fastcpu.export.reader import GRAPH_FILE
 from fastcpu.files import sha256
 from fastcpu.integrations.source import locate
 from fastcpu.recipe import Recipe, compile_options, load
-from fastcpu.tasks.tokenizer import Text
+from fastcpu.tasks.tokenizer import Text, checked_texts
 
 _READ = (".json", ".txt", ".model", ".safetensors", ".bin")
 """Endings of what decides on a compiled model: configuration, tokenizer and weights."""
@@ -108,12 +108,7 @@ def _texts(calibration: Calibration) -> Iterable[Text]:
     given: Any = calibration
     if not isinstance(given, Iterable):
         raise InputError(f"calibration={given!r:.60}: texts, pairs of texts or a text file are needed")
-    found = [tuple(each) if isinstance(each, list) else each for each in given]
-    for each in found:
-        texts = each if isinstance(each, tuple) and len(each) == 2 else (each,)
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError(f"calibration={each!r:.60}: a text or a pair of texts is needed")
-    return found
+    return checked_texts([tuple(each) if isinstance(each, list) else each for each in given])
 
 
 def _options(recipe: Recipe, calibration: Calibration | None, source: Path) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Tokenizer:
 
     def _fitting(self, texts: Sequence[Text], first: int) -> list[Text]:
         """`texts` as a list; InputError where there is no room for any text of a pair."""
-        batch = _checked(texts, first)
+        batch = checked_texts(texts, first)
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
@@ -174,7 +174,7 @@ class Tokenizer:
     def locate_whole(self, texts: Sequence[str]) -> list[Located]:
         """As `locate`, of texts that are never cut."""
         found = []
-        for each in self._tokenizer.encode_batch(_checked(texts, 0)):
+        for each in self._tokenizer.encode_batch(checked_texts(texts, 0)):
             start, *others = map(_located, (each, *each.overflowing))
             own = np.flatnonzero(start.parts >= 0)
             end = own[-1] + 1 if len(own) else len(start.ids)
@@ -189,8 +189,8 @@ class Tokenizer:
         return _located(self._tokenizer.encode(list(words), is_pretokenized=True))
 
 
-def _checked(texts: Sequence[Any], first: int) -> list[Text]:
-    """`texts` as a list; InputError names what is no text and no pair."""
+def checked_texts(texts: Sequence[Any], first: int = 0) -> list[Text]:
+    """`texts` as a list; InputError names what is no text and no pair, counted from `first`."""
     if isinstance(texts, str):
         raise InputError("texts must be a list of strings and not one string")
     for index, text in enumerate(texts, first):

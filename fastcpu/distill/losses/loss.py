@@ -104,6 +104,45 @@ class Loss:
     target: Literal["teacher", "labels", "itself"] = "teacher"
 
 
+def compare_logits(
+    loss: str,
+    mine: Outputs,
+    theirs: Mapping[str, torch.Tensor],
+    divergence: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """The sum over named logits of a mean divergence.
+
+    Logits [B, C] are one distribution per sequence, [B, S, C] one per real token, and [B, S] one over the real tokens
+    of each sequence (`SPANS`). Single logits [B, 1] are scores and no distribution: of these the mean squared
+    difference.
+
+    Args:
+        loss: its name, for errors.
+        mine: of the model that learns.
+        theirs: what its logits are compared with, by the same names.
+        divergence: per distribution [D] of two times logits [D, C], the student's first.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    import torch
+
+    assert mine.logits is not None
+    total = torch.zeros(())
+    for name, a in mine.logits.items():
+        b = theirs[name]
+        check_same(loss, a, b)
+        if a.dim() == 2 and a.shape[1] == 1 and name not in SPANS:
+            total = total + torch.nn.functional.mse_loss(a, b)
+            continue
+        if a.dim() == 3:
+            a, b = a[mine.mask], b[mine.mask]
+        elif name in SPANS:
+            a, b = (each.masked_fill(~mine.mask, CLOSED) for each in (a, b))
+        total = total + divergence(a, b).mean()
+    return total
+
+
 def check_same(name: str, student: torch.Tensor, teacher: torch.Tensor) -> None:
     """InputError, which names the loss, if two tensors that it compares differ in shape."""
     if student.shape != teacher.shape:
