@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastcpu import _core
 from fastcpu.errors import FileFormatError, InputError, MissingPackageError
 from fastcpu.frontend import families
+from fastcpu.tasks.words import words_of
 
 IntArray = npt.NDArray[np.int64]
 Text = str | tuple[str, str]
@@ -24,6 +26,8 @@ _MOST_REPEATED = 8  # windows may always have so many times the tokens of their 
 _LEAST_WINDOW = 64  # the arrays of a shorter window take as much memory as so many tokens
 _UNLIMITED = 1 << 20  # tokenizer_config.json writes 1e30 where a tokenizer has no limit
 _DEFAULT_LENGTH = 512
+_MANY_TEXTS, _FEW_CPUS = 64, 4
+"""The library tokenizes the texts of a batch on all CPUs, which with more of both is faster than knowing the words."""
 _TRANSFORMER_FILE = "sentence_bert_config.json"
 
 
@@ -99,15 +103,18 @@ class Tokenizer:
         self._lower = read_config(model_dir / _TRANSFORMER_FILE).get("do_lower_case") is True
         limit = length_limit(model_dir)
         self.max_length = min(limit, max_length) if max_length else limit
+        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if self.max_length <= special:
             raise InputError(f"max_length {max_length} leaves no room beside {special} special tokens")
         # Both may be set in the file, and would pad every text to a fixed length.
         self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._words = words_of(self._tokenizer)
+        self._cpus = _core.available_cpus()
+        self._truncate = truncate
         if truncate:
             self._tokenizer.enable_truncation(self.max_length)
-        else:
-            self._tokenizer.no_truncation()
 
     def stride(self, given: int | None) -> int:
         """How many tokens windows share: `given`, or a third of the longest sequence. InputError below 0."""
@@ -137,34 +144,31 @@ class Tokenizer:
         """The text of token ids, all below `size`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
-    @overload
-    def _cased(self, text: str) -> str: ...
-
-    @overload
-    def _cased(self, text: Text) -> Text: ...
-
-    def _cased(self, text: Text) -> Text:
-        """A text as the model was trained on it: in lower case if sentence-transformers says so (do_lower_case)."""
+    def _cased(self, texts: list[Text]) -> list[Text]:
+        """Texts as the model was trained on them: in lower case if sentence-transformers says so (do_lower_case)."""
         if not self._lower:
-            return text
-        return text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower())
+            return texts
+        return [text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower()) for text in texts]
 
     def encode(self, texts: Sequence[Text], first: int = 0) -> list[Encoded]:
         """Tokens of each text or pair of texts; errors count them from `first`."""
-        encodings = self._tokenizer.encode_batch_fast([self._cased(text) for text in self._fitting(texts, first)])
+        batch = self._cased(self._fitting(texts, first))
+        if self._words is not None and (len(batch) < _MANY_TEXTS or self._cpus <= _FEW_CPUS):
+            return [Encoded(*each) for each in self._words.encode(batch, self.max_length if self._truncate else None)]
+        encodings = self._tokenizer.encode_batch_fast(batch)
         return [Encoded(np.array(each.ids, np.int64), np.array(each.type_ids, np.int64)) for each in encodings]
 
     def _fitting(self, texts: Sequence[Text], first: int) -> list[Text]:
         """`texts` as a list; InputError where there is no room for any text of a pair."""
         batch = checked_texts(texts, first)
-        special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        special = self._special
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
         return batch
 
     def cut_off(self, texts: Sequence[Text]) -> list[IntArray]:
         """The ids of the tokens that `encode` cuts off from each text, among them special tokens; of valid texts."""
-        encodings = self._tokenizer.encode_batch([self._cased(text) for text in texts])
+        encodings = self._tokenizer.encode_batch(self._cased(list(texts)))
         return [np.array([i for part in each.overflowing for i in part.ids], np.int64) for each in encodings]
 
     def locate(self, texts: Sequence[Text], first: int = 0) -> list[Located]:
@@ -194,11 +198,14 @@ def checked_texts(texts: Sequence[Any], first: int = 0) -> list[Text]:
     if isinstance(texts, str):
         raise InputError("texts must be a list of strings and not one string")
     for index, text in enumerate(texts, first):
-        pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, str) for side in text)
-        if not isinstance(text, str) and not pair:
+        if isinstance(text, str):
+            if not text.isascii():
+                check_encodable(text, f"text {index}")
+        elif isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, str) for side in text):
+            for side in text:
+                check_encodable(side, f"text {index}")
+        else:
             raise InputError(f"text {index} is of type {type(text).__name__} and not a string or a pair of strings")
-        for side in text if isinstance(text, tuple) else (text,):
-            check_encodable(side, f"text {index}")
     return list(texts)
 
 

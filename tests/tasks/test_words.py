@@ -1,0 +1,234 @@
+"""Words that are remembered: the same tokens as the library gives for the whole text."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcpu.tasks.tokenizer import Tokenizer
+from fastcpu.tasks.words import MOST_WORDS, Words, words_of
+
+tokenizers = pytest.importorskip("tokenizers")
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS = "abcdefghij"
+PIECES = (
+    *(" ", "  ", "\t", "\n", "\r", "\x0b", "\x0c", "\x00", "\x01", "\x1c", "\x1f", "\x7f", "\x85", "\xa0", "\u2028"),
+    *("\u3000", "\u200b", "\u200d", "\u00ad", "\ufeff", "\ufffd", "\u0301", "\u0327", "\u0345", "e\u0301", "\u1e9e"),
+    *("ß", "É", "İ", "Σ", "ς", "中", "文", "한", "\u1112\u1161", "が", "か\u3099", "Å", "\u212b", "ﬁ", "Ⅷ", "٣", "·"),
+    *(
+        "—",
+        "\u2019",
+        "😀",
+        "👩\u200d💻",
+        "\U0001d400",
+        "[MASK]",
+        "[SEP",
+        "]",
+        "[mask]",
+        "[CLS][SEP]",
+        "[",
+        "_",
+        "-",
+        "'",
+    ),
+    *(".", "...", ",", "!", "$", "+", "^", "`", "|", "~", "ab", "Ab", "abc", "ABC", "xyz", "covid", "Covidien", "#"),
+    *("##a", "1", "2024", "a" * 99, "b" * 101, "j" * 33),
+)
+VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{each}" for each in LETTERS)]
+VOCABULARY += ["Ab", "ab", "##abc", "ß", "é", "中", "##\u0301", *".,!_["]
+
+
+def bert(**options: Any) -> Any:
+    """A tokenizer of the BERT kind with a small vocabulary."""
+    numbers = {word: index for index, word in enumerate(VOCABULARY)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(numbers, unk_token="[UNK]"))
+    made.normalizer = tokenizers.normalizers.BertNormalizer(**options)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    made.add_special_tokens(list(SPECIAL))
+    return made
+
+
+def texts_of_pieces(rng: np.random.Generator, count: int) -> list[Any]:
+    """Texts and pairs of texts of everything that could matter."""
+    found: list[Any] = ["", " ", "\u200b", ("", ""), ("", "a"), ("\x00", "[MASK]")]
+    for number in range(count):
+        text, other = ("".join(rng.choice(PIECES, rng.integers(0, 12))) for _ in range(2))
+        found.append((text, other) if number % 3 == 0 else text)
+    return found
+
+
+def check(made: Any, texts: list[Any], most: int | None) -> Words:
+    """Compares with the library; once while words are new, and once when they are known."""
+    words = words_of(made)
+    assert words is not None
+    if most is not None:
+        made.enable_truncation(most)
+    expected = made.encode_batch(texts)
+    for _ in range(2):
+        for text, one, (ids, types) in zip(texts, expected, words.encode(texts, most), strict=True):
+            assert ids.tolist() == one.ids, text
+            assert types.tolist() == one.type_ids, text
+            assert ids.dtype == types.dtype == np.int64
+    return words
+
+
+@pytest.mark.parametrize("most", [None, 4, 5, 12, 40])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lowercase": False},
+        {"lowercase": False, "strip_accents": True},
+        {"strip_accents": False},
+        {"clean_text": False},
+        {"handle_chinese_chars": False},
+    ],
+    ids=str,
+)
+def test_same_tokens(options: dict[str, bool], most: int | None, rng: np.random.Generator) -> None:
+    check(bert(**options), texts_of_pieces(rng, 500), most)
+
+
+def test_without_a_normalizer(rng: np.random.Generator) -> None:
+    made = bert()
+    made.normalizer = None
+    check(made, texts_of_pieces(rng, 500), 12)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2)),
+        tokenizers.processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2)),
+        tokenizers.processors.TemplateProcessing(single="$A:1", pair="$A:1 $B", special_tokens=[]),
+        tokenizers.processors.TemplateProcessing(single="$A [SEP]", pair="$A $B:1", special_tokens=[("[SEP]", 3)]),
+    ],
+    ids=["bert", "roberta", "nothing", "at the end"],
+)
+def test_special_tokens(processor: Any, rng: np.random.Generator) -> None:
+    made = bert()
+    made.post_processor = processor
+    check(made, texts_of_pieces(rng, 300), 12)
+
+
+@pytest.mark.parametrize(("single", "pair"), [("[CLS]:1 [SEP] $A", "$A $B"), ("$A", "$B $A")])
+def test_special_tokens_that_are_not_between_sides(single: str, pair: str) -> None:
+    made = bert()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    assert words_of(made) is None
+
+
+@pytest.mark.parametrize(
+    ("token", "options", "local"),
+    [
+        ("covid", {"normalized": True}, True),
+        ("Covid", {"normalized": False}, True),
+        ("covid", {"single_word": True}, True),
+        ("ab c", {"normalized": True}, False),
+        ("ab c", {"normalized": False}, False),
+        (" ab", {"normalized": False}, False),
+        ("中", {"normalized": True}, False),
+        ("[ab]", {"normalized": True, "single_word": True}, True),
+        ("b.", {"normalized": False, "lstrip": True, "rstrip": True}, True),
+        ("é", {"normalized": True, "lstrip": True, "rstrip": True}, True),
+    ],
+)
+def test_added_tokens(token: str, options: dict[str, bool], local: bool, rng: np.random.Generator) -> None:
+    made = bert()
+    made.add_tokens([tokenizers.AddedToken(token, **options)])
+    if local:
+        check(made, [*texts_of_pieces(rng, 400), f"a{token}b", f"{token} {token}", f" {token.upper()}!"], None)
+    else:
+        assert words_of(made) is None
+
+
+def test_other_tokenizers_are_left_to_the_library() -> None:
+    made = bert()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    assert words_of(made) is None
+    made = bert()
+    made.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.Replace("a b", "c")])
+    assert words_of(made) is None
+    made = bert()
+    made.model = tokenizers.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]")
+    assert words_of(made) is None
+
+
+def test_memory_is_bounded_and_forgetting_changes_nothing(rng: np.random.Generator) -> None:
+    made = bert()
+    words = words_of(made)
+    assert words is not None
+    for _ in range(3):
+        texts = [" ".join("".join(word) for word in rng.choice(list(LETTERS), (600, 7))) for _ in range(40)]
+        found = words.encode([*texts, "ab " + "a" * 33], None)
+        assert [ids.tolist() for ids, _ in found[:40]] == [each.ids for each in made.encode_batch(texts)]
+        assert 0 < len(words._known) <= MOST_WORDS
+        assert "a" * 33 not in words._known
+
+
+def test_of_a_long_text_no_more_is_split_than_counts() -> None:
+    made = bert()
+    words = words_of(made)
+    assert words is not None
+    text = " ".join(f"ab{number}" for number in range(2000))
+    made.enable_truncation(16)
+    ((ids, _),) = words.encode([text], 16)
+    assert ids.tolist() == made.encode(text).ids
+    assert len(words._known) == 16
+
+
+def test_invisible_words_in_a_long_text() -> None:
+    texts = ["\u200b " * 100 + "a b c", ("\x00 " * 100 + "a", "b"), "a \u200b " * 200 + "b"]
+    check(bert(), texts, 16)
+
+
+def test_threads_share_one(rng: np.random.Generator) -> None:
+    made = bert()
+    words = words_of(made)
+    assert words is not None
+    texts = [[" ".join("".join(w) for w in rng.choice(list(LETTERS), (700, 6))) for _ in range(10)] for _ in range(24)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda some: words.encode(some, None), texts))
+    for some, rows in zip(texts, found, strict=True):
+        assert [ids.tolist() for ids, _ in rows] == [each.ids for each in made.encode_batch(some)]
+
+
+def test_many_texts_on_many_cpus_are_the_librarys(tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [("Anna lives in Scotland", "who?"), *["the red house"] * 99]
+    tokenizer = Tokenizer(tokenizer_dir)
+    expected = [(each.ids.tolist(), each.types.tolist()) for each in tokenizer.encode(texts)]
+    monkeypatch.setattr(tokenizer, "_cpus", 64)
+    monkeypatch.delattr(Words, "encode")
+    assert [(each.ids.tolist(), each.types.tolist()) for each in tokenizer.encode(texts)] == expected
+
+
+@pytest.mark.parametrize("most", [12, 128])
+def test_real_texts(minilm_dir: Path, data_dir: Path, most: int) -> None:
+    tokenizer = Tokenizer(minilm_dir, most)
+    own = tokenizers.Tokenizer.from_file(str(minilm_dir / "tokenizer.json"))
+    own.no_padding()
+    own.enable_truncation(most)
+    squad = json.loads((data_dir / "squad_v1.1_dev" / "dev-v1.1.json").read_text(encoding="utf-8"))
+    passages = [each["context"] for article in squad["data"] for each in article["paragraphs"]]
+    texts: list[Any] = []
+    for lines in (
+        passages[::5],
+        (data_dir / "stsb" / "sts-test.csv").read_text(encoding="utf-8").splitlines(),
+        (data_dir / "wikitext2" / "test.txt").read_text(encoding="utf-8").splitlines()[:1000],
+    ):
+        texts += lines
+        texts += list(zip(lines[:-1:4], lines[1::4], strict=False))
+    for found, expected in zip(tokenizer.encode(texts), own.encode_batch(texts), strict=True):
+        assert found.ids.tolist() == expected.ids
+        assert found.types.tolist() == expected.type_ids
