@@ -29,5 +29,6 @@ void register_model(pybind11::module_& module);
 void register_peak(pybind11::module_& module);
 void register_session(pybind11::module_& module);
 void register_sparse_product(pybind11::module_& module);
+void register_word_table(pybind11::module_& module);
 
 }  // namespace fastcpu::bindings

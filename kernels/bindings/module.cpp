@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, module) {
   register_peak(module);
   register_session(module);
   register_sparse_product(module);
+  register_word_table(module);
 }

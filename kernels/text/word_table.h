@@ -1,0 +1,51 @@
+// Token ids of words, and of texts whose words are all known.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace fastcpu {
+
+// Words, in UTF-8, and their token ids. A look-up touches one slot and one record, since between runs of a model
+// nothing else is in the caches. Not for several threads at once.
+class WordTable {
+ public:
+  static constexpr size_t longest_word = 64;  // bytes
+  static constexpr size_t most_ids = 255;     // of one word
+
+  // Holds at most `capacity` words.
+  explicit WordTable(size_t capacity);
+
+  size_t size() const { return size_; }
+
+  // Remembers a word that is not there yet; all others are forgotten if the table is full. Ignores a word that is
+  // longer than `longest_word` or has more ids than `most_ids`.
+  void put(std::string_view word, const std::vector<int32_t>& ids);
+
+  // Appends the ids of the words of `text`, which are between spaces, tabs and ends of lines, until there are `room`.
+  // Unknown words are appended to `unknown`, and count as one id each. False if there were any, or one that is too long
+  // to be remembered.
+  bool find_all(std::string_view text, size_t room, std::vector<int64_t>* ids,
+                std::vector<std::string_view>* unknown) const;
+
+ private:
+  // Of the word's record in `records_`: a byte for its length, one for the number of ids, its bytes, its ids.
+  struct Slot {
+    uint32_t hash = 0;
+    uint32_t record = 0;  // place of the record plus 1; 0: empty
+  };
+
+  uint32_t hash(std::string_view word) const;
+  // The slot of the word, or the empty one where it would be.
+  size_t slot_of(std::string_view word, uint32_t hash) const;
+
+  size_t capacity_;
+  size_t size_ = 0;
+  uint64_t seed_;  // differs from process to process, so that nobody can choose words that collide
+  std::vector<Slot> slots_;
+  std::vector<unsigned char> records_;
+};
+
+}  // namespace fastcpu
