@@ -16,8 +16,12 @@ from fastcpu import _core
 IntArray = npt.NDArray[np.int64]
 
 MOST_WORDS = 65536
-"""Words that are remembered, in about 2 MB, at most 20."""
+"""Words that are remembered, in about 2 MB, at most 7."""
 
+_NEW_WORDS = (256, 16)
+"""New words that one call learns at most: so many, and so many per text. While that lasts, no other Python runs."""
+_NEW_STRANGE_WORDS = (4, 1)
+"""The same for words that the tokenizer itself is asked for: each takes as long as several within a text."""
 _PARTS = re.compile(r"[0-9A-Za-z]+|[^0-9A-Za-z]")
 
 
@@ -30,13 +34,13 @@ class Words:
     Any number of threads may use one object.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, frames: tuple[_core.Frame, _core.Frame]) -> None:
         self._tokenizer = tokenizer
         self._known = _core.WordTable(MOST_WORDS)
         self._added = re.compile("|".join(map(re.escape, _added(tokenizer))) or "(?!)", re.IGNORECASE)
         self._model = tokenizer.model
         self._lower = tokenizer.normalizer is not None and tokenizer.normalizer.lowercase
-        self._frames = _frame(tokenizer, 1), _frame(tokenizer, 2)
+        self._frames = frames
 
     def encode(self, texts: Sequence[str | tuple[str, str]], most: int | None) -> list[tuple[IntArray, IntArray]]:
         """Ids and segment ids of each text or pair of texts, as the library gives them.
@@ -46,11 +50,11 @@ class Words:
             most: tokens at which the library cuts, special ones included; None if it never does.
         """
         listed = list(texts)
-        ids, types, lengths, unknown = self._known.encode(listed, *self._frames, most)
+        new = _NEW_WORDS[0] + _NEW_WORDS[1] * len(listed)
+        ids, types, lengths, unknown = self._known.encode(listed, *self._frames, most, new)
         if unknown:
-            self._learn(set(unknown))
-            ids, types, lengths, _ = self._known.encode(listed, *self._frames, most)
-        # Long words, more words than are remembered, and pairs that are cut.
+            self._learn(unknown, most, _NEW_STRANGE_WORDS[0] + _NEW_STRANGE_WORDS[1] * len(listed))
+            ids, types, lengths, _ = self._known.encode(listed, *self._frames, most, 0)
         left = [text for text, length in zip(listed, lengths, strict=True) if length < 0]
         rest = iter(self._tokenizer.encode_batch_fast(left) if left else ())
         found = []
@@ -65,21 +69,22 @@ class Words:
                 start = part.stop
         return found
 
-    def _learn(self, words: Iterable[str]) -> None:
-        """Remembers what the library says of words."""
-        others = []
+    def _learn(self, words: Iterable[str], most: int | None, strange: int) -> None:
+        """Remembers what the library says of words, of strange ones at most so many."""
+        others: list[str] = []
         tokenize = self._model.tokenize
         for word in words:
             if word.isascii() and word.isprintable() and not self._added.search(word):
                 # Of normalization, ASCII sees lower case at most; then the model is asked directly.
                 parts = _PARTS.findall(word.lower() if self._lower else word)
                 self._known.put(word, [token.id for part in parts for token in tokenize(part)])
-            else:
+            elif len(others) < strange:
                 others.append(word)
         if others:
             encodings = self._tokenizer.encode_batch_fast(others, add_special_tokens=False)
             for word, encoding in zip(others, encodings, strict=True):
-                self._known.put(word, encoding.ids)
+                if most is None or len(encoding.ids) < most:  # as many may be a part of them
+                    self._known.put(word, encoding.ids)
 
 
 def _frame(tokenizer: Any, sides: int) -> _core.Frame:
@@ -110,11 +115,11 @@ def _added(tokenizer: Any) -> set[str]:
 def words_of(tokenizer: Any) -> Words | None:
     """Remembered words of a tokenizer of the library; None if its tokens may depend on more than the word they are in.
 
-    They do not with `BertPreTokenizer`, which ends words at white space, behind a `BertNormalizer`, which changes no
-    spaces and nothing across them, or none; as long as no added token has white space in it.
+    They do not with `BertPreTokenizer`, which ends words at white space, behind a `BertNormalizer`, which takes no
+    space away and looks at nothing across one, or none; as long as no added token has white space in it.
 
     Args:
-        tokenizer: neither pads nor cuts; it may be made to cut texts at their ends afterwards.
+        tokenizer: neither pads nor cuts; it may be made to cut texts at their ends afterwards, at any length.
     """
     from tokenizers import models, normalizers, pre_tokenizers, processors
 
@@ -124,14 +129,17 @@ def words_of(tokenizer: Any) -> Words | None:
         (tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer),
         (
             tokenizer.post_processor,
-            (processors.BertProcessing, processors.RobertaProcessing, processors.TemplateProcessing, NoneType),
+            (processors.BertProcessing, processors.RobertaProcessing, processors.TemplateProcessing),
         ),
     )
     if not all(isinstance(part, kinds) for part, kinds in parts):
         return None
     if any(content.split() != [content] for content in _added(tokenizer)):
         return None
-    try:
-        return Words(tokenizer)
-    except Exception:  # noqa: BLE001  (its vocabulary has not even a token for what is unknown, say)
+    if tokenizer.token_to_id(tokenizer.model.unk_token) is None:  # words may be errors
         return None
+    try:
+        frames = _frame(tokenizer, 1), _frame(tokenizer, 2)
+    except ValueError:
+        return None
+    return Words(tokenizer, frames)

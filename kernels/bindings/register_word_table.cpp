@@ -4,6 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
@@ -22,12 +28,18 @@ struct Frame {
 
   Frame(std::vector<std::vector<int64_t>> between, std::vector<int64_t> of)
       : special(std::move(between)), segments(std::move(of)) {
-    if (special.size() < 2 || segments.size() != 2 * special.size() - 1)
-      throw Error(Error::Kind::input, "Frame: special tokens around each text, and a segment for each piece");
+    if (special.size() < 2 || special.size() > 3 || segments.size() != 2 * special.size() - 1)
+      throw Error(Error::Kind::input,
+                  "Frame: special tokens around each of one or two texts, a segment for each piece");
     for (const std::vector<int64_t>& each : special) tokens += each.size();
   }
 
   size_t texts() const { return special.size() - 1; }
+};
+
+struct Text {
+  std::string_view sides[2];
+  const Frame* frame;
 };
 
 std::string_view utf8(PyObject* text) {
@@ -38,31 +50,44 @@ std::string_view utf8(PyObject* text) {
 }
 
 struct Sequences {
-  std::vector<int64_t> ids, types;
-  std::vector<std::string_view> unknown;
+  std::vector<int64_t> ids, types, lengths;
+  std::vector<std::string_view> unknown;  // each once
+  std::unordered_set<std::string_view> seen;
+  std::vector<std::string_view> words;  // of one text
 
   void append(const std::vector<int64_t>& piece, int64_t segment) {
     ids.insert(ids.end(), piece.begin(), piece.end());
     types.resize(ids.size(), segment);
   }
 
-  // Appends a sequence and gives its length; -1, and nothing is appended, if not all words are known or a pair is cut.
-  int64_t append(const WordTable& table, const Frame& frame, const std::string_view* texts, size_t most) {
+  // Appends a sequence and its length; only -1 if not all words are known or a pair is cut.
+  void append(const WordTable& table, const Text& text, size_t most, size_t most_unknown) {
+    const Frame& frame = *text.frame;
     const size_t start = ids.size();
     const size_t room = most - std::min(most, frame.tokens);
     const bool pair = frame.texts() > 1;
-    bool whole = true;
+    WordTable::Found found = WordTable::Found::all;
+    words.clear();
     append(frame.special[0], frame.segments[0]);
-    for (size_t side = 0; side < frame.texts(); ++side) {
+    for (size_t side = 0; side < frame.texts() && found != WordTable::Found::none; ++side) {
       // One id more than there is room for says that a pair has to be cut.
-      whole &= table.find_all(texts[side], pair && room != SIZE_MAX ? room + 1 : room, &ids, &unknown);
+      const size_t enough = pair && room != SIZE_MAX ? room + 1 : room;
+      const WordTable::Found here = table.find_all(text.sides[side], enough, &ids, &words);
+      if (here != WordTable::Found::all) found = here;
       types.resize(ids.size(), frame.segments[2 * side + 1]);
       append(frame.special[side + 1], frame.segments[2 * side + 2]);
     }
-    if (whole && ids.size() - start - frame.tokens <= room) return static_cast<int64_t>(ids.size() - start);
+    if (ids.size() + words.size() - start - frame.tokens > room && pair) found = WordTable::Found::none;
+    if (found == WordTable::Found::all) {
+      lengths.push_back(static_cast<int64_t>(ids.size() - start));
+      return;
+    }
     ids.resize(start);
     types.resize(start);
-    return -1;
+    lengths.push_back(-1);
+    if (found == WordTable::Found::none) return;  // knowing its words would not help
+    for (const std::string_view word : words)
+      if (unknown.size() < most_unknown && seen.insert(word).second) unknown.push_back(word);
   }
 };
 
@@ -70,25 +95,34 @@ py::array_t<int64_t> array_of(const std::vector<int64_t>& values) {
   return py::array_t<int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-py::tuple encode(const WordTable& table, const py::list& texts, const Frame& one, const Frame& two,
-                 std::optional<size_t> most) {
+py::tuple encode(const WordTable& table, const py::list& given, const Frame& one, const Frame& two,
+                 std::optional<size_t> most, size_t most_unknown) {
+  if (one.texts() != 1 || two.texts() != 2)
+    throw Error(Error::Kind::input, "WordTable: a frame for one text and one for two");
+  constexpr size_t kMuch = 8192;  // bytes; less is done before another thread would have begun
+  std::vector<Text> texts;
+  texts.reserve(given.size());
+  size_t bytes = 0;
+  for (size_t index = 0; index < given.size(); ++index) {
+    PyObject* const text = PyList_GET_ITEM(given.ptr(), static_cast<py::ssize_t>(index));
+    if (PyTuple_Check(text) && PyTuple_GET_SIZE(text) == 2)
+      texts.push_back({{utf8(PyTuple_GET_ITEM(text, 0)), utf8(PyTuple_GET_ITEM(text, 1))}, &two});
+    else
+      texts.push_back({{utf8(text), {}}, &one});
+    bytes += texts.back().sides[0].size() + texts.back().sides[1].size();
+  }
   Sequences found;
-  py::list lengths(texts.size());
-  for (size_t index = 0; index < texts.size(); ++index) {
-    PyObject* const text = PyList_GET_ITEM(texts.ptr(), static_cast<py::ssize_t>(index));
-    std::string_view sides[2];
-    const bool pair = PyTuple_Check(text);
-    if (pair && PyTuple_GET_SIZE(text) == 2) {
-      for (py::ssize_t side = 0; side < 2; ++side) sides[side] = utf8(PyTuple_GET_ITEM(text, side));
-    } else {
-      sides[0] = utf8(text);
-    }
-    lengths[index] = found.append(table, pair ? two : one, sides, most.value_or(SIZE_MAX));
+  {
+    // The strings stay: `given` holds them, and only who called has it.
+    std::optional<py::gil_scoped_release> release;
+    if (bytes > kMuch) release.emplace();
+    found.lengths.reserve(texts.size());
+    for (const Text& text : texts) found.append(table, text, most.value_or(SIZE_MAX), most_unknown);
   }
   py::list unknown(found.unknown.size());
   for (size_t index = 0; index < found.unknown.size(); ++index)
     unknown[index] = py::str(found.unknown[index].data(), found.unknown[index].size());
-  return py::make_tuple(array_of(found.ids), array_of(found.types), lengths, unknown);
+  return py::make_tuple(array_of(found.ids), array_of(found.types), py::cast(found.lengths), unknown);
 }
 
 }  // namespace
@@ -97,19 +131,20 @@ void register_word_table(py::module_& module) {
   py::class_<Frame>(module, "Frame")
       .def(py::init<std::vector<std::vector<int64_t>>, std::vector<int64_t>>(), py::arg("special"),
            py::arg("segments"));
-  // Every call holds the GIL, so that threads take turns.
   py::class_<WordTable>(module, "WordTable")
       .def(py::init<size_t>(), py::arg("capacity"))
       .def("__len__", &WordTable::size)
       .def(
           "put",
-          [](WordTable& self, const py::str& word, const std::vector<int32_t>& ids) {
+          [](WordTable& self, const py::str& word, const std::vector<int64_t>& ids) {
             self.put(utf8(word.ptr()), ids);
           },
           py::arg("word"), py::arg("ids"), "Remembers a word, unless it is too long.")
       .def("encode", &encode, py::arg("texts"), py::arg("one"), py::arg("two"), py::arg("most"),
+           py::arg("most_unknown"),
            "Token ids and segment ids of texts and pairs, one after the other; the length of each, -1 where it is left "
-           "out because a word is not known or a pair would have to be cut; and the unknown words.");
+           "out because a word is not known or a pair would have to be cut; and up to `most_unknown` words that would "
+           "have to be known.");
 }
 
 }  // namespace fastcpu::bindings

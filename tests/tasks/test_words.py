@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastcpu import InputError, _core
 from fastcpu.tasks.tokenizer import Tokenizer
 from fastcpu.tasks.words import Words, words_of
 
@@ -72,7 +73,7 @@ def check(made: Any, texts: list[Any], most: int | None) -> Words:
     assert words is not None
     if most is not None:
         made.enable_truncation(most)
-    expected = made.encode_batch(texts)
+    expected = made.encode_batch_fast(texts)
     for _ in range(2):
         for text, one, (ids, types) in zip(texts, expected, words.encode(texts, most), strict=True):
             assert ids.tolist() == one.ids, text
@@ -153,6 +154,20 @@ def test_added_tokens(token: str, options: dict[str, bool], local: bool, rng: np
         assert words_of(made) is None
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"continuing_subword_prefix": "_"}, {"max_input_chars_per_word": 2}, {"unk_token": "a"}],
+    ids=str,
+)
+def test_options_of_the_model(options: dict[str, Any], rng: np.random.Generator) -> None:
+    made = bert()
+    numbers = {
+        word.replace("##", options.get("continuing_subword_prefix", "##")): i for i, word in enumerate(VOCABULARY)
+    }
+    made.model = tokenizers.models.WordPiece(numbers, **{"unk_token": "[UNK]"} | options)
+    check(made, texts_of_pieces(rng, 500), 12)
+
+
 def test_other_tokenizers_are_left_to_the_library() -> None:
     made = bert()
     made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -163,6 +178,96 @@ def test_other_tokenizers_are_left_to_the_library() -> None:
     made = bert()
     made.model = tokenizers.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]")
     assert words_of(made) is None
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.post_processor = bert().post_processor
+    assert words_of(made) is None  # it has no token for what is unknown
+    made = tokenizers.Tokenizer(bert().model)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    assert words_of(made) is None  # without a post-processor the library has segments of its own
+
+
+def counted(words: Words, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the tokenizer of the library is asked for from now on."""
+    asked: list[str] = []
+
+    class Counting:
+        def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+            asked.extend(texts)
+            return own.encode_batch_fast(texts, **options)
+
+    own = words._tokenizer
+    monkeypatch.setattr(words, "_tokenizer", Counting())
+    return asked
+
+
+def test_known_words_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(bert())
+    assert words is not None
+    asked = counted(words, monkeypatch)
+    for _ in range(2):
+        words.encode(["ab é, (cd)", ("[MASK] ab", "É?")], 40)
+    assert sorted(asked) == ["[MASK]", "É?", "é,"]
+
+
+@pytest.mark.parametrize(
+    "text", ["ab " + "a" * 65, "ab 中文", "か ab", "ab ภาษา", ("ab cd " * 3, "é " * 30)], ids=ascii
+)
+def test_what_is_left_to_the_library_is_not_learned(text: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bert()
+    words = words_of(made)
+    assert words is not None
+    made.enable_truncation(12)
+    asked = counted(words, monkeypatch)
+    ((ids, _),) = words.encode([text], 12)
+    assert ids.tolist() == made.encode_batch_fast([text])[0].ids
+    assert asked == [text]
+    assert len(words._known) == 0
+
+
+def test_one_call_learns_a_bounded_number_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of(bert())
+    assert words is not None
+    asked = counted(words, monkeypatch)
+    words.encode([" ".join(f"a{number}" for number in range(1000))], None)
+    assert len(words._known) == 256 + 16
+    assert len(asked) == 1
+    words.encode([" ".join(f"é{number}" for number in range(100))], None)
+    assert len(words._known) == 256 + 16 + 4 + 1
+    assert len(asked) == 1 + 5 + 1
+
+
+def test_words_that_were_cut_are_not_remembered() -> None:
+    made = bert()
+    words = words_of(made)
+    assert words is not None
+    word = "éa-éa-éa-éa-éa"
+    for most in (4, 9, 10, 11, 12, 40, 5):
+        made.enable_truncation(most)
+        for _ in range(2):
+            ((ids, _),) = words.encode([word], most)
+            assert ids.tolist() == made.encode_batch_fast([word])[0].ids
+
+
+def test_frames_are_checked() -> None:
+    with pytest.raises(InputError, match="special tokens around each"):
+        _core.Frame([[1]] * 7, [0] * 13)
+    with pytest.raises(InputError, match="a segment for each piece"):
+        _core.Frame([[1], [2]], [0])
+    one, two = _core.Frame([[1], [2]], [0] * 3), _core.Frame([[1], [2], [3]], [0] * 5)
+    with pytest.raises(InputError, match="one text and one for two"):
+        _core.WordTable(4).encode(["a"], two, one, None, 1)
+    for capacity in (0, 2**24 + 1, 2**63):
+        with pytest.raises(InputError, match="capacity"):
+            _core.WordTable(capacity)
+
+
+def test_numbers_that_do_not_fit_are_not_remembered() -> None:
+    table = _core.WordTable(4)
+    table.put("a", [2**31])
+    table.put("b", [-(2**31) - 1])
+    table.put("c", [2**31 - 1])
+    assert len(table) == 1
 
 
 def test_memory_is_bounded_and_forgetting_changes_nothing(
@@ -179,6 +284,13 @@ def test_memory_is_bounded_and_forgetting_changes_nothing(
         assert 0 < len(words._known) <= 50
 
 
+def test_long_words_take_the_room_of_several() -> None:
+    table = _core.WordTable(100)
+    for number in range(200):
+        table.put(f"{number:064}", [number] * 64)
+        assert 0 < len(table) <= 100 * 48 // (2 + 64 + 64 * 4)
+
+
 def test_of_a_long_text_no_more_is_split_than_counts() -> None:
     made = bert()
     words = words_of(made)
@@ -187,7 +299,7 @@ def test_of_a_long_text_no_more_is_split_than_counts() -> None:
     made.enable_truncation(16)
     ((ids, _),) = words.encode([text], 16)
     assert ids.tolist() == made.encode(text).ids
-    assert len(words._known) <= 16
+    assert 0 < len(words._known) <= 16
 
 
 def test_invisible_words_in_a_long_text() -> None:
@@ -206,18 +318,37 @@ def test_threads_share_one(rng: np.random.Generator) -> None:
         assert [ids.tolist() for ids, _ in rows] == [each.ids for each in made.encode_batch(some)]
 
 
-def test_many_texts_on_many_cpus_are_the_librarys(tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [("Anna lives in Scotland", "who?"), *["the red house"] * 99]
+@pytest.mark.parametrize(
+    ("texts", "cpus", "library"), [(63, 64, False), (64, 5, True), (64, 4, False), (500, 1, False)]
+)
+def test_many_texts_on_many_cpus_are_the_librarys(
+    texts: int, cpus: int, library: bool, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = Tokenizer(tokenizer_dir)
-    expected = [(each.ids.tolist(), each.types.tolist()) for each in tokenizer.encode(texts)]
-    monkeypatch.setattr(tokenizer, "_cpus", 64)
-    monkeypatch.delattr(Words, "encode")
-    assert [(each.ids.tolist(), each.types.tolist()) for each in tokenizer.encode(texts)] == expected
+    assert tokenizer._words is not None
+    monkeypatch.setattr(tokenizer, "_cpus", cpus)
+    asked = counted(tokenizer._words, monkeypatch)
+    given = [("Anna lives in Scotland", "who?"), *["the red house"] * (texts - 1)]
+    found = tokenizer.encode(given)
+    assert [each.ids.tolist() for each in found] == [each.ids for each in tokenizer._tokenizer.encode_batch(given)]
+    assert (len(tokenizer._words._known) == 0) == library
+    assert not asked
+
+
+def test_a_longer_limit_afterwards(minilm_dir: Path) -> None:
+    text_model = pytest.importorskip("fastcpu.integrations.text_model")
+    word = "ééé-ééé-ééé-ééé-ééé"
+    tokenizer = text_model._Tokenizer(minilm_dir)
+    tokenizer.resize(8)
+    assert len(tokenizer.encode([word])[0].ids) == 8
+    tokenizer.resize(128)
+    assert len(tokenizer.encode([word])[0].ids) == 16
 
 
 @pytest.mark.parametrize("most", [12, 128])
-def test_real_texts(minilm_dir: Path, data_dir: Path, most: int) -> None:
+def test_real_texts(minilm_dir: Path, data_dir: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Tokenizer(minilm_dir, most)
+    monkeypatch.setattr(tokenizer, "_cpus", 1)
     own = tokenizers.Tokenizer.from_file(str(minilm_dir / "tokenizer.json"))
     own.no_padding()
     own.enable_truncation(most)
