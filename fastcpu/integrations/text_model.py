@@ -28,8 +28,8 @@ class _Tokenizer(Tokenizer):
 
     def resize(self, max_length: Any) -> None:
         """Cut texts to ``max_length`` tokens, whatever the model's files say; InputError if that is too few."""
-        if not isinstance(max_length, int) or max_length <= self._special:
-            raise InputError(f"max_seq_length {max_length!r} leaves no room beside {self._special} special tokens")
+        if not isinstance(max_length, int) or max_length <= self._pair_special:
+            raise InputError(f"max_seq_length {max_length!r} leaves no room beside {self._pair_special} special tokens")
         self._tokenizer.enable_truncation(max_length)
         self.max_length = max_length
 

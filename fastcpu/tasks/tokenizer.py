@@ -103,7 +103,7 @@ class Tokenizer:
         self._lower = read_config(model_dir / _TRANSFORMER_FILE).get("do_lower_case") is True
         limit = length_limit(model_dir)
         self.max_length = min(limit, max_length) if max_length else limit
-        self._special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        self._pair_special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if self.max_length <= special:
             raise InputError(f"max_length {max_length} leaves no room beside {special} special tokens")
@@ -161,7 +161,7 @@ class Tokenizer:
     def _fitting(self, texts: Sequence[Text], first: int) -> list[Text]:
         """`texts` as a list; InputError where there is no room for any text of a pair."""
         batch = checked_texts(texts, first)
-        special = self._special
+        special = self._pair_special
         if self.max_length <= special and any(isinstance(text, tuple) for text in batch):
             raise InputError(f"max_length {self.max_length} leaves no room beside {special} special tokens of a pair")
         return batch
